@@ -1,0 +1,60 @@
+"""What a network is: its family, its full configuration, and how images enter it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = ["ModelSpec", "Preprocessing", "Task"]
+
+Task = Literal["classification", "segmentation", "super-resolution", "restoration", "unknown"]
+
+
+class Preprocessing(BaseModel):
+    """How an 8-bit image becomes the network's input.
+
+    A pixel p in 0..255 becomes ``(low + p / 255 * (high - low) - mean) / std`` with
+    ``range = (low, high)``; ``mean`` and ``std`` have one value, or one per channel.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    range: tuple[float, float] = (0.0, 1.0)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @field_validator("std")
+    @classmethod
+    def _nonzero(cls, std: tuple[float, ...]) -> tuple[float, ...]:
+        if not std or any(value <= 0 for value in std):
+            raise ValueError("std must be positive")
+        return std
+
+
+class ModelSpec(BaseModel):
+    """Everything needed to build a network again, except its weights.
+
+    Attributes:
+        family: ``wavemix``, ``wtconvnext``, or ``custom`` (built by ``arch``).
+        config: the constructor arguments of the family's module, complete.
+        assumed: names in ``config`` that shapes cannot tell and that hold the published default.
+        arch: ``package.module:factory`` of a custom network.
+        task: what the output means; decides which quality figures are reported.
+        preprocessing: how images enter.
+        channels: input channels.
+        input_size: (height, width) in pixels used where the user names none.
+        size_multiple: height and width must be multiples of this.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: Literal["wavemix", "wtconvnext", "custom"]
+    config: dict[str, Any] = Field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
+    arch: str | None = None
+    task: Task = "unknown"
+    preprocessing: Preprocessing = Preprocessing()
+    channels: int = 3
+    input_size: tuple[int, int] = (224, 224)
+    size_multiple: int = 1
