@@ -1,0 +1,302 @@
+"""WaveMix: token mixing by the Haar wavelet transform, in every published form.
+
+Paper: Jeevan, Viswanathan and Sethi, *WaveMix: a resource-efficient neural network for image
+analysis* (arXiv 2205.14375), and the earlier arXiv 2203.03689.
+
+A network is a stem (``conv``), ``depth`` residual blocks (``layers``) and a head whose name in the
+state dict tells what it is. Module names are those of the published checkpoints.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from waveedge.nn.dwt import DWT2d
+from waveedge.spec import Task
+
+__all__ = ["LadderBlock", "PixelShuffleBlock", "SharedBlock", "WaveMix", "WaveMixConfig"]
+
+
+class WaveMixConfig(BaseModel):
+    """Everything that distinguishes one WaveMix network from another.
+
+    Attributes:
+        depth: number of blocks.
+        dim: channels of the feature map between blocks; a multiple of 4.
+        mult: hidden channels of a feed-forward, as a multiple of ``dim``.
+        ff_channels: channels that enter the upsampling layer (no such layer in ``pixelshuffle``).
+        block: ``ladder``, one feed-forward a level, deeper levels joined into shallower ones;
+            ``shared``, one feed-forward for all levels (the first paper);
+            ``pixelshuffle``, one level, upsampled by rearrangement (version 3).
+        levels: levels of the wavelet transform.
+        in_channels: channels of the image.
+        stem: ``patch``, two 3x3 convs and one ``patch_size`` conv of that stride;
+            ``strided``, two 3x3 convs of stride ``stride`` each.
+        head: ``pool`` gives class scores (N, classes); ``expand``, ``segment`` and ``dense-pool``
+            are the same dense head under its three published names, (N, classes, h, w).
+        head_widths: channels after each transposed conv of a dense head; each doubles h and w.
+        embedding: channels of a 1x1 conv before the pooled head; none in most checkpoints.
+        num_classes: output channels.
+        dropout: probability inside the feed-forwards while training.
+        skip: how a copy of the image, resized to the output, is added to it (super-resolution;
+            ``none`` in the publications).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    depth: int = Field(ge=1)
+    dim: int = Field(ge=4, multiple_of=4)
+    ff_channels: int = Field(ge=1)
+    num_classes: int = Field(ge=1)
+    mult: int = Field(default=2, ge=1)
+    block: Literal["ladder", "shared", "pixelshuffle"] = "ladder"
+    levels: int = Field(default=1, ge=1, le=5)
+    in_channels: int = Field(default=3, ge=1)
+    stem: Literal["patch", "strided"] = "patch"
+    patch_size: int = Field(default=4, ge=1)
+    stride: int = Field(default=2, ge=1)
+    head: Literal["pool", "expand", "segment", "dense-pool"] = "pool"
+    head_widths: tuple[int, ...] = ()
+    embedding: int | None = Field(default=None, ge=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    skip: Literal["none", "bilinear", "bicubic"] = "none"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WaveMixConfig:
+        if self.block == "ladder" and self.levels > 4:
+            raise ValueError("levels: a ladder block has at most 4")
+        if self.block == "shared" and self.dim % self.levels:
+            raise ValueError("dim must be a multiple of levels in a shared block")
+        if self.block == "pixelshuffle" and (self.levels != 1 or self.mult != 4):
+            raise ValueError("a pixelshuffle block has levels = 1 and mult = 4")
+        if (self.head == "pool") == bool(self.head_widths):
+            raise ValueError("head_widths belong to a dense head, and to every dense head")
+        if self.embedding is not None and self.head != "pool":
+            raise ValueError("embedding belongs to the pool head")
+        if self.skip != "none" and (self.head == "pool" or self.num_classes != self.in_channels):
+            raise ValueError("skip needs a dense head with as many channels as the image")
+        return self
+
+    @property
+    def reduction(self) -> int:
+        """Image pixels to one feature-map position, along one side."""
+        return self.patch_size if self.stem == "patch" else self.stride**2
+
+    @property
+    def scale(self) -> float:
+        """Output pixels to one image pixel, along one side (dense heads)."""
+        return float(2 ** len(self.head_widths) / self.reduction)
+
+    @property
+    def size_multiple(self) -> int:
+        """What image height and width must be multiples of.
+
+        The transform of a map with an odd side is half a row larger than the map, so the
+        published blocks fit together only where every level halves exactly.
+        """
+        return math.lcm(self.reduction * 2**self.levels, max(1, round(1 / self.scale)))
+
+    @property
+    def task(self) -> Task:
+        """What the output means."""
+        if self.head == "pool":
+            return "classification"
+        if self.num_classes == self.in_channels and (self.scale > 1 or self.skip != "none"):
+            return "super-resolution" if self.scale > 1 else "restoration"
+        return "segmentation"
+
+
+def _bands(low: Tensor, details: Tensor) -> Tensor:
+    """Join one level's low band (N, C, h, w) and details (N, C, 3, h, w) to (N, 4C, h, w)."""
+    return torch.cat((low, details.flatten(1, 2)), 1)
+
+
+def _transforms(levels: int) -> nn.ModuleList:
+    """One transform a depth, each started from the input again, as published."""
+    return nn.ModuleList(DWT2d(levels=depth) for depth in range(1, levels + 1))
+
+
+class LadderBlock(nn.Module):
+    """Mix tokens at 1 to 4 levels, each level's result joined into the next finer one.
+
+    Maps (N, dim, h, w) to (N, dim, h, w); h and w must be multiples of ``2**levels``.
+    """
+
+    def __init__(self, config: WaveMixConfig) -> None:
+        super().__init__()
+        dim, levels = config.dim, config.levels
+        self.names = [f"feedforward{level}" for level in range(1, levels + 1)]
+        if levels == 1:
+            self.names = ["feedforward"]
+        for level, name in enumerate(self.names, start=1):
+            joined = dim if level == levels else dim + dim // 2
+            out = dim if level == 1 else dim // 2
+            self.add_module(
+                name,
+                nn.Sequential(
+                    nn.Conv2d(joined, dim * config.mult, 1),
+                    nn.GELU(),
+                    nn.Dropout(config.dropout),
+                    nn.Conv2d(dim * config.mult, config.ff_channels, 1),
+                    nn.ConvTranspose2d(config.ff_channels, out, 4, stride=2, padding=1),
+                    nn.BatchNorm2d(out),
+                ),
+            )
+        self.reduction = nn.Conv2d(dim, dim // 4, 1)
+        self.transforms = _transforms(levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        reduced = self.reduction(x)
+        pyramids = [transform(reduced) for transform in self.transforms]
+        details = pyramids[-1][1]
+        mixed: Tensor = getattr(self, self.names[-1])(_bands(pyramids[-1][0], details[-1]))
+        for level in reversed(range(len(self.names) - 1)):
+            bands = _bands(pyramids[level][0], details[level])
+            mixed = getattr(self, self.names[level])(torch.cat((bands, mixed), 1))
+        return mixed
+
+
+class SharedBlock(nn.Module):
+    """Mix tokens at all levels by one feed-forward, then blend by a depthwise 5x5 conv.
+
+    The block of arXiv 2203.03689. Maps (N, dim, h, w) to (N, dim, h, w).
+    """
+
+    def __init__(self, config: WaveMixConfig) -> None:
+        super().__init__()
+        dim, levels = config.dim, config.levels
+        self.feedforward = nn.Sequential(
+            nn.Conv2d(dim, dim * config.mult, 1),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Conv2d(dim * config.mult, config.ff_channels, 1),
+            nn.Dropout(config.dropout),
+        )
+        self.names = [f"ff{level + 1}" for level in range(levels)]
+        for level, name in enumerate(self.names, start=1):
+            stride = 2**level
+            self.add_module(
+                name,
+                nn.ConvTranspose2d(
+                    config.ff_channels, dim // levels, stride + 2, stride=stride, padding=1
+                ),
+            )
+        self.depthconv = nn.Sequential(
+            nn.Conv2d(dim, dim, 5, padding=2, groups=dim), nn.GELU(), nn.BatchNorm2d(dim)
+        )
+        self.reduction = nn.Conv2d(dim, dim // 4, 1)
+        self.transforms = _transforms(levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        reduced = self.reduction(x)
+        pyramids = [transform(reduced) for transform in self.transforms]
+        details = pyramids[-1][1]
+        mixed = [
+            getattr(self, name)(self.feedforward(_bands(pyramids[level][0], details[level])))
+            for level, name in enumerate(self.names)
+        ]
+        blended: Tensor = self.depthconv(torch.cat(mixed, 1))
+        return blended
+
+
+class PixelShuffleBlock(nn.Module):
+    """Mix tokens at one level and upsample by rearranging channels into pixels (version 3).
+
+    Maps (N, dim, h, w) to (N, dim, h, w).
+    """
+
+    def __init__(self, config: WaveMixConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.feedforward = nn.Sequential(
+            nn.Conv2d(dim, dim * config.mult, 1),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.PixelShuffle(2),
+            nn.Conv2d(dim, dim, 3, padding=1),
+            nn.BatchNorm2d(dim),
+        )
+        self.reduction = nn.Conv2d(dim, dim // 4, 1)
+        self.transforms = _transforms(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pyramid = self.transforms[0](self.reduction(x))
+        mixed: Tensor = self.feedforward(_bands(pyramid[0], pyramid[1][0]))
+        return mixed
+
+
+_BLOCKS = {"ladder": LadderBlock, "shared": SharedBlock, "pixelshuffle": PixelShuffleBlock}
+
+
+def _stem(config: WaveMixConfig) -> nn.Sequential:
+    channels, dim = config.in_channels, config.dim
+    if config.stem == "strided":
+        return nn.Sequential(
+            nn.Conv2d(channels, dim // 2, 3, config.stride, 1),
+            nn.Conv2d(dim // 2, dim, 3, config.stride, 1),
+        )
+    return nn.Sequential(
+        nn.Conv2d(channels, dim // 4, 3, 1, 1),
+        nn.Conv2d(dim // 4, dim // 2, 3, 1, 1),
+        nn.Conv2d(dim // 2, dim, config.patch_size, config.patch_size),
+        nn.GELU(),
+        nn.BatchNorm2d(dim),
+    )
+
+
+def _head(config: WaveMixConfig) -> nn.Sequential:
+    if config.head == "pool":
+        width = config.embedding or config.dim
+        return nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(width, config.num_classes)
+        )
+    widths = (config.dim, *config.head_widths)
+    doublings = [
+        nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
+        for before, after in itertools.pairwise(widths)
+    ]
+    return nn.Sequential(*doublings, nn.Conv2d(widths[-1], config.num_classes, 1))
+
+
+class WaveMix(nn.Module):
+    """A WaveMix network.
+
+    Maps an image (N, in_channels, H, W), float32, to class scores (N, num_classes) or to a map
+    (N, num_classes, scale * H, scale * W). H and W must be multiples of
+    :attr:`WaveMixConfig.size_multiple`.
+    """
+
+    def __init__(self, config: WaveMixConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(_BLOCKS[config.block](config) for _ in range(config.depth))
+        self.head_name = "pool" if config.head == "dense-pool" else config.head
+        self.add_module(self.head_name, _head(config))
+        self.conv = _stem(config)
+        if config.embedding is not None:
+            self.final = nn.Conv2d(config.dim, config.embedding, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.conv(image)
+        for block in self.layers:
+            x = block(x) + x
+        if self.config.embedding is not None:
+            x = self.final(x)
+        out: Tensor = getattr(self, self.head_name)(x)
+        if self.config.skip != "none":
+            out = out + _resize(image, self.config.scale, self.config.skip)
+        return out
+
+
+def _resize(image: Tensor, scale: float, mode: str) -> Tensor:
+    if scale == 1:
+        return image
+    options: dict[str, Any] = {"mode": mode, "align_corners": False}
+    return F.interpolate(image, scale_factor=scale, **options)
