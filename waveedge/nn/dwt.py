@@ -2,7 +2,7 @@
 
 One level is three steps, each a fixed tensor operation with no loop and no data-dependent shape:
 
-1. *extend* the image at its borders, as the mode says (``Pad``, or ``Gather`` with constant indices),
+1. *extend* the image at its borders as the mode says (``Pad``, or ``Gather`` of constant indices),
 2. *filter* with stride 2: a low and a high band per axis (``Conv``),
 3. *group* the 4C outputs as (C, 4): low, then the three detail bands.
 
@@ -189,7 +189,7 @@ class IDWT2d(nn.Module):
 
 
 class FilterBank(NamedTuple):
-    """The four filters of a wavelet, in PyWavelets' order of time; all have the same even length."""
+    """The four filters of a wavelet in PyWavelets' order; all have the same even length."""
 
     analysis_low: list[float]
     analysis_high: list[float]

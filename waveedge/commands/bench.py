@@ -1,0 +1,59 @@
+"""``waveedge bench``: latency and memory, paired. Needs no torch: it runs on the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from waveedge import console
+from waveedge.errors import InputError
+from waveedge.runtime.benchmark import benchmark
+from waveedge.runtime.bundle import newest_bundle
+
+__all__ = ["run"]
+
+
+def run(
+    model: Path | None,
+    vs: Path | None,
+    *,
+    threads: int,
+    runs: int,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure ``model``, or the newest bundle here, against ``vs`` or the bundle's own baseline.
+
+    Raises:
+        InputError: there is nothing to measure.
+    """
+    if model is None:
+        model = newest_bundle(Path())
+        if model is None:
+            raise InputError(
+                "there is no exported bundle in this folder",
+                hint="Make one with: waveedge export, or name a bundle or an .onnx file.",
+            )
+        console.say(f"Measuring the newest bundle here: {model}")
+    with console.progress_bar() as progress:
+        comparison = benchmark(model, vs, threads=threads, runs=runs, progress=progress)
+    picture = plot or Path("bench.png")
+    written = _save_plot(comparison, picture)
+    if as_json:
+        console.print_json(comparison.to_dict())
+        return
+    console.out.print(comparison.to_text(), highlight=False, markup=False)
+    if written:
+        console.out.print(f"wrote {picture}", highlight=False, markup=False)
+
+
+def _save_plot(comparison: Any, picture: Path) -> bool:
+    """Draw the picture where matplotlib is installed; a table is enough where it is not."""
+    from waveedge.errors import MissingDependencyError
+
+    try:
+        comparison.save_plot(picture)
+    except MissingDependencyError as error:
+        console.say(f"no picture: {error.what} {error.hint}")
+        return False
+    return True

@@ -1,0 +1,109 @@
+"""``waveedge compress``: checkpoint in, artifact and report out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from waveedge import console
+from waveedge.artifact import save_artifact
+from waveedge.calibration import open_images
+from waveedge.compression.compress import compress
+from waveedge.compression.recipe import Recipe
+from waveedge.compression.report import CompressionReport, LayerReport
+from waveedge.errors import InputError
+from waveedge.spec import ModelSpec
+
+__all__ = ["run"]
+
+
+def run(
+    network: nn.Module,
+    recipe: Recipe,
+    *,
+    source: Path,
+    target: Path,
+    calib: Path | None,
+    input_size: tuple[int, int] | None,
+    as_json: bool,
+) -> None:
+    """Compress ``network`` (loaded from ``source``) into ``target`` and print what that did.
+
+    Raises:
+        InputError: ``source`` is an artifact already.
+    """
+    if hasattr(network, "applied"):
+        raise InputError(
+            f"{source} is already compressed", hint="Compress the original checkpoint instead."
+        )
+    spec: ModelSpec = network.spec  # type: ignore[assignment]
+    images = open_images(calib, spec=spec, size=input_size, seed=recipe.seed)
+    console.say(f"Calibrating on {images.describe()}")
+    for path, reason in images.skipped:
+        console.warn(f"skipped {path}: {reason}")
+    with console.progress_bar() as progress:
+        result = compress(network, recipe, images=images, progress=progress)
+    save_artifact(result, target)
+    if as_json:
+        report = result.report.model_dump(mode="json")
+        console.print_json({"artifact": str(target), "recipe": recipe.model_dump(), **report})
+    else:
+        show(result.report)
+        console.out.print(
+            f"\nwrote {target} ({console.size(target.stat().st_size)}; "
+            f"{source.name} is {console.size(source.stat().st_size)})",
+            highlight=False,
+            markup=False,
+        )
+    advice = result.report.advice()
+    if advice:
+        console.warn(advice)
+
+
+def show(report: CompressionReport) -> None:
+    """Print the report of a compression as tables."""
+    console.table(
+        "What WCC did with each layer of the published network",
+        ("layer", "decision"),
+        [(name, reason) for name, reason in report.decisions],
+    )
+    console.table(
+        "\nLayers of the compressed network",
+        ("layer", "weight bits", "activation bits", "kept", "BOPs", "feature-map bits", "SNR dB"),
+        [_row(layer) for layer in report.layers],
+    )
+    quality = f"{report.quality.snr_db:.1f} dB"
+    if report.quality.agreement is not None:
+        quality += f", {report.quality.agreement:.1%} equal decisions"
+    totals: list[tuple[str, Any, Any]] = [
+        ("multiply-adds", report.macs_before, report.macs_after),
+        ("bit operations (BOPs)", report.bops_before, report.bops_after),
+        ("feature-map bits", report.feature_bits_before, report.feature_bits_after),
+    ]
+    console.table(
+        "\nIn total",
+        ("", "published, float", "compressed", "ratio"),
+        [
+            (name, console.count(before), console.count(after), f"{before / max(after, 1):.2f}x")
+            for name, before, after in totals
+        ],
+    )
+    console.out.print(
+        f"\noutput against the float network on {report.quality.images} held-out images: {quality}",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _row(layer: LayerReport) -> tuple[str, ...]:
+    return (
+        layer.name,
+        str(layer.weight_bits),
+        str(layer.activation_bits),
+        f"{layer.ratio:.1%}",
+        console.count(layer.bops),
+        console.count(layer.feature_bits),
+        "-" if layer.snr_db is None else f"{layer.snr_db:.1f}",
+    )

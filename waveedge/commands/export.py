@@ -1,0 +1,155 @@
+"""``waveedge export``: artifact or checkpoint in, verified bundle out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from waveedge import console
+from waveedge.artifact import is_artifact, load_artifact, newest_artifact
+from waveedge.calibration import open_images
+from waveedge.compression.reparameterize import reparameterize
+from waveedge.errors import InputError, RecipeError, WaveedgeError
+from waveedge.export.bundle import Bundle, export_model
+from waveedge.files import sha256
+from waveedge.spec import ModelSpec
+
+__all__ = ["run"]
+
+TARGETS = ("onnx", "ort", "trt", "trt-rtx")
+
+
+def run(
+    source: Path | None,
+    *,
+    target: str,
+    input_size: tuple[int, int] | None,
+    batch: int | Literal["dynamic"],
+    published: bool,
+    calib: Path | None,
+    out: Path | None,
+    load: Callable[[Path], nn.Module],
+    arch: str | None,
+    as_json: bool,
+) -> None:
+    """Export ``source``, or the newest artifact of the working directory, and print the result.
+
+    Args:
+        load: loads a checkpoint with the command line's settings.
+        published: keep a checkpoint's published form instead of rewriting it exactly.
+
+    Raises:
+        InputError: there is nothing to export, or an artifact is asked for in its published form.
+        RecipeError: the target is unknown.
+    """
+    if target not in TARGETS:
+        raise RecipeError(
+            f"--target {target!r} is unknown", hint=f"Known targets: {', '.join(TARGETS)}."
+        )
+    if source is None:
+        source = newest_artifact(Path())
+        if source is None:
+            raise InputError(
+                "there is no compressed artifact in this folder",
+                hint="Make one with: waveedge compress MODEL, or name a checkpoint to export.",
+            )
+        console.say(f"Exporting the newest artifact here: {source}")
+    recipe = None
+    baseline: nn.Module | None
+    if is_artifact(source):
+        if published:
+            raise InputError(
+                f"{source} is compressed and has no published form",
+                hint="Export the checkpoint with --no-reparameterize instead.",
+            )
+        compressed = load_artifact(source, arch=arch)
+        model: nn.Module = compressed.graph
+        recipe = compressed.recipe.model_dump(mode="json")
+        size = input_size or compressed.input_size
+        baseline = _uncompressed(source, compressed.source_name, compressed.source_sha256, load)
+    else:
+        baseline = load(source)
+        spec: ModelSpec = baseline.spec  # type: ignore[assignment]
+        size = input_size or spec.input_size
+        model = baseline if published else reparameterize(baseline, size)
+    spec = model.spec  # type: ignore[assignment]
+    _check_size(size, spec)
+    images = open_images(calib, spec=spec, size=size)
+    with console.progress_bar() as progress:
+        bundle = export_model(
+            model,
+            out or Path(f"{_stem(source)}.{target}"),
+            target=target,  # type: ignore[arg-type]
+            input_size=size,
+            batch=batch,
+            images=images.held_out,
+            published=baseline,
+            recipe=recipe,
+            source_sha256=getattr(baseline, "source_sha256", "") or "",
+            artifact_sha256=sha256(source) if is_artifact(source) else None,
+            progress=progress,
+        )
+    if as_json:
+        console.print_json({"bundle": str(bundle.path), **bundle.manifest})
+    else:
+        show(bundle)
+
+
+def show(bundle: Bundle) -> None:
+    """Print what was exported, requested beside executed precision, and how it was verified."""
+    rows = []
+    for layer in bundle.manifest["layers"]:
+        wanted, done = layer["requested"], layer["executed"]
+        rows.append(
+            (
+                layer["name"],
+                f"w{wanted['weight_bits']} a{wanted['activation_bits']}",
+                f"w{done['weight_bits']} a{done['activation_bits']}",
+                f"{wanted.get('ratio', 1.0):.1%}",
+            )
+        )
+    console.table("Layers", ("layer", "requested bits", "executed bits", "kept"), rows)
+    for figure, value in bundle.verification["figures"].items():
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        console.out.print(f"verified: {figure} = {text}", highlight=False, markup=False)
+    for note in bundle.manifest["notes"]:
+        console.out.print(f"note: {note}", highlight=False, markup=False)
+    console.out.print(f"wrote {bundle.path}", highlight=False, markup=False)
+
+
+def _uncompressed(
+    artifact: Path, name: str, digest: str, load: Callable[[Path], nn.Module]
+) -> nn.Module | None:
+    """Load the checkpoint that ``artifact`` was made from, when it still lies beside it."""
+    for candidate in (artifact.parent / name, Path(name)):
+        if name and candidate.is_file() and sha256(candidate) == digest:
+            try:
+                return load(candidate)
+            except WaveedgeError as error:
+                console.warn(f"{candidate} cannot be loaded as the baseline: {error.what}")
+                return None
+    console.warn(
+        f"the uncompressed checkpoint {name or '(in memory)'} is not beside the artifact: the "
+        "bundle gets no baseline, so that waveedge bench will need --vs"
+    )
+    return None
+
+
+def _check_size(size: tuple[int, int], spec: ModelSpec) -> None:
+    multiple = spec.size_multiple
+    if any(extent % multiple for extent in size):
+        nearest = [max(multiple, round(extent / multiple) * multiple) for extent in size]
+        raise RecipeError(
+            f"an input of {size[0]}x{size[1]} does not fit this network: its strides and wavelet "
+            f"levels need height and width to be multiples of {multiple}",
+            hint=f"Try: --input-size {nearest[0]}x{nearest[1]}",
+        )
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(path.suffix)
+
+

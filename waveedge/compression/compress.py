@@ -1,0 +1,193 @@
+"""The main path of compression, top to bottom.
+
+checkpoint -> choose WCC layers -> exact rewrites -> quantizers -> calibrate -> measure
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from waveedge.calibration import ImageSet, calibrate_activations, open_images
+from waveedge.compression.graph import shapes_of
+from waveedge.compression.quantize import place_quantizers
+from waveedge.compression.recipe import Recipe, make_recipe
+from waveedge.compression.reparameterize import reparameterize
+from waveedge.compression.report import CompressionReport, LayerReport, measure
+from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
+from waveedge.cost import Cost, LayerCost, profile
+from waveedge.errors import RecipeError
+from waveedge.nn import ActivationQuantizer, WaveletCompressedConv2d
+from waveedge.spec import ModelSpec
+
+__all__ = ["Compressed", "compress", "structure"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+
+@dataclass
+class Compressed:
+    """A compressed network with all that is needed to save, export and explain it.
+
+    Attributes:
+        graph: the network that runs in torch, in eval mode; carries ``spec``.
+        spec: what the network is.
+        recipe: what was asked for.
+        decisions: what WCC did to every layer of the published network.
+        input_size: (height, width) in pixels that calibration ran at.
+        source_sha256: hash of the checkpoint file; empty for a network made in memory.
+        source_name: name of the checkpoint file, without folder; empty likewise.
+        calibration_sha256: fingerprint of the calibration images.
+        report: what compression did, measured on held-out images.
+    """
+
+    graph: fx.GraphModule
+    spec: ModelSpec
+    recipe: Recipe
+    decisions: list[LayerDecision]
+    input_size: tuple[int, int]
+    source_sha256: str
+    source_name: str
+    calibration_sha256: str
+    report: CompressionReport
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Run the network on ``x`` (N, C, H, W) without gradients."""
+        with torch.no_grad():
+            output: torch.Tensor = self.graph(x)
+        return output
+
+
+def compress(
+    model: nn.Module,
+    recipe: Recipe | None = None,
+    *,
+    images: ImageSet | None = None,
+    progress: Progress | None = None,
+    **fields: Any,
+) -> Compressed:
+    """Compress a trained network: Wavelet Compressed Convolution and low-bit quantization.
+
+    Args:
+        model: a network from :func:`waveedge.load`, in eval mode; it is not changed.
+        recipe: what to do; or give its fields as keyword arguments (``bits=4, wcc_ratio=0.5``).
+        images: calibration and held-out images; the built-in photos when None.
+        progress: called as work goes on.
+
+    Raises:
+        RecipeError: a field makes no sense, or a pattern matches no layer.
+        ExportError: the network cannot be traced.
+    """
+    recipe = make_recipe(fields) if recipe is None else recipe
+    spec: ModelSpec = model.spec  # type: ignore[assignment]
+    images = images or open_images(None, spec=spec, seed=recipe.seed)
+    size = (images.calibration[0].shape[-2], images.calibration[0].shape[-1])
+    report_progress = progress or (lambda _what, _done, _total: None)
+
+    report_progress("choosing layers", 0, 1)
+    before = profile(model, size)
+    decisions = choose_layers(model, before, recipe)
+    graph, reference = structure(model, spec, recipe, decisions, size)
+    _check_patterns(recipe, [row.name for row in before.layers], graph)
+
+    calibrate_activations(
+        graph,
+        images.calibration,
+        progress=lambda done, total: report_progress("calibrating", done, total),
+    )
+    report_progress("measuring", 0, 1)
+    quality, snr = measure(reference, graph, images.held_out, spec.task)
+    after = profile(graph, size)
+    return Compressed(
+        graph=graph,
+        spec=spec,
+        recipe=recipe,
+        decisions=decisions,
+        input_size=size,
+        source_sha256=str(getattr(model, "source_sha256", "")),
+        source_name=str(getattr(model, "source_name", "")),
+        calibration_sha256=images.fingerprint,
+        report=CompressionReport(
+            layers=tuple(_layer_report(graph, row, snr) for row in after.layers if row.params),
+            decisions=tuple((item.name, item.reason) for item in decisions),
+            rewrites=tuple(f"{item.rule}: {item.where}" for item in graph.applied),
+            bops_before=before.macs * 32 * 32,
+            bops_after=after.bops,
+            macs_before=before.macs,
+            macs_after=after.macs,
+            feature_bits_before=sum(_feature_bits(row) for row in before.layers if row.params),
+            feature_bits_after=sum(_feature_bits(row) for row in after.layers if row.params),
+            quality=quality,
+            calibration=images.describe(),
+        ),
+    )
+
+
+def structure(
+    model: nn.Module,
+    spec: ModelSpec,
+    recipe: Recipe,
+    decisions: Sequence[LayerDecision],
+    input_size: tuple[int, int],
+) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Build the compressed structure of ``model``, uncalibrated, and its float reference.
+
+    Depends on the arguments alone, never on weight values: an artifact is loaded by building the
+    structure again and filling in its state.
+
+    Returns:
+        (the network with WCC layers and quantizers, the same rewritten network in floating point).
+    """
+    model = copy.deepcopy(model)
+    replace_layers(model, list(decisions))
+    graph = reparameterize(model, input_size)
+    graph.eval()
+    reference = copy.deepcopy(graph)
+    for name, module in list(reference.named_modules()):
+        if isinstance(module, WaveletCompressedConv2d):
+            reference.set_submodule(name, module.to_conv())
+    place_quantizers(graph, shapes_of(graph, spec.channels, input_size), recipe)
+    graph.spec = spec
+    reference.spec = spec
+    return graph.eval(), reference.eval()
+
+
+def _layer_report(graph: fx.GraphModule, row: LayerCost, snr: dict[str, float]) -> LayerReport:
+    module = graph.get_submodule(row.name)
+    ratio = module.ratio if isinstance(module, WaveletCompressedConv2d) else 1.0
+    return LayerReport(
+        name=row.name,
+        type=type(module).__name__,
+        weight_bits=row.weight_bits,
+        activation_bits=row.activation_bits,
+        ratio=ratio,
+        macs=row.macs,
+        bops=row.bops,
+        feature_bits=_feature_bits(row, ratio),
+        snr_db=snr.get(row.name),
+    )
+
+
+def _feature_bits(row: LayerCost, ratio: float = 1.0) -> int:
+    elements = 1
+    for extent in row.input_shape:
+        elements *= extent
+    return int(elements * ratio) * row.activation_bits
+
+
+def _check_patterns(recipe: Recipe, published: Sequence[str], graph: fx.GraphModule) -> None:
+    """Refuse a pattern that matches nothing: it is a typing mistake, not a wish."""
+    names = [*published, *(name for name, _ in graph.named_modules())]
+    for pattern in (*recipe.skip, *recipe.only, *recipe.layers):
+        one = Recipe(only=(pattern,))
+        if all(one.excluded(name) for name in names):
+            raise RecipeError(
+                f"the pattern {pattern!r} matches no layer of this network",
+                hint="List the layers with: waveedge inspect MODEL",
+            )

@@ -1,0 +1,122 @@
+"""What the nodes of a traced network mean to quantization: compute, pass-through, or float."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+__all__ = [
+    "Shapes",
+    "is_clamp",
+    "is_join",
+    "is_pass_through",
+    "layer_of",
+    "layers",
+    "shapes_of",
+]
+
+# Operations that only move values: their output lies on the grid of their input.
+_MOVING_MODULES = (
+    nn.Identity,
+    nn.Dropout,
+    nn.Flatten,
+    nn.PixelShuffle,
+    nn.PixelUnshuffle,
+    nn.MaxPool2d,
+)
+_MOVING_FUNCTIONS = {
+    F.pixel_shuffle,
+    F.pixel_unshuffle,
+    F.max_pool2d,
+    torch.flatten,
+    torch.reshape,
+    torch.permute,
+    operator.getitem,
+}
+_MOVING_METHODS = {"contiguous", "flatten", "permute", "reshape", "transpose", "view"}
+# Activations that runtimes fuse into the convolution before them.
+_CLAMP_MODULES = (nn.ReLU, nn.ReLU6)
+_CLAMP_FUNCTIONS = {F.relu, F.relu6, torch.relu}
+# Operations that join or average values and that runtimes execute on integers when their inputs
+# and outputs are quantized.
+_JOIN_MODULES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_JOIN_FUNCTIONS = {operator.add, torch.add, torch.cat, torch.concat, F.avg_pool2d}
+_JOIN_METHODS = {"add"}
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Tensor shapes by node name, for one input size."""
+
+    of: dict[str, tuple[int, ...]]
+
+    def __getitem__(self, node: fx.Node) -> tuple[int, ...]:
+        return self.of[node.name]
+
+    def __contains__(self, node: fx.Node) -> bool:
+        return node.name in self.of
+
+
+def shapes_of(graph: fx.GraphModule, channels: int, input_size: tuple[int, int]) -> Shapes:
+    """Run ``graph`` once on zeros (1, channels, *input_size) and note every tensor's shape."""
+    found: dict[str, tuple[int, ...]] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if isinstance(value, Tensor):
+                found[n.name] = tuple(value.shape)
+            return value
+
+    parameter = next(graph.parameters(), None)
+    dtype = parameter.dtype if parameter is not None else torch.float32
+    with torch.no_grad():
+        Recorder(graph).run(torch.zeros(1, channels, *input_size, dtype=dtype))
+    return Shapes(found)
+
+
+def layer_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """Return the module that a ``call_module`` node runs, else None."""
+    return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def layers(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:
+    """Yield (node, module) for every module call, in execution order."""
+    for node in graph.graph.nodes:
+        module = layer_of(graph, node)
+        if module is not None:
+            yield node, module
+
+
+def is_pass_through(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node only moves values (reshape, pixel shuffle, max pool)."""
+    module = layer_of(graph, node)
+    return (
+        isinstance(module, _MOVING_MODULES)
+        or (node.op == "call_function" and node.target in _MOVING_FUNCTIONS)
+        or (node.op == "call_method" and node.target in _MOVING_METHODS)
+    )
+
+
+def is_clamp(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a ReLU or ReLU6."""
+    return (
+        isinstance(layer_of(graph, node), _CLAMP_MODULES)
+        or (node.op == "call_function" and node.target in _CLAMP_FUNCTIONS)
+        or (node.op == "call_method" and node.target == "relu")
+    )
+
+
+def is_join(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node adds, concatenates or averages."""
+    return (
+        isinstance(layer_of(graph, node), _JOIN_MODULES)
+        or (node.op == "call_function" and node.target in _JOIN_FUNCTIONS)
+        or (node.op == "call_method" and node.target in _JOIN_METHODS)
+    )

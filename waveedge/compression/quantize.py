@@ -1,0 +1,174 @@
+"""Where quantizers go on a traced network.
+
+A value is quantized where integers will read or write it, and nowhere else:
+
+1. A convolution or linear layer reads its input on the layer's grid (the recipe's bits; the first
+   and the last layer of a network never get fewer than 8).
+2. A convolution writes its output on an 8-bit grid when no rule asks for another, so that a runtime
+   can keep the whole convolution in integers. A linear layer writes floats: what follows it
+   (GELU, a residual sum before a LayerNorm) is floating point in every runtime.
+3. A sum, concatenation or average of values that are all quantized is itself quantized, to 8 bits.
+4. Operations that only move values (reshape, pixel shuffle) share the quantizer of their input.
+5. A reader that asks for fewer bits than the value has gets a narrower quantizer of its own; a
+   reader of floats (GELU, LayerNorm, a transform) of a value that rules 1-3 do not touch reads
+   the value as it is.
+
+WCC layers carry their own quantizer, on the gathered coefficients.
+"""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from waveedge.compression.graph import Shapes, is_clamp, is_join, is_pass_through, layer_of, layers
+from waveedge.compression.recipe import FLOAT, LayerSettings, Recipe
+from waveedge.nn import (
+    ActivationQuantizer,
+    QuantizedConv2d,
+    QuantizedConvTranspose2d,
+    QuantizedLinear,
+)
+
+__all__ = ["place_quantizers"]
+
+CONTAINER_BITS = 8
+"""Bits of the containers that onnxruntime and TensorRT compute in."""
+
+
+def place_quantizers(graph: fx.GraphModule, shapes: Shapes, recipe: Recipe) -> dict[str, str]:
+    """Quantize the weights of ``graph`` and insert activation quantizers, in place.
+
+    The result depends on the structure of the graph and on the recipe alone, so that an artifact
+    can be rebuilt from its recipe.
+
+    Returns:
+        for every layer with weights that stays in floating point, the reason.
+    """
+    bits, left_alone = _quantize_weights(graph, recipe)
+    if any(bits.values()):
+        _Placement(graph, shapes, bits).insert()
+    graph.graph.lint()
+    graph.recompile()
+    return left_alone
+
+
+def _quantize_weights(
+    graph: fx.GraphModule, recipe: Recipe
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Swap layers for quantized ones; return activation bits by node name (0: floats)."""
+    weighted = [
+        (node, module)
+        for node, module in layers(graph)
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d)
+    ]
+    bits: dict[str, int] = {}
+    left_alone: dict[str, str] = {}
+    for position, (node, module) in enumerate(weighted):
+        name = str(node.target)
+        excluded = recipe.excluded(name)
+        settings = recipe.settings(name)
+        if excluded is not None:
+            left_alone[name] = excluded
+            continue
+        if position in (0, len(weighted) - 1):
+            settings = _at_least_container(settings)
+        bits[node.name] = settings.bits if settings.bits != FLOAT else 0
+        if settings.weight_bits != FLOAT:
+            graph.set_submodule(name, _quantized(module, settings.weight_bits))
+    return bits, left_alone
+
+
+def _at_least_container(settings: LayerSettings) -> LayerSettings:
+    return settings.model_copy(
+        update={
+            "bits": max(settings.bits, CONTAINER_BITS),
+            "weight_bits": max(settings.weight_bits, CONTAINER_BITS),
+        }
+    )
+
+
+def _quantized(module: nn.Module, weight_bits: int) -> nn.Module:
+    if isinstance(module, nn.Conv2d):
+        return QuantizedConv2d.from_float(module, weight_bits)
+    if isinstance(module, nn.ConvTranspose2d):
+        return QuantizedConvTranspose2d.from_float(module, weight_bits)
+    assert isinstance(module, nn.Linear)
+    return QuantizedLinear.from_float(module, weight_bits)
+
+
+class _Placement:
+    """Decides the bits of every value, then inserts the quantizers."""
+
+    def __init__(self, graph: fx.GraphModule, shapes: Shapes, bits: dict[str, int]) -> None:
+        self.graph = graph
+        self.bits = bits
+        self.values = [node for node in graph.graph.nodes if node in shapes and node.op != "output"]
+        # Nodes that only move values, and nodes that a runtime computes in integers.
+        self.moving = {
+            node
+            for node in self.values
+            if is_pass_through(graph, node) and node.all_input_nodes[0] in shapes
+        }
+        self.integer: set[fx.Node] = set()
+        for node in self.values:
+            if self._writes_integers(node):
+                self.integer.add(node)
+
+    def insert(self) -> None:
+        for node in self.values:
+            if node not in self.moving:
+                self._quantize(node)
+
+    def _writes_integers(self, node: fx.Node) -> bool:
+        """Whether a runtime computes ``node`` in integers (rules 2 to 4)."""
+        if isinstance(layer_of(self.graph, node), nn.Conv2d):
+            return bool(self.bits.get(node.name))
+        if node in self.moving or is_clamp(self.graph, node):
+            return node.all_input_nodes[0] in self.integer
+        if is_join(self.graph, node):
+            return all(value in self.integer for value in node.all_input_nodes)
+        return False
+
+    def _fuses(self, value: fx.Node, user: fx.Node) -> bool:
+        """Whether ``user`` is the activation that runtimes compute inside ``value``'s layer."""
+        return len(value.users) == 1 and value.name in self.bits and is_clamp(self.graph, user)
+
+    def _wanted(self, value: fx.Node, user: fx.Node) -> int:
+        """Bits at which ``user`` reads ``value``; 0 when it reads floats."""
+        if user.name in self.bits:
+            return self.bits[user.name]
+        if user in self.moving:
+            return max((self._wanted(user, reader) for reader in user.users), default=0)
+        if self._fuses(value, user):
+            return 0
+        return CONTAINER_BITS if value in self.integer else 0
+
+    def _quantize(self, value: fx.Node) -> None:
+        bits = max((self._wanted(value, user) for user in value.users), default=0)
+        if bits:
+            self._apply(value, self._add(f"quantizer_{value.name}", bits), bits)
+
+    def _apply(self, value: fx.Node, quantizer: str, bits: int) -> None:
+        """Let the users of ``value`` read it through ``quantizer``, or through a narrower one."""
+        wanted_by = {user: self._wanted(value, user) for user in value.users}
+        with self.graph.graph.inserting_after(value):
+            quantized = self.graph.graph.call_module(quantizer, (value,))
+        narrower: dict[int, fx.Node] = {}
+        for user, wanted in wanted_by.items():
+            if user in self.moving and wanted:
+                # The moved values lie on the same grid: the second quantizer changes nothing, and
+                # tells a runtime that the move itself can be done on integers.
+                self._apply(user, quantizer, bits)
+                user.replace_input_with(value, quantized)
+            elif wanted == bits:
+                user.replace_input_with(value, quantized)
+            elif wanted:
+                if wanted not in narrower:
+                    name = self._add(f"{quantizer}_to{wanted}_{value.name}", wanted)
+                    with self.graph.graph.inserting_after(quantized):
+                        narrower[wanted] = self.graph.graph.call_module(name, (quantized,))
+                user.replace_input_with(value, narrower[wanted])
+
+    def _add(self, name: str, bits: int) -> str:
+        self.graph.add_submodule(name, ActivationQuantizer(bits))
+        return name

@@ -1,0 +1,186 @@
+"""What compression did to a network: per layer and in total, requested and measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from waveedge.spec import Task
+
+__all__ = ["COLLAPSED_DB", "CompressionReport", "LayerReport", "Quality", "measure", "snr_db"]
+
+COLLAPSED_DB = 10.0
+"""Below this signal-to-noise ratio the output has little left of the float network's."""
+
+COLLAPSED_AGREEMENT = 0.9
+"""Below this share of equal arg-max decisions a classifier or segmenter has changed its mind."""
+
+
+# An exact network has an infinite signal-to-noise ratio, which plain JSON cannot hold.
+_CONFIG = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+
+class LayerReport(BaseModel):
+    """One layer of the compressed network.
+
+    ``bops`` are multiply-adds x weight bits x activation bits (arXiv 2205.12268);
+    ``feature_bits`` are the bits of the layer's input feature map, of which WCC keeps ``ratio``;
+    ``snr_db`` compares its output with the float network's on the held-out images.
+    """
+
+    model_config = _CONFIG
+
+    name: str
+    type: str
+    weight_bits: int
+    activation_bits: int
+    ratio: float
+    macs: int
+    bops: int
+    feature_bits: int
+    snr_db: float | None
+    note: str = ""
+
+
+class Quality(BaseModel):
+    """How near the compressed network's output is to the float network's on held-out images."""
+
+    model_config = _CONFIG
+
+    images: int
+    snr_db: float
+    agreement: float | None = None
+    """Share of equal arg-max decisions (classes, or pixels); None where there is no arg-max."""
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the compressed network should not be used as it is."""
+        if self.agreement is not None:
+            return self.agreement < COLLAPSED_AGREEMENT
+        return not self.snr_db >= COLLAPSED_DB
+
+
+class CompressionReport(BaseModel):
+    """The whole account; saved with the artifact and printed by the command line."""
+
+    model_config = _CONFIG
+
+    layers: tuple[LayerReport, ...]
+    decisions: tuple[tuple[str, str], ...]
+    """(layer of the published network, what WCC did with it and why)."""
+    rewrites: tuple[str, ...]
+    bops_before: int
+    bops_after: int
+    macs_before: int
+    macs_after: int
+    feature_bits_before: int
+    feature_bits_after: int
+    quality: Quality
+    calibration: str
+
+    def advice(self) -> str | None:
+        """Return what to do when quality collapsed, naming the layers that lose most; else None."""
+        if not self.quality.collapsed:
+            return None
+        judged = [layer for layer in self.layers if layer.snr_db is not None]
+        worst = sorted(judged, key=lambda layer: layer.snr_db or 0.0)[:3]
+        names = ", ".join(f"{layer.name} ({layer.snr_db:.1f} dB)" for layer in worst)
+        agreement = self.quality.agreement
+        how_far = (
+            f"the output's signal-to-noise ratio is {self.quality.snr_db:.1f} dB"
+            if agreement is None
+            else f"only {agreement:.1%} of its decisions are the float network's"
+        )
+        mends = ["raise --bits"]
+        if any(layer.ratio < 1 for layer in self.layers):
+            mends.insert(0, "raise --wcc-ratio, or use --wcc-ratio 1")
+        return (
+            f"Quality collapsed: on {self.quality.images} held-out images {how_far}. "
+            f"What to do: {'; '.join(mends)}; leave the worst layers alone with --skip: {names}."
+        )
+
+
+def snr_db(reference: np.ndarray, other: np.ndarray) -> float:
+    """Return 10 log10(|reference|^2 / |reference - other|^2), infinite when they are equal."""
+    signal = float(np.square(reference, dtype=np.float64).sum())
+    noise = float(np.square(reference.astype(np.float64) - other).sum())
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def measure(
+    reference: nn.Module, model: nn.Module, images: Sequence[np.ndarray], task: Task
+) -> tuple[Quality, dict[str, float]]:
+    """Compare ``model`` with ``reference`` on ``images`` (each 1CHW float32).
+
+    Returns:
+        the quality of the output, and the SNR in dB of every layer both networks have under one
+        name with one output shape.
+    """
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    total_signal = total_noise = 0.0
+    equal = decisions = 0
+    for image in images:
+        tensor = torch.from_numpy(image)
+        with torch.no_grad(), _outputs(reference) as expected, _outputs(model) as found:
+            wanted, got = reference(tensor), model(tensor)
+        for name in expected.keys() & found.keys():
+            if expected[name].shape == found[name].shape:
+                difference = expected[name] - found[name]
+                signal[name] = signal.get(name, 0.0) + _power(expected[name])
+                noise[name] = noise.get(name, 0.0) + _power(difference)
+        total_signal += _power(wanted)
+        total_noise += _power(wanted - got)
+        if task in ("classification", "segmentation"):
+            same = wanted.argmax(1) == got.argmax(1)
+            equal += int(same.sum())
+            decisions += same.numel()
+    by_layer = {name: _ratio_db(signal[name], noise[name]) for name in signal}
+    quality = Quality(
+        images=len(images),
+        snr_db=_ratio_db(total_signal, total_noise),
+        agreement=equal / decisions if decisions else None,
+    )
+    return quality, by_layer
+
+
+def _power(tensor: Tensor) -> float:
+    return float(tensor.double().square().sum())
+
+
+def _ratio_db(signal: float, noise: float) -> float:
+    if math.isnan(noise) or math.isinf(noise) or signal == 0:
+        return -math.inf
+    return 10 * math.log10(signal / noise) if noise else math.inf
+
+
+@contextmanager
+def _outputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect the output of every layer with weights while the block runs the model."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> object:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor):
+                outputs[name] = output
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(keep(name))  # type: ignore[arg-type]
+        for name, module in model.named_modules()
+        if name and "weight" in dict(module.named_parameters(recurse=False))
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()

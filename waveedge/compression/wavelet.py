@@ -1,0 +1,114 @@
+"""Which 1x1 convolutions become Wavelet Compressed Convolutions, and why the others do not."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from waveedge.compression.recipe import Recipe
+from waveedge.cost import Cost
+from waveedge.nn import WaveletCompressedConv2d
+
+__all__ = ["LayerDecision", "choose_layers", "replace_layers"]
+
+
+class LayerDecision(BaseModel):
+    """What WCC does to one layer of the published network, and the reason in words."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    type: str
+    ratio: float = 1.0
+    levels: int = 0
+    tiles: int = 1
+    weight_bits: int = 32
+    activation_bits: int = 32
+    reason: str
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the layer becomes a WCC."""
+        return self.ratio < 1
+
+
+def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDecision]:
+    """Decide for every layer with weights, in execution order.
+
+    Args:
+        model: the network in its published form.
+        cost: its profile at the input size that calibration uses; gives the feature-map sizes.
+        recipe: what the user asked for.
+    """
+    rows = [row for row in cost.layers if _has_weights(model, row.name)]
+    decisions = []
+    for position, row in enumerate(rows):
+        module = model.get_submodule(row.name)
+        settings = recipe.settings(row.name)
+        height, width = row.input_shape[-2:]
+        base = {"name": row.name, "type": type(module).__name__}
+        smallest = 2 ** (settings.wcc_levels + 1)
+        if settings.wcc_ratio >= 1:
+            reason = "ratio is 1"
+        elif not _is_pointwise(module):
+            reason = "not a 1x1 convolution of stride 1"
+        elif (excluded := recipe.excluded(row.name)) is not None:
+            reason = excluded
+        elif position in (0, len(rows) - 1) and row.name not in recipe.only:
+            reason = "first layer" if position == 0 else "last layer"
+        elif min(height, width) < smallest:
+            reason = (
+                f"feature map {height}x{width} is smaller than {smallest}x{smallest}, "
+                f"which {settings.wcc_levels} levels need"
+            )
+        else:
+            decisions.append(
+                LayerDecision(
+                    **base,
+                    ratio=settings.wcc_ratio,
+                    levels=settings.wcc_levels,
+                    tiles=WaveletCompressedConv2d.tiles_for(
+                        (height, width), levels=settings.wcc_levels, ratio=settings.wcc_ratio
+                    ),
+                    weight_bits=settings.weight_bits,
+                    activation_bits=settings.bits,
+                    reason=f"1x1 on {height}x{width}: {settings.wcc_ratio:.1%} of the coefficients",
+                )
+            )
+            continue
+        decisions.append(LayerDecision(**base, reason=reason))
+    return decisions
+
+
+def replace_layers(model: nn.Module, decisions: list[LayerDecision]) -> None:
+    """Put a WCC in the place of every chosen layer of ``model``, which is changed."""
+    for decision in decisions:
+        if not decision.compressed:
+            continue
+        conv = model.get_submodule(decision.name)
+        assert isinstance(conv, nn.Conv2d)
+        model.set_submodule(
+            decision.name,
+            WaveletCompressedConv2d.from_conv(
+                conv,
+                levels=decision.levels,
+                ratio=decision.ratio,
+                weight_bits=decision.weight_bits,
+                activation_bits=decision.activation_bits,
+                tiles=decision.tiles,
+            ),
+        )
+
+
+def _has_weights(model: nn.Module, name: str) -> bool:
+    return isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear | nn.ConvTranspose2d)
+
+
+def _is_pointwise(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and module.stride == (1, 1)
+        and module.padding == (0, 0)
+        and module.groups == 1
+    )

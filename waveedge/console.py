@@ -1,0 +1,85 @@
+"""What people see in a terminal: messages, progress bars, tables. Results go to standard output,
+everything else to standard error, so that ``--json`` output can be piped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+__all__ = ["count", "err", "out", "print_json", "progress_bar", "say", "size", "table", "warn"]
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Tell the user what is happening."""
+    err.print(message, highlight=False, markup=False)
+
+
+def warn(message: str) -> None:
+    """Tell the user loudly."""
+    err.print(f"WARNING: {message}", style="bold yellow", highlight=False, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output; infinities become strings."""
+    out.file.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
+        return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(value), "NaN")
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function (what, done, total) that keeps one bar per kind of work up to date."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield update
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the first column is text, the others are right-aligned."""
+    grid = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    # Piped output has no width of its own; let no column be cut there.
+    Console(soft_wrap=False, width=None if out.is_terminal else 160).print(grid, markup=False)
+
+
+def count(number: float) -> str:
+    """Format a number with a decimal prefix: 1234567 is 1.23 M."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= factor:
+            return f"{number / factor:.2f} {prefix}"
+    return f"{number:g}"
+
+
+def size(octets: float) -> str:
+    """Format a number of bytes with a binary prefix: 1048576 is 1.00 MiB."""
+    for factor, prefix in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if octets >= factor:
+            return f"{octets / factor:.2f} {prefix}"
+    return f"{octets:.0f} B"
