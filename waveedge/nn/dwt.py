@@ -108,7 +108,7 @@ class DWT2d(nn.Module):
             columns = self.filters.reshape(2, 1, taps, 1).repeat(2 * channels, 1, 1, 1)
             x = F.conv2d(x, rows, stride=(1, 2), groups=channels)
             x = F.conv2d(x, columns, stride=(2, 1), groups=2 * channels)
-        return x.unflatten(1, (channels, 4))
+        return x.reshape(x.shape[0], channels, 4, *x.shape[2:])
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, wavelet={self.wavelet!r}, mode={self.mode!r}"

@@ -6,14 +6,17 @@ weight is quantized here: activations are quantized by separate modules between 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveedge.nn.quantizers import weight_quantizer
+from waveedge.nn.quantizers import WeightQuantizer, weight_quantizer
 
 __all__ = ["QuantizedConv2d", "QuantizedConvTranspose2d", "QuantizedLinear"]
+
+_Layer = nn.Conv2d | nn.Linear | nn.ConvTranspose2d
+_Quantized = TypeVar("_Quantized", "QuantizedConv2d", "QuantizedLinear", "QuantizedConvTranspose2d")
 
 
 class QuantizedConv2d(nn.Conv2d):
@@ -34,7 +37,7 @@ class QuantizedConv2d(nn.Conv2d):
         new = cls(
             module.in_channels,
             module.out_channels,
-            module.kernel_size,  # type: ignore[arg-type]
+            module.kernel_size,
             stride=module.stride,
             padding=module.padding,
             dilation=module.dilation,
@@ -47,7 +50,8 @@ class QuantizedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolves ``x`` (N, C, H, W) with the quantized weight."""
-        return self._conv_forward(x, self.weight_quantizer(self.weight), self.bias)
+        weight: Tensor = self.weight_quantizer(self.weight)
+        return self._conv_forward(x, weight, self.bias)
 
 
 class QuantizedLinear(nn.Linear):
@@ -101,7 +105,7 @@ class QuantizedConvTranspose2d(nn.ConvTranspose2d):
         new = cls(
             module.in_channels,
             module.out_channels,
-            module.kernel_size,  # type: ignore[arg-type]
+            module.kernel_size,
             stride=module.stride,
             padding=module.padding,
             output_padding=module.output_padding,
@@ -135,12 +139,13 @@ class QuantizedConvTranspose2d(nn.ConvTranspose2d):
         )
 
 
-def _copy_parameters(source: nn.Module, target: Any) -> Any:
+def _copy_parameters(source: _Layer, target: _Quantized) -> _Quantized:
     """Copies weight, bias, dtype, device and mode, and fits the weight quantizer."""
-    target.to(device=source.weight.device, dtype=source.weight.dtype)  # type: ignore[union-attr,arg-type]
-    target.weight.data.copy_(source.weight.data)  # type: ignore[union-attr]
-    if source.bias is not None:
-        target.bias.data.copy_(source.bias.data)  # type: ignore[union-attr]
-    if target.weight_bits != 32:
+    target.to(device=source.weight.device, dtype=source.weight.dtype)
+    target.weight.data.copy_(source.weight.data)
+    if source.bias is not None and target.bias is not None:
+        target.bias.data.copy_(source.bias.data)
+    if isinstance(target.weight_quantizer, WeightQuantizer):
         target.weight_quantizer.fit(target.weight)
-    return target.train(source.training)
+    target.train(source.training)
+    return target
