@@ -1,0 +1,90 @@
+"""All exact rewrites, in the order in which they are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from torch import fx, nn
+
+from waveedge.errors import ExportError, RecipeError
+
+from .batchnorm import BatchNorm
+from .cleanup import Cleanup
+from .rewrite import Applied, Rewrite, Shapes
+from .trace import preserve, trace
+from .transposed import Transposed
+
+__all__ = ["REWRITES", "reparameterize"]
+
+REWRITES: tuple[type[Rewrite], ...] = (Cleanup, BatchNorm, Transposed)
+"""The order matters: each rewrite finds the patterns that those before it leave behind."""
+
+
+def reparameterize(
+    model: nn.Module, input_size: tuple[int, int], *, skip: Collection[str] = ()
+) -> fx.GraphModule:
+    """The same network in a form that computes the same numbers with less work.
+
+    Args:
+        model: a network in float; it is copied, not changed.
+        input_size: (height, width) in pixels of the images it will see. The batch stays free.
+        skip: names of rewrites to leave out, and qualified names of modules to keep as they are.
+
+    Returns:
+        A graph of plain layers in eval mode. Its ``applied`` lists every change as ``Applied``;
+        its ``spec`` is the model's. The outcome depends on the structure of the model and on
+        ``input_size`` alone, never on weights: two copies of one network give state dicts with
+        the same keys and shapes.
+
+    Raises:
+        ExportError: the network cannot be traced, or does not take images of this size.
+        RecipeError: ``skip`` names neither a rewrite nor a module.
+    """
+    graph_module = trace(model)
+    known = {rewrite.name for rewrite in REWRITES} | dict(graph_module.named_modules()).keys()
+    for name in sorted(set(skip) - known):
+        raise RecipeError(
+            f"skip: {name!r} is neither a rewrite nor a module of this network",
+            hint="Rewrites: " + ", ".join(rewrite.name for rewrite in REWRITES) + ".",
+        )
+    image = (1, _image_channels(model), *input_size)
+    shapes = _infer(graph_module, image)
+    applied: list[Applied] = []
+    for rewrite in REWRITES:
+        if rewrite.name not in skip:
+            done = rewrite(keep=frozenset(skip)).apply(graph_module, shapes)
+            if done:
+                shapes = _settle(graph_module, image)
+                applied.extend(done)
+    preserve(graph_module, applied=tuple(applied))
+    return graph_module
+
+
+def _settle(graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:
+    graph_module.graph.eliminate_dead_code()
+    graph_module.delete_all_unused_submodules()
+    graph_module.graph.lint()
+    graph_module.recompile()
+    return _infer(graph_module, image)
+
+
+def _infer(graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:
+    try:
+        return Shapes.infer(graph_module, image)
+    except Exception as error:  # whatever a layer raises on a size it does not take
+        raise ExportError(
+            f"the network does not run on images of {image[2]}x{image[3]} pixels: {error}",
+            hint="Choose an input size that the network's strides and levels divide.",
+        ) from error
+
+
+def _image_channels(model: nn.Module) -> int:
+    spec = getattr(model, "spec", None)
+    if spec is not None:
+        return int(spec.channels)
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            return module.in_channels
+        if isinstance(module, nn.BatchNorm2d):
+            return module.num_features
+    return 3

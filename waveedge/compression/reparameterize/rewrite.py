@@ -1,0 +1,185 @@
+"""The contract of an exact rewrite, and the few graph edits that rewrites are made of."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+__all__ = ["Applied", "Rewrite", "Shapes"]
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One application of one rule.
+
+    Attributes:
+        rule: the rewrite's name and the number of the rule in its docstring, as ``batchnorm.2``.
+        where: qualified name of the layer that was rewritten.
+        macs_before: multiply-adds of the layers involved, for one image.
+        macs_after: the same after the rewrite.
+    """
+
+    rule: str
+    where: str
+    macs_before: int
+    macs_after: int
+
+
+class Shapes(dict[fx.Node, Any]):
+    """The shape of every value in a graph, for one image of a given size."""
+
+    @classmethod
+    def infer(cls, graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:
+        """Run the graph on a tensor of shape ``image`` (N, C, H, W) that holds no data."""
+        shapes = cls()
+
+        class Recorder(fx.Interpreter):
+            def run_node(self, n: fx.Node) -> Any:
+                result = super().run_node(n)
+                shapes[n] = _shape(result)
+                return result
+
+        dtype = next((p.dtype for p in graph_module.parameters()), torch.float32)
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            Recorder(graph_module).run(mode.from_tensor(torch.empty(image, dtype=dtype)))
+        return shapes
+
+
+def _shape(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if isinstance(value, (tuple, list)):
+        return [_shape(item) for item in value]
+    return None
+
+
+@dataclass
+class Rewrite(ABC):
+    """One idea that changes how a network is computed and not what it computes.
+
+    What a rewrite does may depend on the structure of the network and on the size of its input,
+    never on the values of weights: a saved network is loaded back by building it anew, rewriting
+    it the same way, and loading a strict state dict.
+
+    Attributes:
+        keep: qualified names of modules that must survive as they are.
+    """
+
+    name: ClassVar[str]
+    keep: Collection[str] = field(default=())
+
+    @abstractmethod
+    def apply(self, graph_module: fx.GraphModule, shapes: Shapes) -> list[Applied]:
+        """Rewrite ``graph_module`` in place and say what was done.
+
+        ``shapes`` holds the values of the graph as it enters; nodes made here are not in it.
+        Nodes and modules that lose their last user need not be removed: the pipeline does.
+        """
+
+    def modules(self, graph_module: fx.GraphModule, *types: type[M]) -> Iterator[tuple[fx.Node, M]]:
+        """The nodes that call a module of one of ``types`` and may be changed, in graph order."""
+        for node in list(graph_module.graph.nodes):
+            module = called(node, graph_module)
+            if isinstance(module, types) and self.free(node):
+                yield node, module
+
+    def free(self, node: fx.Node | None) -> bool:
+        """Whether ``node`` calls a module that may be changed."""
+        if node is None or node.op != "call_module" or node.target in self.keep:
+            return False
+        return len(calls(node.graph, str(node.target))) == 1
+
+
+def called(node: Any, graph_module: fx.GraphModule) -> nn.Module | None:
+    """The module that a node calls, if it is such a node."""
+    if isinstance(node, fx.Node) and node.op == "call_module":
+        return graph_module.get_submodule(str(node.target))
+    return None
+
+
+def calls(graph: fx.Graph, target: str) -> list[fx.Node]:
+    """Every node that calls the module named ``target`` (a shared module has several)."""
+    return [n for n in graph.nodes if n.op == "call_module" and n.target == target]
+
+
+def source(node: fx.Node, index: int = 0) -> fx.Node:
+    """The value that ``node`` takes as its argument number ``index``."""
+    argument = node.args[index]
+    assert isinstance(argument, fx.Node)
+    return argument
+
+
+def only_user(node: fx.Node) -> fx.Node | None:
+    """The one node that uses a value, or None if there are none or several."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def set_module(graph_module: fx.GraphModule, name: str, module: nn.Module) -> str:
+    """Put ``module`` at the qualified name ``name``, replacing what is there."""
+    parent, _, leaf = name.rpartition(".")
+    owner: nn.Module = graph_module
+    for part in parent.split(".") if parent else []:
+        if part not in owner._modules:
+            owner.add_module(part, nn.Module())
+        owner = owner.get_submodule(part)
+    owner.add_module(leaf, module.eval())
+    return name
+
+
+def drop(node: fx.Node, replacement: fx.Node) -> None:
+    """Let the users of ``node`` use ``replacement``, and remove ``node``."""
+    node.replace_all_uses_with(replacement)
+    node.graph.erase_node(node)
+
+
+def macs(module: nn.Module | None, out_shape: Any) -> int:
+    """Multiply-adds of one layer that yields ``out_shape``; 0 for layers without weights."""
+    if isinstance(module, nn.ConvTranspose2d):
+        k_h, k_w = module.kernel_size
+        s_h, s_w = module.stride
+        per_pixel = module.in_channels // module.groups * k_h * k_w / (s_h * s_w)
+        return round(numel(out_shape) * per_pixel)
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        return numel(out_shape) * numel(module.weight.shape[1:])
+    return 0
+
+
+def numel(shape: Any) -> int:
+    """Number of elements of a tensor of this shape."""
+    return math.prod(int(size) for size in shape)
+
+
+def new_conv(weight: Tensor, bias: Tensor | None, like: nn.Module, **options: Any) -> nn.Conv2d:
+    """A Conv2d that holds ``weight`` (O, I/groups, k, k) and ``bias``, in ``like``'s dtype."""
+    dtype = next(like.parameters()).dtype
+    out_channels, in_channels, k_h, k_w = weight.shape
+    groups = options.get("groups", 1)
+    conv = nn.Conv2d(
+        in_channels * groups, out_channels, (k_h, k_w), bias=bias is not None, **options
+    )
+    conv.weight = nn.Parameter(weight.detach().to(dtype))
+    if bias is not None:
+        conv.bias = nn.Parameter(bias.detach().to(dtype))
+    return conv
+
+
+def split(tensor: Tensor, parts: int, dim: int = 0) -> Tensor:
+    """The axis ``dim`` of ``tensor`` as two axes, (parts, rest)."""
+    shape = list(tensor.shape)
+    shape[dim : dim + 1] = [parts, shape[dim] // parts]
+    return tensor.reshape(shape)
+
+
+def pair(option: Any) -> tuple[int, int]:
+    """A stride, padding or dilation, which torch types loosely, as (vertical, horizontal)."""
+    vertical, horizontal = option
+    return int(vertical), int(horizontal)
