@@ -101,7 +101,7 @@ class DWT2d(nn.Module):
         x = _extend(x, taps, self.mode)
         if taps == 2:
             # As many multiply-adds as two passes, and one pass over memory.
-            kernel = _outer(self.filters).repeat(channels, 1, 1, 1)
+            kernel = outer(self.filters).repeat(channels, 1, 1, 1)
             x = F.conv2d(x, kernel, stride=2, groups=channels)
         else:
             rows = self.filters.reshape(2, 1, 1, taps).repeat(channels, 1, 1, 1)
@@ -168,7 +168,7 @@ class IDWT2d(nn.Module):
             x = _extend_coefficients(x, taps)
         crop = taps - 2
         if taps == 2:
-            kernel = _outer(self.filters).repeat(channels, 1, 1, 1)
+            kernel = outer(self.filters).repeat(channels, 1, 1, 1)
             x = F.conv_transpose2d(x, kernel, stride=2, groups=channels)
         else:
             columns = self.filters.reshape(2, 1, taps, 1).repeat(2 * channels, 1, 1, 1)
@@ -219,7 +219,7 @@ def checked_mode(mode: str) -> Mode:
     return full  # type: ignore[return-value]
 
 
-def _outer(filters: Tensor) -> Tensor:
+def outer(filters: Tensor) -> Tensor:
     """(2, taps) filters as the four separable kernels (4, 1, taps, taps) in band order."""
     taps = filters.shape[1]
     kernels = filters.reshape(2, 1, 1, taps) * filters.reshape(1, 2, taps, 1)

@@ -50,8 +50,8 @@ class QuantizedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolves ``x`` (N, C, H, W) with the quantized weight."""
-        weight: Tensor = self.weight_quantizer(self.weight)
-        return self._conv_forward(x, weight, self.bias)
+        y: Tensor = self._conv_forward(x, self.weight_quantizer(self.weight), self.bias)
+        return y
 
 
 class QuantizedLinear(nn.Linear):

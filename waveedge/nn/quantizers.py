@@ -179,9 +179,9 @@ def quantize(x: Tensor, scale: Tensor, qmin: int, qmax: int, axis: int = -1) -> 
     # A learnt scale must not reach zero: nothing would come back from there.
     step = _along(scale.clamp(min=torch.finfo(scale.dtype).tiny), x, axis).to(x.dtype)
     elements = max(1, x.numel() // scale.numel())
-    step = _with_gradient_of(step, step / math.sqrt(elements * qmax))
+    step = with_gradient_of(step, step / math.sqrt(elements * qmax))
     clamped = torch.clamp(x / step, qmin, qmax)
-    return _with_gradient_of(torch.round(clamped), clamped) * step
+    return with_gradient_of(torch.round(clamped), clamped) * step
 
 
 @torch.library.custom_op("waveedge::fake_quantize", mutates_args=())
@@ -196,7 +196,7 @@ def _(x: Tensor, scale: Tensor, qmin: int, qmax: int, axis: int) -> Tensor:
     return torch.empty_like(x)
 
 
-def _with_gradient_of(value: Tensor, source: Tensor) -> Tensor:
+def with_gradient_of(value: Tensor, source: Tensor) -> Tensor:
     """``value`` to the last bit, differentiated as if it were ``source``."""
     return value.detach() + (source - source.detach())
 

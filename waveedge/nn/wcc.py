@@ -1,0 +1,261 @@
+"""Wavelet-compressed 1x1 convolution (WCC; Finder et al., arXiv 2205.12268).
+
+A 1x1 convolution acts on every pixel alone, so it may as well act on every coefficient of a
+wavelet transform; there, most of an image's energy sits in few positions, and the rest is skipped:
+
+    pad -> transform -> keep the k positions of largest energy -> quantize -> 1x1 conv
+        -> put back, zeros elsewhere -> inverse transform -> crop -> add the bias
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from waveedge.errors import RecipeError
+from waveedge.nn.dwt import DWT2d, IDWT2d
+from waveedge.nn.quantizers import WeightQuantizer, activation_quantizer, weight_quantizer
+
+__all__ = ["TOPK_LIMIT", "WaveletCompressedConv2d"]
+
+TOPK_LIMIT = 3840
+"""The largest k for which TensorRT builds a TopK."""
+
+
+class WaveletCompressedConv2d(nn.Module):
+    """A 1x1 convolution that keeps only the strongest wavelet coefficients of its input.
+
+    The energy of a position is the sum of its squared coefficients over the channels; all channels
+    share the positions that are kept. Other than in the authors' layer, the bias is added to the
+    image and not to the coefficients, so that with ratio 1 and no quantizers this *is* the 1x1
+    convolution (for the authors' layer see :class:`~waveedge.nn.PublishedWCC`).
+
+    The image is padded with zeros at the bottom and right to a multiple of 2^levels, and for
+    wavelets longer than Haar to at least the length of the filter at the deepest level, so that
+    the periodic transform is invertible at any size.
+
+    Args:
+        in_channels: channels I of the input.
+        out_channels: channels O of the output.
+        levels: wavelet levels.
+        ratio: share of the positions that is kept, in (0, 1].
+        weight_bits: 2 to 8, or 32 for a float weight.
+        activation_bits: 2 to 8, or 32 for float coefficients.
+        wavelet: any discrete PyWavelets wavelet.
+        bias: whether to add a bias.
+        tiles: number of top-k selections that share the work. 1 is the published definition. With
+            T tiles, tile t selects among the positions p with p mod T == t: an even sample of all
+            bands, so that the union differs little from one selection; see :meth:`tiles_for`.
+
+    Attributes:
+        weight: parameter (O, I, 1, 1), as in ``nn.Conv2d``.
+        bias: parameter (O,) or None, as in ``nn.Conv2d``.
+        weight_quantizer: :class:`~waveedge.nn.WeightQuantizer` or identity.
+        activation_quantizer: :class:`~waveedge.nn.ActivationQuantizer` or identity; it quantizes
+            the coefficients that were kept.
+
+    Raises:
+        RecipeError: a value out of range, or an unknown wavelet.
+    """
+
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        levels: int = 3,
+        ratio: float = 0.5,
+        weight_bits: int = 8,
+        activation_bits: int = 8,
+        wavelet: str = "db1",
+        bias: bool = True,
+        tiles: int = 1,
+    ) -> None:
+        super().__init__()
+        if not 0 < ratio <= 1:
+            raise RecipeError(
+                f"WCC ratio is {ratio}",
+                hint="Use a share in (0, 1]: 0.5 keeps half of the coefficients, 1 all of them.",
+            )
+        if tiles < 1:
+            raise RecipeError(f"WCC in {tiles} tiles", hint="Use 1 tile or more.")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.levels = levels
+        self.ratio = ratio
+        self.weight_bits = weight_bits
+        self.activation_bits = activation_bits
+        self.wavelet = wavelet
+        self.tiles = tiles
+
+        self.transform = DWT2d(levels, wavelet, "periodization")
+        self.inverse = IDWT2d(wavelet, "periodization")
+        conv = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
+        self.weight, self.bias = conv.weight, conv.bias
+        self.weight_quantizer = weight_quantizer(weight_bits, out_channels)
+        self.activation_quantizer = activation_quantizer(activation_bits)
+        self._fit_weight()
+
+    @classmethod
+    def from_conv(
+        cls,
+        conv: nn.Conv2d,
+        *,
+        levels: int = 3,
+        ratio: float = 0.5,
+        weight_bits: int = 8,
+        activation_bits: int = 8,
+        wavelet: str = "db1",
+        tiles: int = 1,
+    ) -> WaveletCompressedConv2d:
+        """A compressed copy of a 1x1 convolution; its weight scales are fitted.
+
+        The activation quantizer still has to be calibrated.
+
+        Raises:
+            RecipeError: the convolution is not 1x1 with stride 1, one group and no padding.
+        """
+        shape = (conv.kernel_size, conv.stride, conv.groups, conv.padding)
+        if shape not in (((1, 1), (1, 1), 1, (0, 0)), ((1, 1), (1, 1), 1, "same")):
+            raise RecipeError(
+                f"WCC cannot replace {conv}",
+                hint="Only 1x1 convolutions with stride 1, one group and no padding qualify.",
+            )
+        new = cls(
+            conv.in_channels,
+            conv.out_channels,
+            levels=levels,
+            ratio=ratio,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            wavelet=wavelet,
+            bias=conv.bias is not None,
+            tiles=tiles,
+        )
+        new.to(device=conv.weight.device, dtype=conv.weight.dtype)
+        new.weight.data.copy_(conv.weight.data)
+        if new.bias is not None and conv.bias is not None:
+            new.bias.data.copy_(conv.bias.data)
+        new._fit_weight()
+        return new.train(conv.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, I, H, W) to (N, O, H, W).
+
+        Raises:
+            RecipeError: the coefficients of this size do not divide into the tiles.
+        """
+        height, width = x.shape[-2:]
+        low, details = self._transform(x)
+        sizes = [detail.shape[-2:] for detail in details]
+        convolved = self._convolve(self._tiled(low, details))
+        y: Tensor = self.inverse(unpack(convolved.flatten(2), sizes))[..., :height, :width]
+        return y if self.bias is None else y + self.bias.reshape(1, -1, 1, 1)
+
+    def selected(self, x: Tensor) -> Tensor:
+        """The positions that ``x`` (N, I, H, W) keeps: (N, k * tiles) int64, in no set order.
+
+        Position p counts through the low band, then the detail bands from coarse to fine, each row
+        by row. The k-th index of tile t in the exported TopK is position ``index * tiles + t``.
+        """
+        coefficients = self._tiled(*self._transform(x))
+        if self.ratio == 1:
+            return torch.arange(coefficients[0, 0].numel()).expand(x.shape[0], -1)
+        indices = self._select(coefficients)
+        tile = torch.arange(self.tiles, device=x.device)
+        return (indices * self.tiles + tile).flatten(1)
+
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the coefficient map of an image: its size after padding."""
+        multiple = 2**self.levels
+        smallest = self.transform.filters.shape[1] * multiple // 2
+        return (
+            max(-(-height // multiple) * multiple, smallest),
+            max(-(-width // multiple) * multiple, smallest),
+        )
+
+    def kept(self, height: int, width: int) -> int:
+        """How many positions are kept of an image of this size, all tiles together."""
+        rows, columns = self.map_size(height, width)
+        return self._kept_per_tile(rows * columns, self.tiles) * self.tiles
+
+    def tiles_for(self, height: int, width: int, limit: int = TOPK_LIMIT) -> int:
+        """The fewest tiles with which no selection is larger than ``limit`` for this image size."""
+        rows, columns = self.map_size(height, width)
+        positions = rows * columns
+        if self.ratio == 1:
+            return 1
+        return next(
+            tiles
+            for tiles in range(1, positions + 1)
+            if positions % tiles == 0 and self._kept_per_tile(positions, tiles) <= limit
+        )
+
+    def _kept_per_tile(self, positions: int, tiles: int) -> int:
+        return max(1, int(positions // tiles * self.ratio))
+
+    def _transform(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        height, width = x.shape[-2:]
+        rows, columns = self.map_size(height, width)
+        if (rows, columns) != (height, width):
+            x = F.pad(x, (0, columns - width, 0, rows - height))
+        transformed: tuple[Tensor, list[Tensor]] = self.transform(x)
+        return transformed
+
+    def _tiled(self, low: Tensor, details: list[Tensor]) -> Tensor:
+        """All coefficients as (N, I, positions / tiles, tiles)."""
+        coefficients = pack(low, details)
+        if coefficients.shape[2] % self.tiles:
+            raise RecipeError(
+                f"WCC: {coefficients.shape[2]} coefficients do not divide into {self.tiles} tiles",
+                hint="The layer was tiled for another image size; compress for this size.",
+            )
+        return coefficients.reshape(*coefficients.shape[:2], -1, self.tiles)
+
+    def _select(self, coefficients: Tensor) -> Tensor:
+        """Indices (N, k, tiles) of the largest energies within each tile."""
+        energy = coefficients.square().sum(dim=1)
+        positions = coefficients.shape[2] * self.tiles
+        return energy.topk(self._kept_per_tile(positions, self.tiles), dim=1).indices
+
+    def _convolve(self, coefficients: Tensor) -> Tensor:
+        """The 1x1 convolution of the kept coefficients; zeros elsewhere."""
+        weight = self.weight_quantizer(self.weight)
+        if self.ratio == 1:
+            return F.conv2d(self.activation_quantizer(coefficients), weight)
+        indices = self._select(coefficients).unsqueeze(1)
+        kept = coefficients.gather(2, indices.expand(-1, self.in_channels, -1, -1))
+        kept = F.conv2d(self.activation_quantizer(kept), weight)
+        zeros = kept.new_zeros((kept.shape[0], self.out_channels, *coefficients.shape[2:]))
+        return zeros.scatter(2, indices.expand(-1, self.out_channels, -1, -1), kept)
+
+    def _fit_weight(self) -> None:
+        if isinstance(self.weight_quantizer, WeightQuantizer):
+            self.weight_quantizer.fit(self.weight)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, levels={self.levels}, ratio={self.ratio}, "
+            f"wavelet={self.wavelet!r}, bias={self.bias is not None}, tiles={self.tiles}"
+        )
+
+
+def pack(low: Tensor, details: list[Tensor]) -> Tensor:
+    """Lays out coefficients as (N, C, positions): low, then the details from coarse to fine."""
+    return torch.cat([band.flatten(2) for band in (low, *reversed(details))], dim=2)
+
+
+def unpack(packed: Tensor, sizes: list[torch.Size]) -> tuple[Tensor, list[Tensor]]:
+    """Undoes :func:`pack`; ``sizes`` are the band sizes (h, w), finest first."""
+    batch, channels = packed.shape[:2]
+    start = sizes[-1].numel()
+    low = packed[:, :, :start].reshape(batch, channels, *sizes[-1])
+    details: list[Tensor] = []
+    for size in reversed(sizes):
+        stop = start + 3 * size.numel()
+        details.insert(0, packed[:, :, start:stop].reshape(batch, channels, 3, *size))
+        start = stop
+    return low, details
