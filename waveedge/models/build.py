@@ -1,0 +1,156 @@
+"""Build a network from its specification, and check images against it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+from torch import nn
+
+from waveedge.errors import CheckpointError, InputError, RecipeError
+from waveedge.models.families import CONFIGS, network
+from waveedge.models.wtconvnext import WTConvNeXtConfig
+from waveedge.spec import ModelSpec
+
+__all__ = ["attach_spec", "build", "check_input_size", "custom_network", "spec_of"]
+
+
+def build(spec: ModelSpec, *, arch: str | None = None) -> nn.Module:
+    """Build the network that ``spec`` describes, in eval mode, with fresh weights.
+
+    Args:
+        spec: what to build.
+        arch: ``package.module:factory`` of a custom network. A specification may come from a
+            file, so the factory that it names runs only if the caller names it too.
+
+    Raises:
+        CheckpointError: the configuration makes no sense, or a custom network needs ``arch``.
+        RecipeError: ``arch`` does not name a function that builds a network.
+    """
+    if spec.family == "custom":
+        if arch is None:
+            raise CheckpointError(
+                f"this is a network of your own, built by {spec.arch or 'code not recorded'}",
+                hint=f"waveedge runs no code that a file names. Name it yourself: "
+                f"--arch {spec.arch or 'package.module:factory'}",
+            )
+        return attach_spec(custom_network(arch), spec)
+    try:
+        config = CONFIGS[spec.family].model_validate(spec.config)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise CheckpointError(
+            f"the configuration of this {spec.family} network makes no sense: "
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}",
+            hint="The file is damaged, or from another version of waveedge.",
+        ) from error
+    return attach_spec(network(config), spec)
+
+
+def attach_spec(model: nn.Module, spec: ModelSpec) -> nn.Module:
+    """Set ``model.spec``, switch to eval mode, and return the model."""
+    # Past nn.Module.__setattr__, whose declared type takes tensors and modules only.
+    model.__dict__["spec"] = spec
+    return model.eval()
+
+
+def spec_of(model: nn.Module) -> ModelSpec:
+    """Return the specification that a network from :func:`waveedge.load` carries.
+
+    Raises:
+        InputError: the network carries none.
+    """
+    spec = getattr(model, "spec", None)
+    if not isinstance(spec, ModelSpec):
+        raise InputError(
+            f"this {type(model).__name__} carries no specification",
+            hint="Use a network from waveedge.load(path), or set model.spec to a ModelSpec.",
+        )
+    return spec
+
+
+def check_input_size(spec: ModelSpec, size: tuple[int, int]) -> None:
+    """Check that a network takes images of ``size`` = (height, width) in pixels.
+
+    Raises:
+        InputError: the wavelet levels do not divide the size, or it is too small.
+    """
+    height, width = size
+    multiple, least = spec.size_multiple, spec.size_multiple
+    if spec.family == "wtconvnext":
+        least = WTConvNeXtConfig.model_validate(spec.config).minimum_size
+    if min(size) < least:
+        raise InputError(
+            f"the input size {height}x{width} is too small for this network",
+            hint=f"Use at least {least}x{least}.",
+        )
+    if height % multiple or width % multiple:
+        near = "x".join(str(max(1, round(extent / multiple)) * multiple) for extent in size)
+        raise InputError(
+            f"the input size {height}x{width} does not fit this network: its stem and wavelet "
+            f"levels need a height and width that {multiple} divides",
+            hint=f"Use for example --input-size {near}.",
+        )
+
+
+def custom_network(arch: str) -> nn.Module:
+    """Call the factory of a user's own network; modules of the current folder can be imported.
+
+    Args:
+        arch: ``package.module:factory``, a callable without required arguments that returns an
+            ``nn.Module``. Its code runs.
+
+    Raises:
+        RecipeError: there is no such callable, it fails, or it returns something else.
+    """
+    module_name, colon, name = arch.partition(":")
+    if not (module_name and colon and name):
+        raise RecipeError(
+            f"--arch {arch} is not of the form package.module:factory",
+            hint="For a function make() in net.py of the current folder: --arch net:make",
+        )
+    with _current_folder_importable():
+        try:
+            module = importlib.import_module(module_name)
+        # A user's module runs here: whatever it raises is the user's to see, in one line.
+        except Exception as error:
+            raise RecipeError(
+                f"--arch {arch}: importing {module_name} failed: {type(error).__name__}: {error}",
+                hint="Run waveedge in the folder that holds the module, or install its package.",
+            ) from error
+        factory = getattr(module, name, None)
+        if not callable(factory):
+            similar = difflib.get_close_matches(name, dir(module), 1)
+            raise RecipeError(
+                f"--arch {arch}: {module_name} has no function {name}",
+                hint=f"Did you mean {module_name}:{similar[0]}?" if similar else "Check its name.",
+            )
+        try:
+            model = factory()
+        except Exception as error:
+            raise RecipeError(
+                f"--arch {arch}: {name}() failed: {type(error).__name__}: {error}",
+                hint="The factory is called without arguments; give each a default.",
+            ) from error
+    if not isinstance(model, nn.Module):
+        raise RecipeError(
+            f"--arch {arch}: {name}() returned a {type(model).__name__}, not a torch nn.Module",
+            hint="Name a function that returns the network.",
+        )
+    return model
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
