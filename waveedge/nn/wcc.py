@@ -142,6 +142,15 @@ class WaveletCompressedConv2d(nn.Module):
         new._fit_weight()
         return new.train(conv.training)
 
+    def to_conv(self) -> nn.Conv2d:
+        """The plain 1x1 convolution with this layer's weight and bias, in floating point."""
+        conv = nn.Conv2d(self.in_channels, self.out_channels, 1, bias=self.bias is not None)
+        conv.to(device=self.weight.device, dtype=self.weight.dtype)
+        conv.weight.data.copy_(self.weight.data)
+        if conv.bias is not None and self.bias is not None:
+            conv.bias.data.copy_(self.bias.data)
+        return conv.train(self.training)
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, I, H, W) to (N, O, H, W).
 
@@ -164,7 +173,7 @@ class WaveletCompressedConv2d(nn.Module):
         coefficients = self._tiled(*self._transform(x))
         if self.ratio == 1:
             return torch.arange(coefficients[0, 0].numel()).expand(x.shape[0], -1)
-        indices = self._select(coefficients)
+        indices = self._select(_energy(coefficients))
         tile = torch.arange(self.tiles, device=x.device)
         return (indices * self.tiles + tile).flatten(1)
 
@@ -215,21 +224,22 @@ class WaveletCompressedConv2d(nn.Module):
             )
         return coefficients.reshape(*coefficients.shape[:2], -1, self.tiles)
 
-    def _select(self, coefficients: Tensor) -> Tensor:
-        """Indices (N, k, tiles) of the largest energies within each tile."""
-        energy = coefficients.square().sum(dim=1)
-        positions = coefficients.shape[2] * self.tiles
-        return energy.topk(self._kept_per_tile(positions, self.tiles), dim=1).indices
+    def _select(self, energy: Tensor) -> Tensor:
+        """Indices (N, k, tiles) of the largest energies (N, positions / tiles, tiles) per tile."""
+        k = self._kept_per_tile(energy.shape[1] * self.tiles, self.tiles)
+        return energy.topk(k, dim=1).indices
 
     def _convolve(self, coefficients: Tensor) -> Tensor:
         """The 1x1 convolution of the kept coefficients; zeros elsewhere."""
         weight = self.weight_quantizer(self.weight)
         if self.ratio == 1:
             return F.conv2d(self.activation_quantizer(coefficients), weight)
-        indices = self._select(coefficients).unsqueeze(1)
+        energy = _energy(coefficients)
+        indices = self._select(energy).unsqueeze(1)
         kept = coefficients.gather(2, indices.expand(-1, self.in_channels, -1, -1))
         kept = F.conv2d(self.activation_quantizer(kept), weight)
-        zeros = kept.new_zeros((kept.shape[0], self.out_channels, *coefficients.shape[2:]))
+        # Zeros that depend on the input: an exporter would store a constant as large as the image.
+        zeros = energy.clamp(max=0).unsqueeze(1).expand(-1, self.out_channels, -1, -1)
         return zeros.scatter(2, indices.expand(-1, self.out_channels, -1, -1), kept)
 
     def _fit_weight(self) -> None:
@@ -241,6 +251,12 @@ class WaveletCompressedConv2d(nn.Module):
             f"{self.in_channels}, {self.out_channels}, levels={self.levels}, ratio={self.ratio}, "
             f"wavelet={self.wavelet!r}, bias={self.bias is not None}, tiles={self.tiles}"
         )
+
+
+def _energy(coefficients: Tensor) -> Tensor:
+    """Sum of squares over the channels; it only ranks positions, so it carries no gradient."""
+    detached = coefficients.detach()
+    return (detached * detached).sum(dim=1)
 
 
 def pack(low: Tensor, details: list[Tensor]) -> Tensor:
