@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from waveedge import __version__
@@ -82,7 +82,8 @@ def save_artifact(compressed: Compressed, path: Path) -> None:
         integers = quantizer.integers(state[name])
         state[name] = _pack(integers) if quantizer.bits <= 4 else integers
     with atomic_file(path) as temporary:
-        save_file(state, temporary, metadata={KEY: header.model_dump_json()})
+        # Written by Python: a full disk is then an OSError that can be explained.
+        temporary.write_bytes(save(state, metadata={KEY: header.model_dump_json()}))
 
 
 def load_artifact(path: Path, *, arch: str | None = None) -> Compressed:
@@ -178,7 +179,8 @@ def _fill(graph: nn.Module, path: Path) -> None:
             if quantizer.bits <= 4:
                 integers = _unpack(integers, expected[name].shape)
             scale = state[f"{name.removesuffix('weight')}weight_quantizer.scale"]
-            state[name] = quantizer.floats(integers, scale)
+            along = [-1 if dim == quantizer.axis else 1 for dim in range(integers.dim())]
+            state[name] = integers * scale.reshape(along)
         graph.load_state_dict(state, strict=True)
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())

@@ -287,3 +287,7 @@ def _artifact_path(out: Path | None, model: Path, label: str) -> Path:
             f"--out {target} is the input itself", hint="Inputs are never modified; name another."
         )
     return target
+
+
+if __name__ == "__main__":
+    main()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from waveedge import console
-from waveedge.errors import InputError
+from waveedge.errors import InputError, MissingDependencyError
 from waveedge.runtime.benchmark import benchmark
 from waveedge.runtime.bundle import newest_bundle
+from waveedge.runtime.report import Comparison
 
 __all__ = ["run"]
 
@@ -36,21 +37,19 @@ def run(
             )
         console.say(f"Measuring the newest bundle here: {model}")
     with console.progress_bar() as progress:
-        comparison = benchmark(model, vs, threads=threads, runs=runs, progress=progress)
+        comparison = benchmark(model, vs, threads=threads, runs=runs, progress=partial(progress, "measuring"))
     picture = plot or Path("bench.png")
     written = _save_plot(comparison, picture)
     if as_json:
         console.print_json(comparison.to_dict())
         return
-    console.out.print(comparison.to_text(), highlight=False, markup=False)
+    console.out.print(comparison.table(), highlight=False, markup=False)
     if written:
         console.out.print(f"wrote {picture}", highlight=False, markup=False)
 
 
-def _save_plot(comparison: Any, picture: Path) -> bool:
+def _save_plot(comparison: Comparison, picture: Path) -> bool:
     """Draw the picture where matplotlib is installed; a table is enough where it is not."""
-    from waveedge.errors import MissingDependencyError
-
     try:
         comparison.save_plot(picture)
     except MissingDependencyError as error:

@@ -14,7 +14,7 @@ from waveedge.compression.compress import compress
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.report import CompressionReport, LayerReport
 from waveedge.errors import InputError
-from waveedge.spec import ModelSpec
+from waveedge.models.build import spec_of
 
 __all__ = ["run"]
 
@@ -38,8 +38,7 @@ def run(
         raise InputError(
             f"{source} is already compressed", hint="Compress the original checkpoint instead."
         )
-    spec: ModelSpec = network.spec  # type: ignore[assignment]
-    images = open_images(calib, spec=spec, size=input_size, seed=recipe.seed)
+    images = open_images(calib, spec=spec_of(network), size=input_size, seed=recipe.seed)
     console.say(f"Calibrating on {images.describe()}")
     for path, reason in images.skipped:
         console.warn(f"skipped {path}: {reason}")

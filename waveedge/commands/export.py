@@ -15,7 +15,7 @@ from waveedge.compression.reparameterize import reparameterize
 from waveedge.errors import InputError, RecipeError, WaveedgeError
 from waveedge.export.bundle import Bundle, export_model
 from waveedge.files import sha256
-from waveedge.spec import ModelSpec
+from waveedge.models.build import check_input_size, spec_of
 
 __all__ = ["run"]
 
@@ -72,11 +72,10 @@ def run(
         baseline = _uncompressed(source, compressed.source_name, compressed.source_sha256, load)
     else:
         baseline = load(source)
-        spec: ModelSpec = baseline.spec  # type: ignore[assignment]
-        size = input_size or spec.input_size
+        size = input_size or spec_of(baseline).input_size
         model = baseline if published else reparameterize(baseline, size)
-    spec = model.spec  # type: ignore[assignment]
-    _check_size(size, spec)
+    spec = spec_of(model)
+    check_input_size(spec, size)
     images = open_images(calib, spec=spec, size=size)
     with console.progress_bar() as progress:
         bundle = export_model(
@@ -136,17 +135,6 @@ def _uncompressed(
         "bundle gets no baseline, so that waveedge bench will need --vs"
     )
     return None
-
-
-def _check_size(size: tuple[int, int], spec: ModelSpec) -> None:
-    multiple = spec.size_multiple
-    if any(extent % multiple for extent in size):
-        nearest = [max(multiple, round(extent / multiple) * multiple) for extent in size]
-        raise RecipeError(
-            f"an input of {size[0]}x{size[1]} does not fit this network: its strides and wavelet "
-            f"levels need height and width to be multiples of {multiple}",
-            hint=f"Try: --input-size {nearest[0]}x{nearest[1]}",
-        )
 
 
 def _stem(path: Path) -> str:

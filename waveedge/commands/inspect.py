@@ -10,7 +10,7 @@ from waveedge import console
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.wavelet import choose_layers
 from waveedge.cost import profile
-from waveedge.spec import ModelSpec
+from waveedge.models.build import spec_of
 
 __all__ = ["describe", "show"]
 
@@ -19,7 +19,7 @@ _WOULD_TOUCH = Recipe(wcc_ratio=0.5)
 
 def describe(model: nn.Module, input_size: tuple[int, int] | None) -> dict[str, Any]:
     """Return everything ``inspect`` knows about ``model`` as plain JSON values."""
-    spec: ModelSpec = model.spec  # type: ignore[assignment]
+    spec = spec_of(model)
     size = input_size or spec.input_size
     cost = profile(model, size)
     shares: dict[str, int] = {}

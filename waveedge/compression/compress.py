@@ -14,15 +14,15 @@ import torch
 from torch import fx, nn
 
 from waveedge.calibration import ImageSet, calibrate_activations, open_images
-from waveedge.compression.graph import shapes_of
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import Recipe, make_recipe
-from waveedge.compression.reparameterize import reparameterize
+from waveedge.compression.reparameterize import Shapes, reparameterize
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import RecipeError
-from waveedge.nn import ActivationQuantizer, WaveletCompressedConv2d
+from waveedge.nn import WaveletCompressedConv2d
+from waveedge.models.build import spec_of
 from waveedge.spec import ModelSpec
 
 __all__ = ["Compressed", "compress", "structure"]
@@ -85,7 +85,7 @@ def compress(
         ExportError: the network cannot be traced.
     """
     recipe = make_recipe(fields) if recipe is None else recipe
-    spec: ModelSpec = model.spec  # type: ignore[assignment]
+    spec = spec_of(model)
     images = images or open_images(None, spec=spec, seed=recipe.seed)
     size = (images.calibration[0].shape[-2], images.calibration[0].shape[-1])
     report_progress = progress or (lambda _what, _done, _total: None)
@@ -152,9 +152,7 @@ def structure(
     for name, module in list(reference.named_modules()):
         if isinstance(module, WaveletCompressedConv2d):
             reference.set_submodule(name, module.to_conv())
-    place_quantizers(graph, shapes_of(graph, spec.channels, input_size), recipe)
-    graph.spec = spec
-    reference.spec = spec
+    place_quantizers(graph, Shapes.infer(graph, (1, spec.channels, *input_size)), recipe)
     return graph.eval(), reference.eval()
 
 

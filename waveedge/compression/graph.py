@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-__all__ = [
-    "Shapes",
-    "is_clamp",
-    "is_join",
-    "is_pass_through",
-    "layer_of",
-    "layers",
-    "shapes_of",
-]
+__all__ = ["is_clamp", "is_join", "is_pass_through", "layer_of", "layers"]
 
 # Operations that only move values: their output lies on the grid of their input.
 _MOVING_MODULES = (
@@ -48,37 +38,6 @@ _CLAMP_FUNCTIONS = {F.relu, F.relu6, torch.relu}
 _JOIN_MODULES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 _JOIN_FUNCTIONS = {operator.add, torch.add, torch.cat, torch.concat, F.avg_pool2d}
 _JOIN_METHODS = {"add"}
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """Tensor shapes by node name, for one input size."""
-
-    of: dict[str, tuple[int, ...]]
-
-    def __getitem__(self, node: fx.Node) -> tuple[int, ...]:
-        return self.of[node.name]
-
-    def __contains__(self, node: fx.Node) -> bool:
-        return node.name in self.of
-
-
-def shapes_of(graph: fx.GraphModule, channels: int, input_size: tuple[int, int]) -> Shapes:
-    """Run ``graph`` once on zeros (1, channels, *input_size) and note every tensor's shape."""
-    found: dict[str, tuple[int, ...]] = {}
-
-    class Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            value = super().run_node(n)
-            if isinstance(value, Tensor):
-                found[n.name] = tuple(value.shape)
-            return value
-
-    parameter = next(graph.parameters(), None)
-    dtype = parameter.dtype if parameter is not None else torch.float32
-    with torch.no_grad():
-        Recorder(graph).run(torch.zeros(1, channels, *input_size, dtype=dtype))
-    return Shapes(found)
 
 
 def layer_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:

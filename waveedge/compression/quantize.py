@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from waveedge.compression.graph import Shapes, is_clamp, is_join, is_pass_through, layer_of, layers
+from waveedge.compression.graph import is_clamp, is_join, is_pass_through, layer_of, layers
 from waveedge.compression.recipe import FLOAT, LayerSettings, Recipe
+from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import (
     ActivationQuantizer,
     QuantizedConv2d,
@@ -102,12 +103,18 @@ class _Placement:
     def __init__(self, graph: fx.GraphModule, shapes: Shapes, bits: dict[str, int]) -> None:
         self.graph = graph
         self.bits = bits
-        self.values = [node for node in graph.graph.nodes if node in shapes and node.op != "output"]
+        # Values are tensors; what returns several (a transform) yields values through getitem.
+        self.values = [
+            node
+            for node in graph.graph.nodes
+            if isinstance(shapes[node], tuple) and node.op != "output"
+        ]
+        values = set(self.values)
         # Nodes that only move values, and nodes that a runtime computes in integers.
         self.moving = {
             node
             for node in self.values
-            if is_pass_through(graph, node) and node.all_input_nodes[0] in shapes
+            if is_pass_through(graph, node) and node.all_input_nodes[0] in values
         }
         self.integer: set[fx.Node] = set()
         for node in self.values:

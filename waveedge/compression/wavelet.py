@@ -13,7 +13,10 @@ __all__ = ["LayerDecision", "choose_layers", "replace_layers"]
 
 
 class LayerDecision(BaseModel):
-    """What WCC does to one layer of the published network, and the reason in words."""
+    """What WCC does to one layer of the published network, and the reason in words.
+
+    ``map_size`` is (height, width) of the layer's feature map at calibration.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,7 +24,7 @@ class LayerDecision(BaseModel):
     type: str
     ratio: float = 1.0
     levels: int = 0
-    tiles: int = 1
+    map_size: tuple[int, int] = (0, 0)
     weight_bits: int = 32
     activation_bits: int = 32
     reason: str
@@ -67,9 +70,7 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
                     **base,
                     ratio=settings.wcc_ratio,
                     levels=settings.wcc_levels,
-                    tiles=WaveletCompressedConv2d.tiles_for(
-                        (height, width), levels=settings.wcc_levels, ratio=settings.wcc_ratio
-                    ),
+                    map_size=(height, width),
                     weight_bits=settings.weight_bits,
                     activation_bits=settings.bits,
                     reason=f"1x1 on {height}x{width}: {settings.wcc_ratio:.1%} of the coefficients",
@@ -87,17 +88,16 @@ def replace_layers(model: nn.Module, decisions: list[LayerDecision]) -> None:
             continue
         conv = model.get_submodule(decision.name)
         assert isinstance(conv, nn.Conv2d)
-        model.set_submodule(
-            decision.name,
-            WaveletCompressedConv2d.from_conv(
-                conv,
-                levels=decision.levels,
-                ratio=decision.ratio,
-                weight_bits=decision.weight_bits,
-                activation_bits=decision.activation_bits,
-                tiles=decision.tiles,
-            ),
+        compressed = WaveletCompressedConv2d.from_conv(
+            conv,
+            levels=decision.levels,
+            ratio=decision.ratio,
+            weight_bits=decision.weight_bits,
+            activation_bits=decision.activation_bits,
         )
+        # TensorRT limits the size of one selection; the tiling is part of what is calibrated.
+        compressed.tiles = compressed.tiles_for(*decision.map_size)
+        model.set_submodule(decision.name, compressed)
 
 
 def _has_weights(model: nn.Module, name: str) -> bool:

@@ -1,0 +1,54 @@
+"""The command line as a process, and small real checkpoints to give it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GOLDEN = Path(__file__).parent.parent / "data" / "golden"
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a process left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run ``waveedge ARGUMENTS`` in the test's own folder."""
+
+    def call(*arguments: object, cwd: Path | None = None, **options: Any) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "waveedge.cli", *map(str, arguments)],
+            cwd=cwd or tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            **options,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small published WaveMix checkpoint as ``model.pt`` in the test's own folder."""
+    path = tmp_path / "model.pt"
+    path.write_bytes((GOLDEN / "wavemix_sisr_l1.pth").read_bytes())
+    return path
