@@ -1,0 +1,131 @@
+"""What a session asks of an inference runtime, and onnxruntime's answer to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waveedge.errors import ArtifactError, InputError, MissingDependencyError
+from waveedge.runtime.denormals import flushed_denormals
+
+__all__ = ["Array", "Backend", "OnnxBackend", "TensorInfo"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, shape (a string where the size is free) and dtype of an input or output."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: np.dtype[Any]
+
+
+class Backend(Protocol):
+    """A loaded network."""
+
+    name: str
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+
+    def run(self, image: Array) -> list[Array]:
+        """Run on one array that was checked against ``inputs[0]``."""
+        ...
+
+
+class OnnxBackend:
+    """onnxruntime, with the settings that edge inference wants.
+
+    Args:
+        path: an ``.onnx`` or ``.ort`` file.
+        threads: threads that one operator may use.
+        provider: an onnxruntime execution provider's name.
+        arena: keep activation memory between runs.
+    """
+
+    def __init__(self, path: Path, *, threads: int, provider: str, arena: bool) -> None:
+        ort = _import_onnxruntime()
+        if provider not in ort.get_available_providers():
+            raise InputError(
+                f"this onnxruntime has no provider {provider!r}",
+                hint=f"Available: {', '.join(ort.get_available_providers())}, and 'auto', 'cpu'.",
+            )
+        try:
+            # Making a session may set the calling thread's flags for good: see denormals.py.
+            with flushed_denormals():
+                self._session = ort.InferenceSession(
+                    str(path), _options(ort, threads, arena), providers=[provider]
+                )
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise ArtifactError(
+                f"onnxruntime {ort.__version__} cannot load {path}: {_reason(error)}",
+                hint="The file is damaged, or needs a newer onnxruntime. Export it again.",
+            ) from error
+        self.name = f"onnxruntime ({provider.removesuffix('ExecutionProvider')})"
+        self.inputs = [_tensor_info(node) for node in self._session.get_inputs()]
+        self.outputs = [_tensor_info(node) for node in self._session.get_outputs()]
+
+    def run(self, image: Array) -> list[Array]:
+        """Run the network; the arrays returned are the caller's own."""
+        try:
+            with flushed_denormals():
+                return list(self._session.run(None, {self.inputs[0].name: image}))
+        except Exception as error:
+            raise InputError(
+                f"the network cannot run on an input of shape {image.shape}: {_reason(error)}",
+                hint="Height and width may have to be multiples of a power of two.",
+            ) from error
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"running an ONNX model needs onnxruntime: {error}", hint="pip install onnxruntime"
+        ) from error
+    return onnxruntime
+
+
+def _options(ort: Any, threads: int, arena: bool) -> Any:
+    options = ort.SessionOptions()
+    # All: the layout and int8 fusions (NCHWc, QLinearConv) are in the last level.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # These networks are chains: parallel operators would only fight for the same cores.
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle workers sleep. Spinning burns a core per thread between images, heats a small device,
+    # and would count one session's waiting as another's CPU time in a paired benchmark.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Worker threads only; the calling thread is dealt with in denormals.py.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # The arena saves mapping and zeroing pages at each run: about 15 % of the time of a network
+    # with large maps. The memory pattern, from the second run, adds one block for the whole
+    # plan beside what the arena already holds: twice the memory for no measurable time.
+    options.enable_cpu_mem_arena = arena
+    options.enable_mem_pattern = False
+    # Errors come as exceptions; a second copy on stderr helps nobody.
+    options.log_severity_level = 4
+    return options
+
+
+def _tensor_info(node: Any) -> TensorInfo:
+    kind = str(node.type).removeprefix("tensor(").removesuffix(")")
+    # onnxruntime spells C types; numpy shares all names but these.
+    dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
+    shape = tuple(
+        size if isinstance(size, int) else str(size or f"axis{axis}")
+        for axis, size in enumerate(node.shape)
+    )
+    return TensorInfo(node.name, shape, dtype)
+
+
+def _reason(error: Exception) -> str:
+    """The readable part of onnxruntime's message, on one line."""
+    return " ".join(str(error).split(" : ", 3)[-1].split())

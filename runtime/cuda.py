@@ -1,0 +1,108 @@
+"""The little of the CUDA driver that running an engine needs: memory, copies and one stream.
+
+Called through ctypes, so a device needs its driver alone, and neither torch nor a CUDA package.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+from waveedge.errors import MissingDependencyError, WaveedgeError
+from waveedge.runtime.backend import Array
+
+__all__ = ["Cuda", "gpu_count"]
+
+
+@cache
+def _driver() -> Any:
+    """The CUDA driver library, or None where there is none."""
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+
+
+def gpu_count(driver: Any = None) -> int:
+    """Return how many NVIDIA GPUs the driver sees; 0 without a driver."""
+    driver = driver or _driver()
+    count = ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+class Cuda:
+    """The first GPU's primary context, which TensorRT uses too, with a stream of its own.
+
+    Args:
+        driver: the driver library; the system's by default.
+
+    Raises:
+        MissingDependencyError: there is no driver or no GPU.
+    """
+
+    def __init__(self, driver: Any = None) -> None:
+        self._driver = driver or _driver()
+        if gpu_count(self._driver) == 0:
+            raise MissingDependencyError(
+                "running a TensorRT engine needs an NVIDIA GPU and its driver; none was found",
+                hint="Run it on the device it is meant for, or run the bundle's ONNX model "
+                "with provider 'cpu'.",
+            )
+        device, context, stream = ctypes.c_int(0), ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cuDeviceGet", ctypes.byref(device), 0)
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self._context = context
+        self.activate()
+        self._call("cuStreamCreate", ctypes.byref(stream), 0)
+        self.stream = int(stream.value or 0)
+
+    def activate(self) -> None:
+        """Make the context current in this thread."""
+        self._call("cuCtxSetCurrent", self._context)
+
+    def allocate(self, size: int) -> int:
+        """Return the device address of ``size`` new bytes."""
+        address = ctypes.c_uint64()
+        self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
+        return int(address.value)
+
+    def free(self, address: int) -> None:
+        """Give back what ``allocate`` returned."""
+        self._call("cuMemFree_v2", ctypes.c_uint64(address))
+
+    def to_device(self, address: int, array: Array) -> None:
+        """Queue the copy of a C-contiguous array to the device."""
+        self._call(
+            "cuMemcpyHtoDAsync_v2",
+            ctypes.c_uint64(address),
+            ctypes.c_void_p(array.ctypes.data),
+            ctypes.c_size_t(array.nbytes),
+            ctypes.c_void_p(self.stream),
+        )
+
+    def to_host(self, array: Array, address: int) -> None:
+        """Queue the copy from the device into a C-contiguous array."""
+        self._call(
+            "cuMemcpyDtoHAsync_v2",
+            ctypes.c_void_p(array.ctypes.data),
+            ctypes.c_uint64(address),
+            ctypes.c_size_t(array.nbytes),
+            ctypes.c_void_p(self.stream),
+        )
+
+    def wait(self) -> None:
+        """Wait until all that was queued is done."""
+        self._call("cuStreamSynchronize", ctypes.c_void_p(self.stream))
+
+    def _call(self, function: str, *arguments: object) -> None:
+        status = getattr(self._driver, function)(*arguments)
+        if status:
+            raise WaveedgeError(
+                f"the GPU refused: {function} returned CUDA error {status}",
+                hint="Error 2 means that the GPU's memory is full."
+                if status == 2
+                else "Look the number up under CUresult in NVIDIA's CUDA driver API.",
+            )

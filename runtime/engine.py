@@ -1,0 +1,143 @@
+"""TensorRT engines, through enterprise TensorRT (a Jetson's) or TensorRT-RTX."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from waveedge.errors import ArtifactError, MissingDependencyError, WaveedgeError
+from waveedge.runtime.backend import Array, TensorInfo
+from waveedge.runtime.cuda import Cuda, gpu_count
+
+__all__ = ["EngineBackend", "can_run_engines"]
+
+_LIBRARIES = ("tensorrt", "tensorrt_rtx")
+_DTYPES = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "INT8": np.int8,
+    "UINT8": np.uint8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "BOOL": np.bool_,
+}
+
+
+def can_run_engines() -> bool:
+    """Say whether a TensorRT library and a GPU are present."""
+    return gpu_count() > 0 and next(_installed(), None) is not None
+
+
+class EngineBackend:
+    """A TensorRT engine. Input and output travel between host and GPU at each run.
+
+    Args:
+        path: a serialized engine.
+        cuda: the GPU; the first one by default.
+
+    Raises:
+        MissingDependencyError: no TensorRT library, or no GPU.
+        ArtifactError: the engine was built for another GPU or another version.
+    """
+
+    def __init__(self, path: Path, *, cuda: Cuda | None = None) -> None:
+        libraries = list(_installed())
+        if not libraries:
+            raise MissingDependencyError(
+                f"running {path} needs TensorRT, which is not installed",
+                hint="A Jetson has it from JetPack: make the virtual environment with "
+                '--system-site-packages. Elsewhere: pip install "waveedge[trt]" or '
+                '"waveedge[rtx]", whichever built the engine.',
+            )
+        self._cuda = cuda or Cuda()
+        library, self._runtime, self._engine = _deserialize(path, libraries)
+        self._context = self._engine.create_execution_context()
+        self.name = f"{library.__name__} {library.__version__}"
+        self.inputs: list[TensorInfo] = []
+        self.outputs: list[TensorInfo] = []
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            is_input = self._engine.get_tensor_mode(name) == library.TensorIOMode.INPUT
+            (self.inputs if is_input else self.outputs).append(self._tensor_info(name))
+        self._buffers: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
+
+    def run(self, image: Array) -> list[Array]:
+        """Run the engine; the arrays returned are the caller's own."""
+        self._cuda.activate()
+        source = self.inputs[0].name
+        self._context.set_input_shape(source, image.shape)
+        # Shapes and types of the outputs are known once the input's shape is.
+        results = [
+            np.empty(tuple(self._context.get_tensor_shape(output.name)), output.dtype)
+            for output in self.outputs
+        ]
+        self._cuda.to_device(self._buffer(source, image.nbytes), image)
+        for output, result in zip(self.outputs, results, strict=True):
+            self._buffer(output.name, result.nbytes)
+        if not self._context.execute_async_v3(self._cuda.stream):
+            raise WaveedgeError(
+                f"{self.name} failed to run the engine on an input of shape {image.shape}",
+                hint="TensorRT printed the reason above.",
+            )
+        for output, result in zip(self.outputs, results, strict=True):
+            self._cuda.to_host(result, self._buffers[output.name][0])
+        self._cuda.wait()
+        return results
+
+    def _tensor_info(self, name: str) -> TensorInfo:
+        shape = tuple(
+            size if size >= 0 else ("batch" if axis == 0 else f"axis{axis}")
+            for axis, size in enumerate(self._engine.get_tensor_shape(name))
+        )
+        kind = self._engine.get_tensor_dtype(name).name
+        if kind not in _DTYPES:
+            raise ArtifactError(
+                f"the engine's tensor {name} is {kind}, which numpy cannot hold",
+                hint="Build it with float32 inputs and outputs.",
+            )
+        return TensorInfo(name, shape, np.dtype(_DTYPES[kind]))
+
+    def _buffer(self, name: str, size: int) -> int:
+        """Return the tensor's device address, of at least ``size`` bytes, and bind it."""
+        address, capacity = self._buffers.get(name, (0, 0))
+        if size > capacity:
+            if capacity:
+                self._cuda.free(address)
+            address = self._cuda.allocate(size)
+            self._buffers[name] = (address, size)
+            self._context.set_tensor_address(name, address)
+        return address
+
+    def __del__(self) -> None:
+        for address, _ in getattr(self, "_buffers", {}).values():
+            self._cuda.free(address)
+
+
+def _installed() -> Iterator[ModuleType]:
+    for name in _LIBRARIES:
+        try:
+            yield importlib.import_module(name)
+        except (ImportError, OSError):  # OSError: installed, but its shared libraries are not
+            continue
+
+
+def _deserialize(path: Path, libraries: list[ModuleType]) -> tuple[ModuleType, Any, Any]:
+    """Load the engine with the library that built it: neither reads the other's."""
+    data = path.read_bytes()
+    for library in libraries:
+        runtime = library.Runtime(library.Logger(library.Logger.ERROR))
+        engine = runtime.deserialize_cuda_engine(data)
+        if engine is not None:
+            # The runtime must outlive its engine.
+            return library, runtime, engine
+    versions = ", ".join(f"{library.__name__} {library.__version__}" for library in libraries)
+    raise ArtifactError(
+        f"{path} cannot be loaded by {versions}",
+        hint="An engine fits one GPU model and one TensorRT version. Build it again on this "
+        "device with the bundle's build_engine.sh.",
+    )

@@ -1,0 +1,258 @@
+"""The result of a paired benchmark: as objects, as JSON, as a text table, as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from waveedge.errors import MissingDependencyError
+from waveedge.files import atomic_file
+from waveedge.runtime.machine import Machine
+from waveedge.runtime.power import Power
+
+__all__ = ["Bits", "Comparison", "Ratio", "Timing", "Variant"]
+
+Row = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of the measured runs, in milliseconds."""
+
+    median: float
+    p90: float
+    p99: float
+    samples: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """B divided by A, of medians, with its 95 % interval: above 1, A is the faster one."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Weight and activation bits of a bundle's layers, such as ``"w8a4"``.
+
+    ``executed`` is what the runtime computes in: fewer than 8 bits run in 8-bit containers.
+    """
+
+    requested: str
+    executed: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One side of a comparison.
+
+    Attributes:
+        name: the network's name.
+        path: the file that ran.
+        backend: what ran it.
+        cpu: CPU time of the process, over all its threads.
+        wall: elapsed time.
+        load_ms: time to load the file, in milliseconds, median of several.
+        file_bytes: size of the file and its external weights.
+        peak_bytes: peak activation memory (see ``waveedge.runtime.memory``), or None.
+        bits: of a bundle, else None.
+        power: where the device measures it, else None.
+    """
+
+    name: str
+    path: str
+    backend: str
+    cpu: Timing
+    wall: Timing
+    load_ms: float
+    file_bytes: int
+    peak_bytes: int | None
+    bits: Bits | None
+    power: Power | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired measurement of two networks on one machine. All ratios are B divided by A.
+
+    Attributes:
+        a, b: the two networks.
+        cpu_ratio, wall_ratio: ratios of median times.
+        memory_ratio: ratio of peak activation memories, or None where it was not measured.
+        size_ratio: ratio of file sizes.
+        order: order of each pair of runs, ``"AB"`` or ``"BA"``.
+        threads, warmup, seed: settings of the measurement.
+        input_shape: shape that both ran on.
+        input_source: ``"random"`` or ``"images"``.
+        machine: where it was measured.
+        notes: what a reader must know to trust the figures.
+    """
+
+    a: Variant
+    b: Variant
+    cpu_ratio: Ratio
+    wall_ratio: Ratio
+    memory_ratio: float | None
+    size_ratio: float
+    order: tuple[str, ...]
+    threads: int
+    warmup: int
+    seed: int
+    input_shape: tuple[int, ...]
+    input_source: str
+    machine: Machine
+    notes: tuple[str, ...]
+
+    @property
+    def runs(self) -> int:
+        """How many pairs were measured."""
+        return len(self.order)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON values; the keys are the attributes' names."""
+        values: dict[str, Any] = _plain(asdict(self))
+        return {**values, "runs": self.runs, "machine": self.machine.to_dict()}
+
+    def rows(self) -> list[Row]:
+        """Return the table's rows as (figure, A, B, B / A), for any way of printing."""
+        a, b = self.a, self.b
+        rows = [
+            *_time_rows("CPU time", a.cpu, b.cpu, self.cpu_ratio),
+            *_time_rows("wall time", a.wall, b.wall, self.wall_ratio),
+            _row("peak activation memory", _size, a.peak_bytes, b.peak_bytes, self.memory_ratio),
+            _row("file size", _size, a.file_bytes, b.file_bytes, self.size_ratio),
+            _row("load time", _ms, a.load_ms, b.load_ms),
+        ]
+        if a.bits or b.bits:
+            for kind in ("requested", "executed"):
+                rows.append(
+                    (
+                        f"bits, {kind}",
+                        str(getattr(a.bits, kind, "-")),
+                        str(getattr(b.bits, kind, "-")),
+                        "",
+                    )
+                )
+        if a.power and b.power:
+            joules = a.power.joules_per_run, b.power.joules_per_run
+            rows.append(_row("energy of a run", _mj, *joules, joules[1] / joules[0]))
+        return rows
+
+    def table(self) -> str:
+        """Return the comparison as plain text."""
+        heads = ("", f"A: {self.a.name}", f"B: {self.b.name}", "B / A (95 % interval)")
+        rows = [heads, *self.rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if column in (1, 2) else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lines.insert(1, "-" * len(max(lines, key=len)))
+        return "\n".join([*lines, "", *self.conditions()])
+
+    def conditions(self) -> list[str]:
+        """Return the lines that say how and where this was measured."""
+        shape = "x".join(str(size) for size in self.input_shape)
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return [
+            f"{threads}, input {shape} ({self.input_source}), {self.runs} interleaved pairs "
+            f"in random order after {self.warmup} to warm up, seed {self.seed}.",
+            f"A on {self.a.backend}, B on {self.b.backend}; {self.machine.summary()}.",
+            *self.notes,
+        ]
+
+    def save_plot(self, path: str | Path) -> None:
+        """Write a PNG: the times of all runs, the peak memories and the file sizes.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+            OutputError: the file cannot be written.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingDependencyError(
+                "drawing a plot needs matplotlib", hint='pip install "waveedge[plot]"'
+            ) from error
+        # A Figure of its own, not pyplot: no display and no global state is touched.
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        times, memory, size = figure.subplots(1, 3, width_ratios=(3, 1, 1))
+        colors = ("tab:blue", "tab:gray")
+        sides = (self.a, self.b)
+        # The CPU's clock does not see work on a GPU.
+        clock = "cpu" if all(side.backend.startswith("onnxruntime") for side in sides) else "wall"
+        ratio = self.cpu_ratio if clock == "cpu" else self.wall_ratio
+        timings: list[Timing] = [getattr(side, clock) for side in sides]
+        for place, (timing, color) in enumerate(zip(timings, colors, strict=True)):
+            # Runs from top to bottom in the order they were made: drift shows as a slant.
+            heights = [place + 0.5 * (i / len(timing.samples) - 0.5) for i in range(self.runs)]
+            times.plot(timing.samples, heights, "o", color=color, markersize=4, alpha=0.6)
+            times.vlines(timing.median, place - 0.35, place + 0.35, color="black")
+        times.set_yticks((0, 1), [side.name for side in sides])
+        times.invert_yaxis()
+        times.set_xlim(left=0)
+        times.set_xlabel(f"{'CPU' if clock == 'cpu' else 'wall'} time of a run [ms]")
+        times.set_title(f"B / A = {_text(ratio)}")
+        for axes, title, values in (
+            (memory, "peak memory [MiB]", [side.peak_bytes for side in sides]),
+            (size, "file [MiB]", [side.file_bytes for side in sides]),
+        ):
+            bars = axes.bar(("A", "B"), [(value or 0) / 2**20 for value in values], color=colors)
+            labels = ["-" if value is None else f"{value / 2**20:.3g}" for value in values]
+            axes.bar_label(bars, labels)
+            axes.set_title(title)
+            axes.margins(y=0.15)
+        figure.suptitle(f"{self.threads} thread(s), {self.machine.summary()}", fontsize="small")
+        with atomic_file(Path(path)) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _time_rows(title: str, a: Timing, b: Timing, ratio: Ratio) -> list[Row]:
+    return [
+        (f"{title}, median", _ms(a.median), _ms(b.median), _text(ratio)),
+        (f"{title}, p90", _ms(a.p90), _ms(b.p90), ""),
+        (f"{title}, p99", _ms(a.p99), _ms(b.p99), ""),
+    ]
+
+
+def _row(
+    title: str,
+    form: Callable[[float], str],
+    a: float | None,
+    b: float | None,
+    ratio: float | None = None,
+) -> Row:
+    cells = ["-" if value is None else form(value) for value in (a, b)]
+    return title, cells[0], cells[1], "" if ratio is None else f"{ratio:.2f}x"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.2f} ms"
+
+
+def _size(value: float) -> str:
+    return f"{value / 2**20:.2f} MiB" if value >= 2**20 else f"{value / 2**10:.1f} KiB"
+
+
+def _mj(value: float) -> str:
+    return f"{value * 1000:.1f} mJ"
+
+
+def _text(ratio: Ratio) -> str:
+    return f"{ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"

@@ -1,0 +1,119 @@
+"""Small real ONNX networks, and bundles around them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from waveedge.files import sha256
+from waveedge.runtime.bundle import FORMAT, MANIFEST
+
+
+def save_graph(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    shape: Sequence[int | str],
+    outputs: Sequence[str],
+    *,
+    weights: dict[str, Any] | None = None,
+    inputs: Sequence[str] = ("image",),
+) -> Path:
+    """Write a float32 ONNX model whose output shapes are left to inference."""
+    graph = helper.make_graph(
+        list(nodes),
+        "test",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in inputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    model = onnx.shape_inference.infer_shapes(model)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def conv_chain(
+    path: Path,
+    *,
+    depth: int = 3,
+    channels: int = 3,
+    width: int = 8,
+    shape: Sequence[int | str] = (1, 3, 32, 32),
+) -> Path:
+    """Write ``depth`` 3x3 convolutions with ReLU, ``channels`` in and out, ``width`` between."""
+    rng = np.random.default_rng(0)
+    sizes = [channels, *[width] * (depth - 1), channels]
+    nodes, weights, source = [], {}, "image"
+    for index in range(depth):
+        weight, conv, relu = f"w{index}", f"conv{index}", f"relu{index}"
+        kernel = rng.standard_normal((sizes[index + 1], sizes[index], 3, 3))
+        weights[weight] = (kernel / np.sqrt(9 * sizes[index])).astype(np.float32)
+        nodes.append(helper.make_node("Conv", [source, weight], [conv], pads=[1] * 4))
+        nodes.append(helper.make_node("Relu", [conv], [relu]))
+        source = relu
+    return save_graph(path, nodes, shape, [source], weights=weights)
+
+
+def write_bundle(folder: Path, *, name: str = "net", **changes: Any) -> Path:
+    """Write a bundle with a slim model, a wide baseline, and the manifest that export writes."""
+    folder.mkdir()
+    conv_chain(folder / "model.onnx")
+    conv_chain(folder / "published.onnx", width=16)
+    files = {file.name: sha256(file) for file in folder.iterdir()}
+    layer = {
+        "name": "conv1",
+        "type": "Conv",
+        "requested": {"weight_bits": 8, "activation_bits": 4, "ratio": 1.0},
+        "executed": {"weight_bits": 8, "activation_bits": 8},
+    }
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "target": "ort",
+        "task": "restoration",
+        "model": "model.onnx",
+        "baseline": "published.onnx",
+        "engine": None,
+        "input": {"name": "image", "shape": [1, 3, 32, 32], "dtype": "float32"},
+        "layers": [layer],
+        "files": files,
+        **changes,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+# Tests cannot import from here (folders of tests are no packages), so fixtures hand these out.
+
+
+@pytest.fixture
+def make_graph() -> Callable[..., Path]:
+    return save_graph
+
+
+@pytest.fixture
+def make_chain() -> Callable[..., Path]:
+    return conv_chain
+
+
+@pytest.fixture
+def make_bundle() -> Callable[..., Path]:
+    return write_bundle
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    return conv_chain(tmp_path / "chain.onnx")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "net.ort")
