@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from waveedge import console
-from waveedge.errors import InputError, MissingDependencyError
+from waveedge.errors import MissingDependencyError
 from waveedge.runtime.benchmark import benchmark
 from waveedge.runtime.bundle import newest_bundle
 from waveedge.runtime.report import Comparison
@@ -26,15 +26,10 @@ def run(
     """Measure ``model``, or the newest bundle here, against ``vs`` or the bundle's own baseline.
 
     Raises:
-        InputError: there is nothing to measure.
+        InputError: there is nothing to measure, or nothing to compare it with.
     """
     if model is None:
-        model = newest_bundle(Path())
-        if model is None:
-            raise InputError(
-                "there is no exported bundle in this folder",
-                hint="Make one with: waveedge export, or name a bundle or an .onnx file.",
-            )
+        model = newest_bundle()
         console.say(f"Measuring the newest bundle here: {model}")
     with console.progress_bar() as progress:
         comparison = benchmark(model, vs, threads=threads, runs=runs, progress=partial(progress, "measuring"))
