@@ -39,7 +39,10 @@ class Transposed(Rewrite):
 
     def apply(self, graph_module: fx.GraphModule, shapes: Shapes) -> list[Applied]:
         applied = []
-        for node, layer in self.modules(graph_module, nn.ConvTranspose2d):
+        # Noted first: in a chain, the source of the second layer is a node made here.
+        layers = list(self.modules(graph_module, nn.ConvTranspose2d))
+        entering = {node: shapes[source(node)][2:] for node, _ in layers}
+        for node, layer in layers:
             if not _convertible(node, layer):
                 continue
             name, out = str(node.target), shapes[node]
@@ -49,7 +52,7 @@ class Transposed(Rewrite):
                 rule, conv = 1, subpixel_conv(layer)
                 blocks = [
                     n + k - 1
-                    for n, k in zip(shapes[source(node)][2:], conv.kernel_size, strict=True)
+                    for n, k in zip(entering[node], conv.kernel_size, strict=True)
                 ]
             set_module(graph_module, name, conv)
             if rule == 1:
