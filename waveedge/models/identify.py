@@ -184,7 +184,7 @@ def _read_wavemix(evidence: Evidence) -> tuple[dict[str, Any], tuple[str, ...]]:
     if dense is None and evidence.any(r"pool\.(0|1)\..+"):
         dense = "pool"
     _read_head(evidence, fields, dense)
-    assumed = {"dropout": _published_dropout(fields)}
+    assumed: dict[str, Any] = {"dropout": _published_dropout(fields)}
     if not patch:
         assumed["stride"] = _published_stride(fields)
     if dense and fields["num_classes"] == fields["in_channels"]:
