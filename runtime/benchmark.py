@@ -1,38 +1,27 @@
-"""Paired benchmark of two networks: interleaved in one process, in random order per pair.
-
-Machines drift (clocks, temperature, neighbours). Runs of A and B that alternate meet the same
-drift, so the ratio of their medians is far steadier than either time, and resampling whole
-pairs gives its interval.
-"""
+"""Benchmark of two exported networks: time, memory, size, side by side on this machine."""
 
 from __future__ import annotations
 
-import gc
 import os
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from waveedge.errors import InputError
 from waveedge.runtime.backend import Array
 from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.machine import describe_machine
+from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
 from waveedge.runtime.power import average_power
-from waveedge.runtime.report import Bits, Comparison, Ratio, Timing, Variant
+from waveedge.runtime.report import Bits, Comparison, Variant
 from waveedge.runtime.session import Session
 
-__all__ = ["benchmark", "bootstrap_ratio"]
+__all__ = ["benchmark"]
 
 _LOADS = 3
-_RESAMPLES = 5000
-
-Run = Callable[[], object]
 
 
 def benchmark(
@@ -97,13 +86,14 @@ def benchmark(
     for column, (session, load) in enumerate(((a_session, a_load), (b_session, b_load))):
         peak, note = _peak(session, threads, shape) if memory else (None, "")
         notes += [f"No peak memory for {'AB'[column]}: {note}."] if note else []
+        notes += _foreign_target_note("AB"[column], session)
         sides.append(
             Variant(
                 name=_name(session),
                 path=str(session.path),
                 backend=session.backend,
-                cpu=_timing(cpu[:, column]),
-                wall=_timing(wall[:, column]),
+                cpu=timing(cpu[:, column]),
+                wall=timing(wall[:, column]),
                 load_ms=load,
                 file_bytes=_file_bytes(session.path),
                 peak_bytes=peak,
@@ -135,68 +125,6 @@ def benchmark(
     )
 
 
-def time_pairs(
-    a: Sequence[Run],
-    b: Sequence[Run],
-    *,
-    runs: int,
-    warmup: int,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Array, Array, tuple[str, ...]]:
-    """Time ``a`` and ``b`` in pairs, in random order within each pair.
-
-    Args:
-        a, b: what to run; pair ``i`` runs entry ``i`` modulo their length of both.
-        runs, warmup, seed, progress: as for ``benchmark``.
-
-    Returns:
-        CPU times and wall times in milliseconds, of shape (runs, 2) with A first, and the order
-        of each counted pair.
-    """
-    # Half the pairs start with A, exactly where runs is even: whoever runs second finds the
-    # other's data in the caches, and that must weigh on both alike.
-    a_first = np.random.default_rng(seed).permutation(np.arange(runs) % 2 == 0)
-    cpu, wall = np.zeros((2, runs, 2))
-    collecting = gc.isenabled()
-    gc.disable()  # a collection in the middle of one run would be that run's p99
-    try:
-        for pair in range(-warmup, runs):
-            sides = (0, 1) if pair < 0 or a_first[pair] else (1, 0)
-            for side in sides:
-                step = (a, b)[side][pair % len(a)]
-                wall_start, cpu_start = time.perf_counter(), time.process_time()
-                step()
-                cpu_end, wall_end = time.process_time(), time.perf_counter()
-                if pair >= 0:
-                    cpu[pair, side] = (cpu_end - cpu_start) * 1000
-                    wall[pair, side] = (wall_end - wall_start) * 1000
-            if progress:
-                progress(pair + warmup + 1, warmup + runs)
-    finally:
-        if collecting:
-            gc.enable()
-    return cpu, wall, tuple("AB" if first else "BA" for first in a_first)
-
-
-def bootstrap_ratio(numerator: Array, denominator: Array, *, seed: int) -> Ratio:
-    """Return median(numerator) / median(denominator) with its 95 % bootstrap interval.
-
-    Percentile bootstrap (Efron and Tibshirani 1993, chapter 13) over whole pairs: entry ``i`` of
-    both arrays was measured side by side and is drawn together.
-
-    Args:
-        numerator, denominator: positive, of shape (pairs,).
-        seed: makes the interval repeatable.
-    """
-    draws = np.random.default_rng(seed).integers(
-        len(numerator), size=(_RESAMPLES, len(numerator)), dtype=np.int32
-    )
-    ratios = np.median(numerator[draws], axis=1) / np.median(denominator[draws], axis=1)
-    low, high = np.percentile(ratios, (2.5, 97.5))
-    return Ratio(float(np.median(numerator) / np.median(denominator)), float(low), float(high))
-
-
 def _baseline_of(path: Path) -> Path:
     baseline = open_bundle(path).baseline if path.is_dir() else None
     if baseline is None:
@@ -217,6 +145,17 @@ def _busy_note(cores: int) -> list[str]:
         if load > 0.5 * cores + 1
         else []
     )
+
+
+def _foreign_target_note(side: str, session: Session) -> list[str]:
+    """Warn where a graph made for TensorRT was timed on onnxruntime."""
+    target = str((session.manifest or {}).get("target", ""))
+    if not target.startswith("trt") or not _is_onnx(session.path):
+        return []
+    return [
+        f"{side} was exported for {target} and ran on onnxruntime: these times say nothing about "
+        "the engine's. Measure on the device, or export with --target ort for this machine."
+    ]
 
 
 def _load_both(
@@ -265,11 +204,6 @@ def _peak(session: Session, threads: int, shape: tuple[int, ...]) -> tuple[int |
 
 def _is_onnx(path: Path) -> bool:
     return path.suffix in (".onnx", ".ort")
-
-
-def _timing(samples: Array) -> Timing:
-    median, p90, p99 = np.percentile(samples, (50, 90, 99))
-    return Timing(float(median), float(p90), float(p99), tuple(samples.tolist()))
 
 
 def _name(session: Session) -> str:

@@ -158,6 +158,8 @@ class Comparison:
         lines.insert(1, "-" * len(max(lines, key=len)))
         return "\n".join([*lines, "", *self.conditions()])
 
+    __str__ = table
+
     def conditions(self) -> list[str]:
         """Return the lines that say how and where this was measured."""
         shape = "x".join(str(size) for size in self.input_shape)
@@ -196,19 +198,19 @@ class Comparison:
             heights = [place + 0.5 * (i / len(timing.samples) - 0.5) for i in range(self.runs)]
             times.plot(timing.samples, heights, "o", color=color, markersize=4, alpha=0.6)
             times.vlines(timing.median, place - 0.35, place + 0.35, color="black")
-        times.set_yticks((0, 1), [side.name for side in sides])
+        times.set_yticks((0, 1), [f"A: {self.a.name}", f"B: {self.b.name}"])
         times.invert_yaxis()
         times.set_xlim(left=0)
         times.set_xlabel(f"{'CPU' if clock == 'cpu' else 'wall'} time of a run [ms]")
         times.set_title(f"B / A = {_text(ratio)}")
         for axes, title, values in (
-            (memory, "peak memory [MiB]", [side.peak_bytes for side in sides]),
-            (size, "file [MiB]", [side.file_bytes for side in sides]),
+            (memory, "peak memory", [side.peak_bytes for side in sides]),
+            (size, "file size", [side.file_bytes for side in sides]),
         ):
-            bars = axes.bar(("A", "B"), [(value or 0) / 2**20 for value in values], color=colors)
-            labels = ["-" if value is None else f"{value / 2**20:.3g}" for value in values]
-            axes.bar_label(bars, labels)
+            bars = axes.bar(("A", "B"), [value or 0 for value in values], color=colors)
+            axes.bar_label(bars, ["-" if value is None else _size(value) for value in values])
             axes.set_title(title)
+            axes.set_yticks([])
             axes.margins(y=0.15)
         figure.suptitle(f"{self.threads} thread(s), {self.machine.summary()}", fontsize="small")
         with atomic_file(Path(path)) as temporary:

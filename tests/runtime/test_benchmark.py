@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from waveedge.errors import ArtifactError, InputError, MissingDependencyError
 from waveedge.runtime import Comparison, Ratio, benchmark
-from waveedge.runtime.benchmark import bootstrap_ratio, time_pairs
+from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
 
 Make = Callable[..., Path]
 
@@ -184,6 +184,12 @@ def test_a_free_size_takes_the_other_networks(tmp_path: Path, make_chain: Make) 
     images = [np.zeros((2, 3, 8, 8), np.float32)]
     result = benchmark(free, free, runs=1, warmup=0, memory=False, images=images)
     assert (result.input_shape, result.input_source) == ((2, 3, 8, 8), "images")
+
+
+def test_a_graph_for_tensorrt_timed_elsewhere_is_told(tmp_path: Path, make_bundle: Make) -> None:
+    result = benchmark(make_bundle(tmp_path / "net.trt", target="trt"), runs=1, memory=False)
+    assert [note for note in result.notes if "A was exported for trt and ran on onnxrun" in note]
+    assert "say nothing about" in result.table()
 
 
 def test_what_cannot_be_compared(

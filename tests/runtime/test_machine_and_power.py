@@ -1,0 +1,168 @@
+"""What is said about a machine, on fake trees of files, and power from fake sensors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from waveedge.runtime import average_power, describe_machine, machine
+
+X86 = """processor\t: 0
+model name\t: Some Processor 9000
+flags\t\t: fpu sse2 avx2 avx512f avx512_vnni amx_int8
+
+processor\t: 1
+model name\t: another
+"""
+ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU part\t: 0xd42\n"
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_this_machine_can_be_described_as_json() -> None:
+    here = describe_machine()
+    assert json.loads(json.dumps(here.to_dict())) == here.to_dict()
+    assert here.onnxruntime == onnxruntime.__version__
+    assert here.cores >= 1
+    assert here.cpu
+    assert f"onnxruntime {onnxruntime.__version__}" in here.summary()
+
+
+def test_a_server(tmp_path: Path) -> None:
+    write(tmp_path, "proc/cpuinfo", X86)
+    write(tmp_path, "proc/meminfo", "MemTotal:       2048 kB\nMemFree: 1 kB\n")
+    write(tmp_path, "proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t A Big GPU\n")
+    found = describe_machine(tmp_path)
+    assert found.cpu == "Some Processor 9000"
+    assert found.isa == ("avx2", "avx512f", "avx512_vnni", "amx_int8")
+    assert found.memory_bytes == 2 * 2**20
+    assert found.gpus == ("A Big GPU",)
+    assert (found.board, found.cpu_governor, found.cpu_clock_fixed) == (None, None, None)
+    assert "avx512_vnni" in found.summary()
+
+
+@pytest.mark.parametrize(("lowest", "fixed"), [("729600", False), ("1728000", True)])
+def test_a_jetson(
+    tmp_path: Path, lowest: str, fixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "proc/cpuinfo", ARM)
+    write(tmp_path, "proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit\0")
+    frequencies = "sys/devices/system/cpu/cpu0/cpufreq/scaling_"
+    for name, value in (("governor", "schedutil"), ("min_freq", lowest), ("max_freq", "1728000")):
+        write(tmp_path, frequencies + name, value + "\n")
+    answer = SimpleNamespace(stdout="NVPM WARN: fan mode is not set!\nNV Power Mode: 15W\n0\n")
+    monkeypatch.setattr(machine.shutil, "which", lambda _: "/usr/sbin/nvpmodel")
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: answer)
+    found = describe_machine(tmp_path)
+    assert found.board == "NVIDIA Jetson Orin Nano Developer Kit"
+    assert found.isa == ("asimd", "asimddp", "i8mm")
+    assert found.power_mode == "15W"
+    assert found.cpu_governor == "schedutil"
+    assert found.cpu_clock_fixed is fixed
+    assert found.summary().startswith("NVIDIA Jetson Orin Nano Developer Kit")
+
+
+def test_an_empty_tree_leaves_what_it_cannot_tell_open(tmp_path: Path) -> None:
+    found = describe_machine(tmp_path)
+    assert found.memory_bytes is None
+    assert (found.isa, found.gpus) == ((), ())
+    assert found.cpu
+
+
+class JtopException(Exception):  # noqa: N818, jtop's own name
+    pass
+
+
+def fake_jtop(milliwatts: int, *, alive: bool = True) -> Any:
+    class Jtop:
+        def start(self) -> None:
+            if not alive:
+                raise JtopException("the service is not active")
+
+        def close(self) -> None:
+            closed.append(True)
+
+        @property
+        def power(self) -> dict[str, Any]:
+            return {"rail": {}, "tot": {"power": milliwatts, "avg": 0}}
+
+    closed: list[bool] = []
+    return SimpleNamespace(jtop=Jtop, JtopException=JtopException, closed=closed)
+
+
+class NVMLError(Exception):
+    pass
+
+
+def fake_nvml(milliwatts: int, *, alive: bool = True) -> Any:
+    def init() -> None:
+        if not alive:
+            raise NVMLError("driver not loaded")
+
+    return SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=init,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetPowerUsage=lambda card: milliwatts,
+    )
+
+
+@pytest.fixture
+def sensors(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def install(jtop: Any = None, nvml: Any = None) -> None:
+        monkeypatch.setitem(sys.modules, "jtop", jtop)
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)
+
+    return install
+
+
+def test_without_sensors_there_is_no_reading_and_no_work(sensors: Any) -> None:
+    sensors()
+    runs: list[int] = []
+    assert average_power(lambda: runs.append(1), gpu=True) is None
+    sensors(fake_jtop(0, alive=False), fake_nvml(0, alive=False))
+    assert average_power(lambda: runs.append(1), gpu=True) is None
+    assert runs == []
+
+
+def test_a_jetson_reads_the_whole_board(sensors: Any) -> None:
+    jtop = fake_jtop(7500)
+    sensors(jtop, fake_nvml(1))
+    for gpu in (False, True):
+        power = average_power(lambda: None, seconds=0.01, gpu=gpu)
+        assert power is not None
+        assert power.watts == pytest.approx(7.5)
+        assert power.source == "whole board, by jtop"
+    assert jtop.closed == [True, True]
+
+
+def test_energy_is_power_times_time_over_runs(
+    sensors: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensors(fake_jtop(10_000))
+    clock = iter([0.0, 0.0, 0.5, 1.0, 1.5, 2.0])
+    monkeypatch.setattr("waveedge.runtime.power.time.perf_counter", lambda: next(clock))
+    power = average_power(lambda: None, seconds=2.0)
+    assert power is not None
+    assert power.readings == 4
+    assert power.joules_per_run == pytest.approx(10 * 2.0 / 4)
+
+
+def test_a_gpu_card_is_read_only_for_work_on_it(sensors: Any) -> None:
+    sensors(None, fake_nvml(250_000))
+    assert average_power(lambda: None, seconds=0.01) is None
+    power = average_power(lambda: None, seconds=0.01, gpu=True)
+    assert power is not None
+    assert power.watts == pytest.approx(250)
+    assert power.source == "GPU card, by NVML"
