@@ -1,0 +1,286 @@
+"""The main path of export, top to bottom.
+
+torch -> graph -> encoding of the target -> simplify, check -> verify -> (lint, engine) -> folder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from torch import nn
+
+from waveedge.errors import ExportError, RecipeError
+from waveedge.export.biases import round_biases
+from waveedge.export.device_script import SCRIPT, write_build_script
+from waveedge.export.encode_int8 import encode_int8
+from waveedge.export.encode_ort import encode_ort
+from waveedge.export.engine import Build, backend_version, build_engine
+from waveedge.export.finish import finish, without_activation_quantizers
+from waveedge.export.layers import (
+    Layer,
+    layers_of,
+    optimised_by_onnxruntime,
+    seen_in_engine,
+    seen_in_graph,
+)
+from waveedge.export.linear import linear_to_gemm
+from waveedge.export.lint import Finding, lint
+from waveedge.export.manifest import MANIFEST, make_manifest, tensor_info, write_json
+from waveedge.export.torch_to_onnx import Batch, torch_to_onnx
+from waveedge.export.verify import Verification, verify
+from waveedge.export.weights import fold_weights
+from waveedge.files import atomic_directory
+from waveedge.spec import ModelSpec
+
+__all__ = ["Bundle", "Target", "export_model", "quantized_graph"]
+
+Target = Literal["onnx", "ort", "trt", "trt-rtx"]
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+_STEPS = 6
+_IMAGES = 8
+"""Images that a verification looks at; more do not find more."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An exported network.
+
+    Attributes:
+        path: the folder.
+        manifest: content of its ``manifest.json``.
+        verification: content of its ``verification.json``.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    verification: dict[str, Any]
+
+
+def export_model(
+    model: nn.Module,
+    out: Path,
+    *,
+    target: Target,
+    input_size: tuple[int, int] | None = None,
+    batch: Batch = 1,
+    images: Sequence[NDArray[np.float32]] | None = None,
+    published: nn.Module | None = None,
+    recipe: dict[str, Any] | None = None,
+    source_sha256: str = "",
+    artifact_sha256: str | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Exports a network as a verified bundle folder.
+
+    Args:
+        model: the network, in eval mode, with or without quantizers; it is not changed. Its
+            ``spec`` attribute, if it has one, gives task, preprocessing and input size.
+        out: the folder to write, whole or not at all; an older one is replaced.
+        target: "onnx": int8 with zero point 0. "ort": uint8 for onnxruntime. "trt": int8, linted,
+            with an engine, or the script that builds one. "trt-rtx": an engine for desktop GPUs.
+        input_size: (height, width) in pixels; the spec's where None.
+        batch: images at once, or "dynamic".
+        images: float32 (1, C, H, W), preprocessed, to verify on; noise where None.
+        published: the uncompressed network, exported beside as the baseline of ``waveedge bench``.
+        recipe: how the network was compressed, for the manifest.
+        source_sha256: hash of the checkpoint.
+        artifact_sha256: hash of the compressed artifact.
+        progress: called as work goes on.
+
+    Raises:
+        ExportError: torch cannot trace the network, or the target refuses the graph.
+        VerificationError: onnxruntime computes something else than torch. No folder is left.
+        MissingDependencyError: "trt-rtx" without ``tensorrt_rtx``.
+        OutputError: ``out`` cannot be written.
+    """
+    spec: ModelSpec | None = getattr(model, "spec", None)
+    shape = _input_shape(spec, input_size, images)
+    batches = _batches(images, shape, batch)
+    task = spec.task if spec is not None else "unknown"
+    low, high = spec.preprocessing.range if spec is not None else (0.0, 1.0)
+    notes = [] if images else ["verified on noise: no images were given"]
+    step = _steps(progress)
+
+    with atomic_directory(out) as folder:
+        step("exporting")
+        traced = torch_to_onnx(model, shape, batch=batch)
+        layers = layers_of(traced, model)
+        graph = finish(quantized_graph(traced, target))
+        onnx.save(graph, folder / "model.onnx")
+
+        step("verifying")
+        quantized = any(layer.activation_bits < 32 for layer in layers)
+        skeleton = finish(without_activation_quantizers(traced)) if quantized else None
+        verification = {
+            "model": verify(model, graph, batches, skeleton=skeleton, task=task, peak=high - low)
+        }
+
+        step("exporting the baseline")
+        if published is not None:
+            plain = finish(quantized_graph(torch_to_onnx(published, shape, batch=batch), "onnx"))
+            onnx.save(plain, folder / "published.onnx")
+            step("verifying the baseline")
+            verification["published"] = verify(published, plain, batches, task=task)
+
+        step("building for the target")
+        findings, build = _for_target(folder, graph, target)
+        executed = _executed(graph, layers, build)
+
+        step("writing")
+        report = _report(verification, findings, build)
+        write_json(folder / "verification.json", report)
+        manifest = make_manifest(
+            folder,
+            name=out.name,
+            target=target,
+            spec=spec,
+            graph=graph,
+            baseline="published.onnx" if published is not None else None,
+            engine="model.engine" if (folder / "model.engine").exists() else None,
+            recipe=recipe,
+            layers=[layer.to_dict(layer.node in executed) for layer in layers],
+            source_sha256=source_sha256,
+            artifact_sha256=artifact_sha256,
+            notes=notes + _notes(target, findings, build),
+        )
+        write_json(folder / MANIFEST, manifest)
+    return Bundle(out, manifest, report)
+
+
+def quantized_graph(traced: ir.Model, target: Target) -> ir.Model:
+    """The graph with its FakeQuantize nodes in the target's encoding; ``traced`` is not changed."""
+    model = traced.clone()
+    fold_weights(model)
+    linear_to_gemm(model)
+    round_biases(model)
+    (encode_ort if target == "ort" else encode_int8)(model)
+    return model
+
+
+def _input_shape(
+    spec: ModelSpec | None,
+    size: tuple[int, int] | None,
+    images: Sequence[NDArray[np.float32]] | None,
+) -> tuple[int, int, int]:
+    if images and size is None:
+        return images[0].shape[-3], images[0].shape[-2], images[0].shape[-1]
+    if spec is not None:
+        return spec.channels, *(size or spec.input_size)
+    if size is None or not images:
+        raise RecipeError(
+            "the input size of this network is unknown",
+            hint="Give images, or a model that carries its spec.",
+        )
+    return images[0].shape[-3], *size
+
+
+def _batches(
+    images: Sequence[NDArray[np.float32]] | None, shape: tuple[int, int, int], batch: Batch
+) -> list[NDArray[np.float32]]:
+    """Groups images by batch size; the last group is filled up from the first images."""
+    if not images:
+        noise = np.random.default_rng(0).standard_normal((2, 1, *shape), dtype=np.float32)
+        images = list(noise)
+    for image in images:
+        if image.shape != (1, *shape):
+            raise RecipeError(
+                f"an image of shape {image.shape} does not fit the input (1, {shape})",
+                hint="Open the images with the size that is exported.",
+            )
+    size = min(2, len(images)) if batch == "dynamic" else int(batch)
+    count = max(size, min(_IMAGES, len(images)) // size * size)
+    chosen = [images[index % len(images)] for index in range(count)]
+    return [np.concatenate(chosen[start : start + size]) for start in range(0, count, size)]
+
+
+def _for_target(
+    folder: Path, graph: onnx.ModelProto, target: Target
+) -> tuple[list[Finding], Build | None]:
+    """Lints and builds for TensorRT; writes the engine, or the script that builds it."""
+    if target not in ("trt", "trt-rtx"):
+        return [], None
+    findings = lint(graph)
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors:
+        raise ExportError(
+            "TensorRT cannot run this graph:\n" + "\n".join(f"  {error}" for error in errors),
+            hint="Mend these layers, or choose --target onnx or ort.",
+        )
+    serialized = graph.SerializeToString()
+    if target == "trt-rtx" or backend_version("tensorrt") is not None:
+        build = build_engine(serialized, "tensorrt_rtx" if target == "trt-rtx" else "tensorrt")
+        if build.engine is None:
+            raise ExportError(
+                f"{build.backend} does not build this graph: {'; '.join(build.errors[:3])}",
+                hint="Choose --target onnx or ort, or report the network's configuration.",
+            )
+        (folder / "model.engine").write_bytes(build.engine)
+        return findings, build
+    info = tensor_info(graph.graph.input[0])
+    write_build_script(folder, info["name"], info["shape"])
+    available = backend_version("tensorrt_rtx") is not None
+    return findings, build_engine(serialized, "tensorrt_rtx") if available else None
+
+
+def _executed(graph: onnx.ModelProto, layers: list[Layer], build: Build | None) -> set[str]:
+    """Names of the nodes that run in int8, as seen in what a runtime made of the graph."""
+    if build is not None and build.engine is not None:
+        return seen_in_engine(build.kernels, layers)
+    return seen_in_graph(optimised_by_onnxruntime(graph.SerializeToString()), layers)
+
+
+def _report(
+    verification: dict[str, Verification], findings: list[Finding], build: Build | None
+) -> dict[str, Any]:
+    import onnxruntime
+
+    return {
+        "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
+        **verification["model"].to_dict(),
+        "published": verification["published"].to_dict() if "published" in verification else None,
+        "lint": [vars(finding) for finding in findings],
+        "engine": build.to_dict() if build is not None else None,
+    }
+
+
+def _notes(target: Target, findings: list[Finding], build: Build | None) -> list[str]:
+    """What a reader of the manifest should know and could not guess."""
+    notes = [str(finding) for finding in findings]
+    if target not in ("trt", "trt-rtx"):
+        return notes
+    if build is None:
+        notes.append(
+            "no TensorRT is installed here: the graph was linted, not built, and executed bits are "
+            "those of onnxruntime"
+        )
+    elif build.engine is None:
+        notes.append(f"proxy: {build.backend} does not build this graph: {build.errors[0]}")
+    elif build.proxy and target == "trt":
+        int8 = sum(kernel.int8 for kernel in build.kernels)
+        notes.append(
+            f"proxy: {build.backend} builds this graph for SM {', '.join(build.targets)} "
+            f"({len(build.engine)} bytes, {len(build.kernels)} kernels, {int8} of them on int8); "
+            "executed bits are read from that engine, not from one for the device"
+        )
+    if target == "trt" and (build is None or build.proxy):
+        notes.append(f"build the engine on the device with ./{SCRIPT}")
+    return notes
+
+
+def _steps(progress: Progress | None) -> Callable[[str], None]:
+    done = iter(range(_STEPS + 1))
+
+    def step(what: str) -> None:
+        if progress is not None:
+            progress(what, next(done), _STEPS)
+
+    return step

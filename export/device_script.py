@@ -1,0 +1,48 @@
+"""The one command that builds a bundle's engine on the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from waveedge.export.engine import MAX_BATCH
+
+__all__ = ["SCRIPT", "write_build_script"]
+
+SCRIPT = "build_engine.sh"
+
+# TensorRT 10.3 needs --stronglyTyped and measures without CUDA graphs and with transfers unless
+# told; 11 accepts these three flags as names of its defaults. So one command fits both, and both
+# print comparable times.
+_TEMPLATE = """\
+#!/bin/sh
+# Builds model.engine from model.onnx with this device's TensorRT (10.3 or later), and times it.
+# Arguments are passed on to trtexec, for example: ./build_engine.sh --skipInference
+set -eu
+cd "$(dirname "$0")"
+PATH="$PATH:/usr/src/tensorrt/bin"
+command -v trtexec >/dev/null || {{
+    echo "trtexec is not installed; on a Jetson: sudo apt install nvidia-jetpack" >&2
+    exit 1
+}}
+exec trtexec --onnx=model.onnx --saveEngine=model.engine --stronglyTyped \\
+    --profilingVerbosity=detailed --useCudaGraph --noDataTransfers{shapes} "$@"
+"""
+
+
+def write_build_script(folder: Path, name: str, shape: list[int | str]) -> Path:
+    """Writes ``build_engine.sh`` into a bundle.
+
+    Args:
+        folder: the bundle.
+        name: the input's name.
+        shape: the input's shape; a string stands for a dynamic batch of 1 to MAX_BATCH.
+    """
+    shapes = ""
+    if isinstance(shape[0], str):
+        rest = "x".join(str(dim) for dim in shape[1:])
+        ranges = (("min", 1), ("opt", 1), ("max", MAX_BATCH))
+        shapes = "".join(f" \\\n    --{end}Shapes={name}:{n}x{rest}" for end, n in ranges)
+    path = folder / SCRIPT
+    path.write_text(_TEMPLATE.format(shapes=shapes), encoding="utf-8")
+    path.chmod(0o755)
+    return path

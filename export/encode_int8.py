@@ -1,0 +1,42 @@
+"""Pass: activations as int8 with zero point 0, the only encoding TensorRT takes.
+
+``FakeQuantize(x)`` becomes ``QuantizeLinear -> DequantizeLinear`` with int8 and zero point 0. A
+grid narrower than int8 has a float Clip to ``qmin * scale .. qmax * scale`` in front: TensorRT has
+no arithmetic on int8 tensors, and fuses a Clip into the layer before it like any activation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from waveedge.export.fake_quantize import DOMAIN, grid_of
+from waveedge.export.graph import constant, new_node, replace
+
+__all__ = ["encode_int8"]
+
+
+def encode_int8(model: ir.Model) -> None:
+    """Runs the pass on a model in place."""
+    graph = model.graph
+    zero = None
+    for node in list(graph):
+        if (grid := grid_of(node)) is None:
+            continue
+        x, scale = node.inputs
+        assert x is not None
+        chain = []
+        if not grid.fills_int8:
+            bounds = [
+                constant(graph, f"{node.name}/{name}", np.float32(q) * grid.scale)
+                for name, q in (("low", grid.qmin), ("high", grid.qmax))
+            ]
+            chain.append(new_node(node, "Clip", [x, *bounds], shape=x.shape))
+            x = chain[-1].outputs[0]
+        zero = zero or constant(graph, "zero_point", np.zeros((), np.int8))
+        quantize = new_node(
+            node, "QuantizeLinear", [x, scale, zero], dtype=ir.DataType.INT8, shape=x.shape
+        )
+        restore = new_node(node, "DequantizeLinear", [quantize.outputs[0], scale, zero])
+        replace(graph, node, [*chain, quantize, restore])
+    model.opset_imports.pop(DOMAIN, None)

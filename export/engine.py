@@ -1,0 +1,191 @@
+"""ONNX -> TensorRT engine, by enterprise ``tensorrt`` or by ``tensorrt_rtx``.
+
+Both packages have one Python interface, so one function builds with either. They differ in what
+they are for: ``tensorrt`` (a Jetson, a server) builds for the GPU at hand and needs it;
+``tensorrt_rtx`` (desktop GPUs) compiles for GPUs named in advance and needs none. It has no target
+SM 8.7 (Jetson Orin), so an engine that it builds tells that TensorRT takes the graph, and which
+kernels would run in int8; it is a proxy for the device, not a measurement of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from waveedge.errors import MissingDependencyError
+
+__all__ = ["Backend", "Build", "Kernel", "backend_version", "build_engine"]
+
+Backend = Literal["tensorrt", "tensorrt_rtx"]
+
+RTX_TARGETS = ("8.6", "8.9")
+"""Compute capabilities to build for without a GPU: the nearest relatives of Orin's 8.7."""
+
+MAX_BATCH = 8
+"""Largest batch of an engine with a dynamic batch."""
+
+_MISSING = {
+    "tensorrt": (
+        "there is no TensorRT with a GPU here",
+        'On a Jetson, TensorRT comes with JetPack; elsewhere: pip install "waveedge[trt]"',
+    ),
+    "tensorrt_rtx": ("TensorRT-RTX is not installed", 'pip install "waveedge[rtx]"'),
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One step of a built engine.
+
+    Attributes:
+        name: starts with the name of the ONNX node that gave the kernel its work.
+        kind: TensorRT's word for it, for example ``correlation`` (a convolution) or ``gemm``.
+        int8: whether its main inputs are int8.
+    """
+
+    name: str
+    kind: str
+    int8: bool
+
+
+@dataclass(frozen=True)
+class Build:
+    """What came of building an engine.
+
+    Attributes:
+        backend: package and version.
+        targets: compute capabilities; empty for "the GPU at hand".
+        proxy: True if the engine is evidence about other devices, not for them.
+        engine: the serialized engine, None if it was not built.
+        kernels: the steps of the engine, as far as the builder tells.
+        errors: what the parser and the builder said against the graph.
+    """
+
+    backend: str
+    targets: tuple[str, ...]
+    proxy: bool
+    engine: bytes | None
+    kernels: list[Kernel] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain JSON, without the engine itself."""
+        return {
+            "backend": self.backend,
+            "targets": list(self.targets),
+            "proxy": self.proxy,
+            "built": self.engine is not None,
+            "engine_bytes": len(self.engine) if self.engine is not None else None,
+            "kernels": len(self.kernels),
+            "int8_kernels": sum(kernel.int8 for kernel in self.kernels),
+            "errors": self.errors,
+        }
+
+
+def backend_version(backend: Backend) -> str | None:
+    """Version of an installed backend, or None. ``tensorrt`` counts only if it finds a GPU."""
+    try:
+        trt = import_module(backend)
+        if backend == "tensorrt":
+            trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
+    except Exception:  # a stub package, a missing library, no driver: all mean "not here"
+        return None
+    return str(trt.__version__)
+
+
+def build_engine(model: bytes, backend: Backend) -> Build:
+    """Builds a strongly typed engine from a serialized ONNX model.
+
+    ``tensorrt_rtx`` builds for :data:`RTX_TARGETS`; ``tensorrt`` for the GPU at hand. A dynamic
+    batch may be 1 to :data:`MAX_BATCH`.
+
+    Returns:
+        the engine, or the errors that kept it from being built.
+
+    Raises:
+        MissingDependencyError: the package, or for ``tensorrt`` a GPU, is not there.
+    """
+    if backend_version(backend) is None:
+        what, hint = _MISSING[backend]
+        raise MissingDependencyError(what, hint=hint)
+    trt = import_module(backend)
+    log = _new_log(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, log)
+    rtx = backend == "tensorrt_rtx"
+
+    engine, errors = None, []
+    if parser.parse(model):
+        config = builder.create_builder_config()
+        # The log then lists every kernel with the types of its inputs, GPU or not.
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        if rtx:
+            config.num_compute_capabilities = len(RTX_TARGETS)
+            for index, target in enumerate(RTX_TARGETS):
+                capability = getattr(trt.ComputeCapability, f"SM{target.replace('.', '')}")
+                config.set_compute_capability(capability, index)
+        _add_profile(builder, network, config)
+        serialized = builder.build_serialized_network(network, config)
+        engine = bytes(serialized) if serialized is not None else None
+    else:
+        errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+    if engine is None:
+        errors += [message for message in log.errors if message not in errors]
+    return Build(
+        backend=f"{backend} {trt.__version__}",
+        targets=RTX_TARGETS if rtx else (),
+        proxy=rtx,
+        engine=engine,
+        kernels=_kernels(log.layers),
+        errors=errors,
+    )
+
+
+def _strongly_typed(trt: Any) -> int:
+    """The flag that TensorRT 10 needs; 11 knows no other kind of network."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _add_profile(builder: Any, network: Any, config: Any) -> None:
+    """Tells the builder the range of a dynamic batch."""
+    tensor = network.get_input(0)
+    shape = tuple(tensor.shape)
+    if shape[0] == -1:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(tensor.name, *((batch, *shape[1:]) for batch in (1, 1, MAX_BATCH)))
+        config.add_optimization_profile(profile)
+
+
+def _new_log(trt: Any) -> Any:
+    """A logger that keeps errors and the list of layers, and prints nothing."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+            self.layers = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.errors.append(message)
+            elif message.startswith("Layers:"):
+                self.layers = message
+
+    return Log()
+
+
+_LAYER = re.compile(r"Name: (.*?), LayerType: (\w+), Inputs: (.*?), (?:Constants|Outputs): \[")
+
+
+def _kernels(layers: str) -> list[Kernel]:
+    """Reads the builder's list of layers: one line each, ``Name: ..., LayerType: ..., Inputs``."""
+    kernels = []
+    for line in layers.splitlines():
+        if match := _LAYER.match(line):
+            name, kind, inputs = match.groups()
+            kernels.append(Kernel(name, kind, "Datatype: Int8" in inputs))
+    return kernels

@@ -1,0 +1,81 @@
+"""Small moves on an onnx-ir graph that every pass here needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["array", "constant", "layer_of", "new_node", "only_use", "replace"]
+
+LAYER = "waveedge.layer"
+"""Key of a node's metadata under which the path of its torch module stands."""
+
+
+def array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+    """The constant that a value holds, or None if it is computed at run time."""
+    if value is None or value.const_value is None:
+        return None
+    return value.const_value.numpy()
+
+
+def constant(graph: ir.Graph, name: str, data: np.ndarray[Any, Any]) -> ir.Value:
+    """The initializer of that name; made from ``data`` unless the graph has it already."""
+    if name not in graph.initializers:
+        data = np.ascontiguousarray(data).reshape(data.shape)
+        graph.register_initializer(
+            ir.Value(
+                name=name,
+                shape=ir.Shape(data.shape),
+                type=ir.TensorType(ir.DataType.from_numpy(data.dtype)),
+                const_value=ir.tensor(data, name=name),
+            )
+        )
+    return graph.initializers[name]
+
+
+def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
+    """The node that reads a value, and at which input, if exactly one does and no output is."""
+    uses = list(value.uses())
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    return uses[0].node, uses[0].idx
+
+
+def layer_of(node: ir.Node) -> str:
+    """Path of the torch module that a node came from, for example ``blocks.0.conv``."""
+    return node.metadata_props.get(LAYER, "")
+
+
+def new_node(
+    like: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    *,
+    suffix: str = "",
+    dtype: ir.DataType = ir.DataType.FLOAT,
+    shape: ir.Shape | None = None,
+    **attributes: Any,
+) -> ir.Node:
+    """A node that belongs to the layer of ``like`` and is named after it."""
+    node = ir.node(op_type, inputs, attributes=attributes)
+    node.name = f"{like.name}/{op_type}{suffix}"
+    node.metadata_props.update(like.metadata_props)
+    output = node.outputs[0]
+    output.name = f"{node.name}_out"
+    output.type = ir.TensorType(dtype)
+    output.shape = shape
+    return node
+
+
+def replace(graph: ir.Graph, old: ir.Node, new: Sequence[ir.Node]) -> None:
+    """Puts a chain of nodes in the place of one; the last gives the old node's output."""
+    graph.insert_before(old, new)
+    before, after = old.outputs[0], new[-1].outputs[0]
+    after.type, after.shape = before.type, before.shape
+    ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)
+    name = before.name
+    graph.remove(old, safe=True)
+    after.name = name

@@ -1,0 +1,77 @@
+"""The bundle's table of contents, as plain JSON that the runtime reads without this package."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+import waveedge
+from waveedge.files import sha256
+from waveedge.spec import ModelSpec
+
+__all__ = ["FORMAT", "MANIFEST", "make_manifest", "tensor_info", "write_json"]
+
+FORMAT = "waveedge-bundle/1"
+MANIFEST = "manifest.json"
+_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "onnxruntime", "numpy")
+
+
+def make_manifest(
+    folder: Path,
+    *,
+    name: str,
+    target: str,
+    spec: ModelSpec | None,
+    graph: onnx.ModelProto,
+    baseline: str | None,
+    engine: str | None,
+    recipe: dict[str, Any] | None,
+    layers: list[dict[str, Any]],
+    source_sha256: str,
+    artifact_sha256: str | None,
+    notes: list[str],
+) -> dict[str, Any]:
+    """Describes the files that stand in ``folder``; every one of them is hashed."""
+    return {
+        "format": FORMAT,
+        "name": name,
+        "target": target,
+        "task": spec.task if spec is not None else "unknown",
+        "model": "model.onnx",
+        "baseline": baseline,
+        "engine": engine,
+        "input": {**tensor_info(graph.graph.input[0]), "dtype": "float32"},
+        "outputs": [tensor_info(output) for output in graph.graph.output],
+        "preprocessing": spec.preprocessing.model_dump(mode="json") if spec is not None else None,
+        "recipe": recipe,
+        "layers": layers,
+        "files": {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()},
+        "versions": _versions(),
+        "source_sha256": source_sha256,
+        "artifact_sha256": artifact_sha256,
+        "verification": "verification.json",
+        "notes": notes,
+    }
+
+
+def tensor_info(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    """Name and shape of a graph's input or output; a dynamic dimension is its name."""
+    dims = value.type.tensor_type.shape.dim
+    return {"name": value.name, "shape": [dim.dim_param or dim.dim_value for dim in dims]}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON for people and programs: indented, in the order given."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    found = {"waveedge": waveedge.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        found[package] = metadata.version(package)
+    return found

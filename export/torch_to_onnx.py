@@ -1,0 +1,139 @@
+"""torch module -> onnx-ir model, one to one, by torch's own (dynamo) exporter."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from ast import literal_eval
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+import waveedge
+from waveedge.errors import ExportError
+from waveedge.export.fake_quantize import translation_table
+from waveedge.export.graph import LAYER
+
+__all__ = ["INPUT", "OPSET", "Batch", "torch_to_onnx"]
+
+Batch = int | Literal["dynamic"]
+
+OPSET = 20
+"""The first with Gelu as one node, and the last that TensorRT 10.3 reads."""
+
+INPUT = "input"
+OUTPUT = "output"
+
+
+def torch_to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch = 1) -> ir.Model:
+    """Writes a torch module as an ONNX graph with ``FakeQuantize`` nodes in it.
+
+    Args:
+        model: in eval mode; takes one float32 tensor (N, C, H, W). It is not changed.
+        shape: (C, H, W) of the input; these are static.
+        batch: N, or "dynamic".
+
+    Returns:
+        A model with input ``input`` and outputs ``output`` (or ``output_0``, ``output_1``, ...).
+        Nodes are named ``module.path/Operator`` and carry their module's path as metadata.
+
+    Raises:
+        ExportError: torch cannot trace the network, or its graph fixes a dynamic batch.
+    """
+    dynamic = batch == "dynamic"
+    # torch takes a batch of one for a constant, so a dynamic batch is traced with two.
+    example = torch.zeros(2 if dynamic else int(batch), *shape)
+    with torch.no_grad(), _quiet():
+        try:
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic else None,
+                custom_translation_table=translation_table(),
+                verbose=False,
+            )
+        except Exception as error:  # torch raises whatever the traced code raises
+            raise ExportError(
+                f"torch cannot export this network: {_innermost(error)}",
+                hint="The forward must be traceable by torch.export: no Python decision may "
+                "depend on the values of a tensor."
+                + (" Try --batch 1: a dynamic batch asks more." if dynamic else ""),
+            ) from error
+    assert program is not None
+    onnx_model: ir.Model = program.model
+    if dynamic and isinstance(_dimensions(onnx_model.graph.inputs[0])[0], int):
+        raise ExportError(
+            "the network's code fixes the batch size, so the batch cannot be dynamic",
+            hint="Export with --batch N.",
+        )
+    _name_outputs(onnx_model.graph)
+    _name_nodes(onnx_model.graph)
+    _sign(onnx_model)
+    return onnx_model
+
+
+def _name_outputs(graph: ir.Graph) -> None:
+    outputs = graph.outputs
+    for index, value in enumerate(outputs):
+        value.name = OUTPUT if len(outputs) == 1 else f"{OUTPUT}_{index}"
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """Names nodes by module path and drops the exporter's notes, which hold paths of source files.
+
+    A reader, the lint and TensorRT's messages all speak of nodes by these names.
+    """
+    seen: Counter[str] = Counter()
+    for node in graph.all_nodes():
+        scopes = literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+        layer = scopes[-2] if len(scopes) > 1 else ""
+        name = f"{layer}/{node.op_type}" if layer else node.op_type
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        node.metadata_props.clear()
+        node.metadata_props[LAYER] = layer
+        for value in (*node.inputs, *node.outputs):
+            if value is not None:
+                value.metadata_props.clear()
+
+
+def _sign(model: ir.Model) -> None:
+    model.producer_name, model.producer_version = "waveedge", waveedge.__version__
+    model.graph.name = "waveedge"
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+
+
+def _dimensions(value: ir.Value) -> tuple[int | str | None, ...]:
+    assert value.shape is not None
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape.dims)
+
+
+def _innermost(error: BaseException) -> str:
+    """The first line of the exception that started a chain of others."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what the exporter says about itself: optional packages, its own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
