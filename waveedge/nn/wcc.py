@@ -31,9 +31,11 @@ class WaveletCompressedConv2d(nn.Module):
     image and not to the coefficients, so that with ratio 1 and no quantizers this *is* the 1x1
     convolution (for the authors' layer see :class:`~waveedge.nn.PublishedWCC`).
 
-    The image is padded with zeros at the bottom and right to a multiple of 2^levels, and for
-    wavelets longer than Haar to at least the length of the filter at the deepest level, so that
-    the periodic transform is invertible at any size.
+    The image is padded at the bottom and right to a multiple of 2^levels, and for wavelets longer
+    than Haar to at least the length of the filter at the deepest level, so that the periodic
+    transform is invertible at any size. The last row and column are repeated: zeros would put an
+    edge there, whose coefficients take places from the image, and whose bands tie exactly in
+    energy, so that two runtimes could keep different ones.
 
     Args:
         in_channels: channels I of the input.
@@ -210,7 +212,7 @@ class WaveletCompressedConv2d(nn.Module):
         height, width = x.shape[-2:]
         rows, columns = self.map_size(height, width)
         if (rows, columns) != (height, width):
-            x = F.pad(x, (0, columns - width, 0, rows - height))
+            x = F.pad(x, (0, columns - width, 0, rows - height), mode="replicate")
         transformed: tuple[Tensor, list[Tensor]] = self.transform(x)
         return transformed
 
