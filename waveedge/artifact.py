@@ -171,7 +171,7 @@ def _header(path: Path) -> _Header:
 
 def _fill(graph: nn.Module, path: Path) -> None:
     with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     expected = graph.state_dict()
     try:
         for name, quantizer in _weight_quantizers(graph):

@@ -84,7 +84,7 @@ def compress(
         float | None,
         typer.Option(help="Share of wavelet coefficients that 1x1 convolutions keep; 1: all. [1]"),
     ] = None,
-    wcc_levels: Annotated[int | None, typer.Option(help="Levels of the wavelet in WCC. [3]")] = None,
+    wcc_levels: Annotated[int | None, typer.Option(help="Wavelet levels in WCC. [3]")] = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Layers to leave alone.")
     ] = None,
@@ -141,7 +141,7 @@ def compress(
 def export(
     artifact: Annotated[
         Path | None,
-        typer.Argument(help="An artifact or a checkpoint; the newest artifact here when not given."),
+        typer.Argument(help="An artifact or a checkpoint; by default the newest artifact here."),
     ] = None,
     target: Annotated[str, typer.Option(help="onnx, ort, trt, or trt-rtx.")] = "ort",
     input_size: InputSize = None,
@@ -182,7 +182,7 @@ def bench(
     ] = None,
     vs: Annotated[
         Path | None,
-        typer.Option(help="What to compare with; by default the uncompressed network as published."),
+        typer.Option(help="What to compare with; by default the network as published."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     runs: Annotated[int, typer.Option(min=3, help="Timed runs of each, interleaved.")] = 30,
@@ -209,8 +209,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
-    import click
-
     try:
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -218,13 +216,9 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if debug:
             raise
         _fail(error.what, error.hint)
-    except click.exceptions.NoArgsIsHelpError as error:
-        console.say(error.format_message())
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "waveedge"
-        _fail(error.format_message(), f"See: {command} --help")
-    except (KeyboardInterrupt, click.Abort):
+    except typer.TyperException as error:
+        _fail(*_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; nothing was written", "")
         return 130
     except BrokenPipeError:
@@ -240,15 +234,22 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     return 1
 
 
+def _usage(error: typer.TyperException) -> tuple[str, str]:
+    """What is wrong with the line that was typed, and where its help is."""
+    context = getattr(error, "ctx", None)
+    message: str = getattr(error, "format_message", lambda: str(error))()
+    return message or "no command was given", (
+        f"See: {context.command_path if context else 'waveedge'} --help"
+    )
+
+
 def _fail(what: str, hint: str) -> None:
     console.err.print(f"error: {what}", style="bold red", highlight=False, markup=False)
     if hint:
         console.say(hint)
 
 
-def _load(
-    path: Path, settings: list[str] | None, arch: str | None, trust_pickle: bool
-) -> Any:
+def _load(path: Path, settings: list[str] | None, arch: str | None, trust_pickle: bool) -> Any:
     from waveedge.checkpoint import load
 
     pairs = {}

@@ -4,10 +4,12 @@ everything else to standard error, so that ``--json`` output can be piped."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -59,14 +61,19 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; the first column is text, the others are right-aligned."""
-    grid = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    """Print a table; columns of numbers are right-aligned."""
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        numbers = index > 0 and all(_NUMBER.match(row[index]) for row in rows)
+        grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         grid.add_row(*row)
+    out.print(title, highlight=False, markup=False, style="bold")
     # Piped output has no width of its own; let no column be cut there.
     Console(soft_wrap=False, width=None if out.is_terminal else 160).print(grid, markup=False)
+
+
+_NUMBER = re.compile(r"[-+]?[\d.]*( ?\w+| ?%|x)?( \[.*\])?$")
 
 
 def count(number: float) -> str:

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from .conftest import GOLDEN, Run
+from .conftest import Run
 
 Arguments = list[object]
 
@@ -269,5 +269,3 @@ def test_a_mixed_folder_is_used_and_its_broken_files_are_named(
     assert "a.png" in result.err
     assert "b.jpg" in result.err
     assert json.loads(result.out)["quality"]["images"] >= 1
-
-

@@ -32,7 +32,9 @@ def run(
         model = newest_bundle()
         console.say(f"Measuring the newest bundle here: {model}")
     with console.progress_bar() as progress:
-        comparison = benchmark(model, vs, threads=threads, runs=runs, progress=partial(progress, "measuring"))
+        comparison = benchmark(
+            model, vs, threads=threads, runs=runs, progress=partial(progress, "measuring")
+        )
     picture = plot or Path("bench.png")
     written = _save_plot(comparison, picture)
     if as_json:

@@ -139,5 +139,3 @@ def _uncompressed(
 
 def _stem(path: Path) -> str:
     return path.name.removesuffix(path.suffix)
-
-

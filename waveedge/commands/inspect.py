@@ -22,9 +22,7 @@ def describe(model: nn.Module, input_size: tuple[int, int] | None) -> dict[str, 
     spec = spec_of(model)
     size = input_size or spec.input_size
     cost = profile(model, size)
-    shares: dict[str, int] = {}
-    for row in cost.layers:
-        shares[row.kind] = shares.get(row.kind, 0) + row.macs
+    kinds = (*dict.fromkeys(row.kind for row in cost.layers), "transform")
     decisions = choose_layers(model, cost, _WOULD_TOUCH) if not hasattr(model, "applied") else []
     return {
         "family": spec.family,
@@ -36,8 +34,8 @@ def describe(model: nn.Module, input_size: tuple[int, int] | None) -> dict[str, 
         "size_multiple": spec.size_multiple,
         "parameters": cost.params,
         "multiply_adds": cost.macs,
-        "peak_feature_map_bytes": cost.peak_bytes,
-        "multiply_add_shares": {kind: macs / max(cost.macs, 1) for kind, macs in shares.items()},
+        "peak_feature_map_bytes": cost.peak.peak_bytes if cost.peak else 0,
+        "multiply_add_shares": {kind: cost.share(kind) for kind in kinds},
         "layers": [
             {
                 "name": row.name,
@@ -51,8 +49,7 @@ def describe(model: nn.Module, input_size: tuple[int, int] | None) -> dict[str, 
             for row in cost.layers
         ],
         "wcc": [
-            {"name": item.name, "wcc": item.compressed, "reason": item.reason}
-            for item in decisions
+            {"name": item.name, "wcc": item.compressed, "reason": item.reason} for item in decisions
         ],
     }
 

@@ -21,8 +21,8 @@ from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import RecipeError
-from waveedge.nn import WaveletCompressedConv2d
 from waveedge.models.build import spec_of
+from waveedge.nn import WaveletCompressedConv2d
 from waveedge.spec import ModelSpec
 
 __all__ = ["Compressed", "compress", "structure"]
@@ -104,6 +104,7 @@ def compress(
     report_progress("measuring", 0, 1)
     quality, snr = measure(reference, graph, images.held_out, spec.task)
     after = profile(graph, size)
+    rows = tuple(_layer_report(graph, row, snr) for row in _weighted(after))
     return Compressed(
         graph=graph,
         spec=spec,
@@ -114,15 +115,15 @@ def compress(
         source_name=str(getattr(model, "source_name", "")),
         calibration_sha256=images.fingerprint,
         report=CompressionReport(
-            layers=tuple(_layer_report(graph, row, snr) for row in after.layers if row.params),
+            layers=rows,
             decisions=tuple((item.name, item.reason) for item in decisions),
             rewrites=tuple(f"{item.rule}: {item.where}" for item in graph.applied),
-            bops_before=before.macs * 32 * 32,
+            bops_before=before.bops,
             bops_after=after.bops,
             macs_before=before.macs,
             macs_after=after.macs,
-            feature_bits_before=sum(_feature_bits(row) for row in before.layers if row.params),
-            feature_bits_after=sum(_feature_bits(row) for row in after.layers if row.params),
+            feature_bits_before=sum(_feature_bits(row) for row in _weighted(before)),
+            feature_bits_after=sum(row.feature_bits for row in rows),
             quality=quality,
             calibration=images.describe(),
         ),
@@ -154,6 +155,10 @@ def structure(
             reference.set_submodule(name, module.to_conv())
     place_quantizers(graph, Shapes.infer(graph, (1, spec.channels, *input_size)), recipe)
     return graph.eval(), reference.eval()
+
+
+def _weighted(cost: Cost) -> list[LayerCost]:
+    return [row for row in cost.layers if row.kind not in ("transform", "other")]
 
 
 def _layer_report(graph: fx.GraphModule, row: LayerCost, snr: dict[str, float]) -> LayerReport:
