@@ -23,6 +23,7 @@ from waveedge.calibration.folders import (
 )
 from waveedge.calibration.views import at_full_resolution, halves, network_inputs
 from waveedge.errors import ImageError, RecipeError
+from waveedge.models.build import check_input_size
 from waveedge.spec import ModelSpec
 
 __all__ = ["ImageSet", "open_images"]
@@ -104,7 +105,8 @@ def open_images(
 
     Raises:
         ImageError: the folder is missing or empty, or holds no usable image, or only one.
-        RecipeError: a size, a number of images or the preprocessing makes no sense.
+        InputError: the network does not take images of that size.
+        RecipeError: a number of images or the preprocessing makes no sense.
     """
     size = size or spec.input_size
     _check(spec, size, limit, held_out)
@@ -182,14 +184,7 @@ def _gather(
 
 
 def _check(spec: ModelSpec, size: tuple[int, int], limit: int, held_out: int) -> None:
-    height, width = size
-    multiple = spec.size_multiple
-    if height < 1 or width < 1 or height % multiple or width % multiple:
-        fits = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in size)
-        raise RecipeError(
-            f"the network does not take images of {height}x{width} pixels",
-            hint=f"Height and width must be multiples of {multiple}, such as {fits}.",
-        )
+    check_input_size(spec, size)
     if limit < 1 or held_out < 0:
         raise RecipeError(
             f"cannot calibrate with {limit} images and hold out {held_out}",

@@ -1,0 +1,179 @@
+"""Range choice against brute force, and the histogram's promises."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from waveedge.calibration.ranges import BINS, Histogram, choose_range, grid, squared_error
+from waveedge.nn.quantizers import ActivationQuantizer
+
+
+def histogram_of(*tensors: Tensor) -> Histogram:
+    histogram = Histogram()
+    for tensor in tensors:
+        histogram.update(tensor)
+    return histogram
+
+
+def quantization_error(x: Tensor, scale: float, bits: int, signed: bool) -> float:
+    """The true error, by the quantizer that will run."""
+    quantizer = ActivationQuantizer(bits, signed=signed)
+    quantizer.scale.data.fill_(scale)
+    with torch.no_grad():
+        return float((quantizer(x).double() - x.double()).square().mean())
+
+
+def brute_force(x: Tensor, bits: int) -> float:
+    """The least error over a fine grid of scales and both signs."""
+    values = x.double().numpy()[:, None]
+    best = np.inf
+    for signed in (True,) if bits == 8 else (True, False):
+        qmin, qmax = grid(bits, signed)
+        covering = np.abs(values).max() / qmax
+        scales = np.geomspace(covering / 64, covering, 300)
+        for some in np.split(scales, 10):
+            rounded = np.clip(np.round(values / some), qmin, qmax) * some
+            best = min(best, float(((rounded - values) ** 2).mean(axis=0).min()))
+    return best
+
+
+TENSORS = {
+    "normal": lambda: torch.randn(8_000),
+    "relu": lambda: torch.randn(8_000).relu(),
+    "laplace": lambda: torch.distributions.Laplace(0.0, 1.0).sample((8_000,)),
+    "gelu": lambda: torch.nn.functional.gelu(2 * torch.randn(8_000)),
+    "heavy-tailed": lambda: torch.distributions.StudentT(3.0).sample((8_000,)),
+    "negative": lambda: -torch.rand(8_000),
+    "tiny": lambda: 1e-12 * torch.randn(8_000),
+    "bimodal": lambda: torch.cat([torch.randn(4_000) * 0.1 - 3, torch.randn(4_000) * 0.1 + 5]),
+}
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6, 8])
+@pytest.mark.parametrize("name", TENSORS)
+def test_no_scale_does_much_better_than_the_chosen_one(name: str, bits: int) -> None:
+    torch.manual_seed(0)
+    x = TENSORS[name]()
+    scale, signed = choose_range(histogram_of(x), bits)
+    assert quantization_error(x, scale, bits, signed) <= 1.01 * brute_force(x, bits)
+
+
+@pytest.mark.parametrize("bits", [3, 5, 8])
+def test_expected_error_equals_the_measured_one(bits: int) -> None:
+    torch.manual_seed(1)
+    x = torch.randn(100_000)
+    qmin, qmax = grid(bits, True)
+    scales = np.array([0.5, 1.0, 2.0]) / 2 ** (bits - 2)
+    expected = squared_error(histogram_of(x), scales, qmin, qmax)
+    measured = [quantization_error(x, float(scale), bits, True) for scale in scales]
+    np.testing.assert_allclose(expected, measured, rtol=5e-3)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7])
+def test_never_negative_takes_the_unsigned_grid(bits: int) -> None:
+    assert choose_range(histogram_of(torch.rand(1000)), bits)[1] is False
+
+
+def test_slightly_negative_tensor_takes_the_better_grid() -> None:
+    torch.manual_seed(0)
+    x = torch.nn.functional.gelu(2 * torch.randn(50_000))
+    for bits, expected in ((2, False), (7, True)):
+        scale, signed = choose_range(histogram_of(x), bits)
+        other = choose_range(histogram_of(x.abs()), bits)[0] if signed else scale
+        assert signed is expected
+        chosen = quantization_error(x, scale, bits, signed)
+        assert chosen < quantization_error(x, other, bits, not signed)
+
+
+def test_eight_bits_are_always_signed() -> None:
+    assert choose_range(histogram_of(torch.rand(1000)), 8)[1] is True
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7, 8])
+@pytest.mark.parametrize("value", [3.0, -3.0, 0.0, 1e-20, -1e20])
+def test_constant_tensor_is_exact(value: float, bits: int) -> None:
+    x = torch.full((100,), value)
+    scale, signed = choose_range(histogram_of(x), bits)
+    assert scale > 0
+    assert quantization_error(x, scale, bits, signed) <= (1e-6 * value) ** 2
+
+
+def test_max_covers_everything() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1000)
+    scale, signed = choose_range(histogram_of(x), 8, "max")
+    qmin, qmax = grid(8, signed)
+    assert scale * qmin <= float(x.min())
+    assert scale * qmax >= float(x.max()) * (1 - 1e-6)
+    assert min(scale * qmax / float(x.max()), scale * qmin / float(x.min())) < 1 + 1e-6
+
+
+@pytest.mark.parametrize("bits", [0, 1, 9])
+def test_bits_out_of_range(bits: int) -> None:
+    with pytest.raises(ValueError, match="bits"):
+        choose_range(histogram_of(torch.rand(10)), bits)
+
+
+def test_order_does_not_matter() -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(500) * factor for factor in (0.01, 1.0, 30.0, 0.3, 500.0)]
+    forward, backward = histogram_of(*parts), histogram_of(*reversed(parts))
+    assert forward.limit == backward.limit == 2048.0
+    # Rounding may place a value that lies on a bin's edge differently.
+    assert np.abs(np.cumsum(forward.counts - backward.counts)).max() <= 3
+    assert choose_range(forward, 4) == pytest.approx(choose_range(backward, 4), rel=1e-3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=50), min_size=1, max_size=5
+    )
+)
+def test_histogram_keeps_every_value(batches: list[list[float]]) -> None:
+    tensors = [torch.tensor(batch) for batch in batches]
+    everything = torch.cat(tensors)
+    histogram = histogram_of(*tensors)
+    assert histogram.counts.sum() + histogram.zeros == everything.numel() == histogram.seen
+    assert histogram.counts.min() >= 0
+    assert histogram.low == float(everything.min())
+    assert histogram.high == float(everything.max())
+    assert histogram.counts.shape == (BINS,)
+    scale, signed = choose_range(histogram, 4)
+    assert scale > 0
+    assert signed or histogram.high > 0 or histogram.peak == 0
+
+
+def test_large_tensor_is_sampled_with_exact_extremes() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 256, 256)
+    x[10, 20, 30], x[10, 20, 31] = 9.0, -11.0
+    histogram = histogram_of(x)
+    assert (histogram.low, histogram.high) == (-11.0, 9.0)
+    assert histogram.sampled < 200_000 < histogram.seen == x.numel()
+    assert histogram.power == pytest.approx(1.0, rel=0.02)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e38])
+def test_sick_values_are_refused(value: float) -> None:
+    x = torch.ones(100)
+    x[50] = value
+    with pytest.raises(ValueError, match="NaN, infinite or overflowing"):
+        histogram_of(x)
+
+
+def test_hundred_quantizers_take_under_two_cpu_seconds() -> None:
+    torch.manual_seed(0)
+    histogram = histogram_of(torch.randn(100_000))
+    start = time.process_time()
+    for _ in range(50):
+        choose_range(histogram, 4)
+        choose_range(histogram, 8)
+    assert time.process_time() - start < 2.0
