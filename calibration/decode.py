@@ -68,12 +68,13 @@ def read(
     except ImageError as error:
         reasons.append(error.what)
     except Exception as error:
-        reasons.append(f"it cannot be decoded ({_first_line(error)})")
+        reasons.append(f"it cannot be read ({_first_line(error)})")
     return images, reasons
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
+    text = error.strerror if isinstance(error, OSError) else None
+    lines = (text or str(error)).splitlines()
     return lines[0][:120] if lines else type(error).__name__
 
 

@@ -57,13 +57,13 @@ def npy(array: np.ndarray) -> bytes:
 FLOATS = np.zeros((3, 32, 48), np.float32)
 BROKEN: dict[str, tuple[bytes, str]] = {
     "zero.jpg": (b"", "empty"),
-    "half.jpg": (PHOTOS[0].read_bytes()[:9000], "cannot be decoded"),
+    "half.jpg": (PHOTOS[0].read_bytes()[:9000], "cannot be read"),
     "text.png": (b"this is no picture", "not an image"),
     "notes.txt": (b"labels: cat, dog", "not an image"),
     "huge.png": (huge_png(), "million pixels"),
     "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage", "not an image"),
     "garbage.npy": (b"garbage", "not a .npy array"),
-    "cut.npy": (npy(FLOATS)[:2000], "cannot be decoded"),
+    "cut.npy": (npy(FLOATS)[:2000], "cannot be read"),
     "objects.npy": (npy(np.array([{"a": 1}], dtype=object)), "never loaded"),
     "archive.npy": (b"PK\x03\x04 not an array", "not a .npy array"),
     "garbage.npz": (b"garbage", "not a whole .npz"),
