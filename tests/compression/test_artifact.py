@@ -1,0 +1,151 @@
+"""Artifacts: back to the bit, small, whole or absent, and never a way to run code."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import waveedge
+from waveedge.artifact import KEY, _pack, _unpack, load_artifact, newest_artifact, save_artifact
+from waveedge.calibration import open_images
+from waveedge.compression.compress import Compressed, compress
+from waveedge.errors import ArtifactError, CheckpointError, OutputError
+
+GOLDEN = Path(__file__).parent.parent / "data" / "golden"
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    return waveedge.load(GOLDEN / "wavemix_sisr_l1.pth")
+
+
+@pytest.fixture(scope="module")
+def compressed(model: torch.nn.Module) -> Compressed:
+    images = open_images(None, spec=model.spec, size=(32, 32), limit=4, held_out=2)
+    recipe = {"bits": 4, "weight_bits": 4, "wcc_ratio": 0.5, "wcc_levels": 2}
+    return compress(model, images=images, **recipe)
+
+
+@pytest.fixture
+def path(compressed: Compressed, tmp_path: Path) -> Path:
+    save_artifact(compressed, tmp_path / "a.safetensors")
+    return tmp_path / "a.safetensors"
+
+
+def test_an_artifact_loads_back_to_the_bit(compressed: Compressed, path: Path) -> None:
+    loaded = load_artifact(path)
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(x), compressed(x))
+    assert loaded.recipe == compressed.recipe
+    assert loaded.decisions == compressed.decisions
+    assert loaded.report == compressed.report
+
+
+def test_load_gives_the_network_of_an_artifact(compressed: Compressed, path: Path) -> None:
+    x = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(waveedge.load(path)(x), compressed(x))
+
+
+def test_saving_twice_writes_the_same_bytes(compressed: Compressed, path: Path) -> None:
+    before = path.read_bytes()
+    save_artifact(load_artifact(path), path)
+    assert path.read_bytes() == before
+
+
+def test_weights_are_stored_as_integers(path: Path, model: torch.nn.Module) -> None:
+    state = load_file(path)
+    assert state["conv.0.weight"].dtype == torch.int8  # the first layer keeps 8 bits
+    four_bits = state["layers.0.reduction.weight"]
+    assert four_bits.dtype == torch.uint8
+    assert four_bits.numel() == model.get_parameter("layers.0.reduction.weight").numel() // 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 64])
+def test_packing_loses_nothing(count: int) -> None:
+    values = torch.from_numpy(np.random.default_rng(count).integers(-8, 8, count)).to(torch.int8)
+    packed = _pack(values)
+    assert packed.numel() == (count + 1) // 2
+    assert torch.equal(_unpack(packed, values.shape), values)
+
+
+@pytest.mark.parametrize("fields", [{"bits": 32, "wcc_ratio": 0.5}, {"bits": 8}, {"bits": 32}])
+def test_each_kind_of_compression_alone(
+    model: torch.nn.Module, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    images = open_images(None, spec=model.spec, size=(32, 32), limit=2, held_out=1)
+    result = compress(model, images=images, wcc_levels=2, **fields)
+    save_artifact(result, tmp_path / "a.safetensors")
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.equal(load_artifact(tmp_path / "a.safetensors")(x), result(x))
+    with torch.no_grad():
+        error = (result(x) - model(x)).abs().max() / model(x).abs().max()
+    if fields == {"bits": 32}:  # nothing is left but the exact rewrites
+        assert float(error) < 1e-5
+        assert result.report.quality.snr_db > 100
+    else:
+        assert float(error) > 1e-5
+
+
+def test_damaged_metadata_is_refused(path: Path) -> None:
+    state = load_file(path)
+    save_file(state, path, metadata={KEY: '{"format": 1}'})
+    with pytest.raises(ArtifactError, match="damaged"):
+        load_artifact(path)
+
+
+def test_a_missing_tensor_is_named(path: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    state = load_file(path)
+    del state["conv.0.bias"]
+    save_file(state, path, metadata=metadata)
+    with pytest.raises(ArtifactError, match=r"conv\.0\.bias"):
+        load_artifact(path)
+
+
+def test_an_artifact_cannot_name_code_to_run(path: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()[KEY])
+    header["spec"].update({"family": "custom", "arch": "os:abort", "config": {}})
+    save_file(load_file(path), path, metadata={KEY: json.dumps(header)})
+    with pytest.raises(CheckpointError, match="os:abort"):
+        load_artifact(path)
+
+
+def test_a_full_disk_leaves_the_old_artifact(
+    compressed: Compressed, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="no space left"):
+        save_artifact(compressed, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_newest_artifact_is_found_among_other_files(path: Path) -> None:
+    import os
+
+    save_file({"a": torch.zeros(1)}, path.parent / "plain.safetensors")
+    (path.parent / "broken.safetensors").write_bytes(b"{")
+    older = path.parent / "older.safetensors"
+    older.write_bytes(path.read_bytes())
+    os.utime(older, ns=(0, 0))
+    assert newest_artifact(path.parent) == path
+    assert newest_artifact(Path(path.parent / "nowhere")) is None
