@@ -15,7 +15,8 @@ class Evidence:
     """What the names and shapes of a state dict say, by regular expressions over the names."""
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
-        self.shapes = shapes
+        # Vectors first: where a bias and a weight disagree, the bias is the likelier witness.
+        self.shapes = dict(sorted(shapes.items(), key=lambda item: len(item[1])))
 
     def any(self, pattern: str, *, dimensions: int | None = None) -> bool:
         """Whether a name matches (and its tensor has that many dimensions)."""
@@ -31,6 +32,8 @@ class Evidence:
     def vote(self, *sources: tuple[str, int], default: int) -> int:
         """Return the extent that most tensors agree on.
 
+        A draw goes to the default, or else to what vectors say.
+
         Args:
             sources: pairs of a pattern and the axis of the matching tensors that holds the extent.
             default: where no tensor says anything.
@@ -41,7 +44,9 @@ class Evidence:
             for name, shape in self.shapes.items()
             if axis < len(shape) and re.fullmatch(pattern, name)
         )
-        return votes.most_common(1)[0][0] if votes else default
+        most = max(votes.values(), default=0)
+        leaders = [extent for extent, count in votes.items() if count == most]
+        return default if default in leaders or not leaders else leaders[0]
 
     def count(self, pattern: str, *, first: int = 0) -> int:
         """Count repeated parts, numbered from ``first``, from the numbers in their names.

@@ -72,7 +72,7 @@ def identify(state: Mapping[str, Iterable[int]]) -> ModelSpec:
 def compare(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[str]:
     """List what keeps ``found`` from being loaded into ``expected``; empty where it fits.
 
-    One sentence each for missing keys, misshaped keys and extra keys, with the first by name.
+    One phrase each for missing keys, misshaped keys and extra keys, with the first three by name.
     """
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
@@ -85,8 +85,8 @@ def compare(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> list[s
     for kind, names in (("missing", missing), ("of another shape", misshaped), ("extra", extra)):
         if names:
             count = "1 key is" if len(names) == 1 else f"{len(names)} keys are"
-            more = "" if len(names) == 1 else ", ..."
-            problems.append(f"{count} {kind}: {names[0]}{more}")
+            more = ", ..." if len(names) > 3 else ""
+            problems.append(f"{count} {kind}: {', '.join(names[:3])}{more}")
     return problems
 
 
@@ -204,7 +204,13 @@ def _read_head(evidence: Evidence, fields: dict[str, Any], dense: str | None) ->
     fields["head"] = "dense-pool" if dense == "pool" else dense
     fields["num_classes"] = vote((rf"{dense}\.{last}\.(weight|bias)", 0), default=1)
     fields["head_widths"] = tuple(
-        vote((rf"{dense}\.{index}\.weight", 1), (rf"{dense}\.{index}\.bias", 0), default=1)
+        vote(
+            (rf"{dense}\.{index}\.weight", 1),
+            (rf"{dense}\.{index}\.bias", 0),
+            # The next layer's input: a transposed conv's weight is (in, out), a conv's (out, in).
+            (rf"{dense}\.{index + 1}\.weight", 1 if index + 1 == last else 0),
+            default=1,
+        )
         for index in range(last)
     )
 
@@ -226,6 +232,7 @@ def _published_dropout(fields: Mapping[str, Any]) -> float:
 def _read_wtconvnext(evidence: Evidence) -> tuple[dict[str, Any], tuple[str, ...]]:
     vote = evidence.vote
     stages = [rf"stages\.{stage}\.blocks\.\d+" for stage in range(4)]
+    depthwise = r"\.conv_dw\.(base_conv|wavelet_convs\.\d+)\.weight"
     classes = vote((r"head\.fc\.(weight|bias)", 0), default=0)
     blocks = evidence.number(r"stages\.\d+\.blocks\.\d+\.norm\.weight")
     fields: dict[str, Any] = {
@@ -242,7 +249,8 @@ def _read_wtconvnext(evidence: Evidence) -> tuple[dict[str, Any], tuple[str, ...
             for stage in stages
         ),
         "kernel_sizes": tuple(
-            vote((rf"{stage}\.conv_dw\.base_conv\.weight", 2), default=5) for stage in stages
+            vote((f"{stage}{depthwise}", 2), (f"{stage}{depthwise}", 3), default=5)
+            for stage in stages
         ),
         "wt_levels": tuple(
             max(1, evidence.count(rf"{stage}\.conv_dw\.wavelet_(?:convs|scale)\.(\d+)\..+"))

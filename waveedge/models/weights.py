@@ -99,7 +99,9 @@ def _torch_load(path: Path, *, trust_pickle: bool) -> Any:
     with torch.serialization.safe_globals(harmless), warnings.catch_warnings():
         # torch warns about unusual pickles just before it refuses them; the refusal says enough.
         warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        # An open file: given a name, torch goes by its ending.
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=not trust_pickle)
 
 
 def _numpy_scalars() -> list[Any]:

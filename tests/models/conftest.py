@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from waveedge.models import build
+from waveedge.models.families import describe
+from waveedge.models.wavemix import WaveMixConfig
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+
+Golden = Callable[[str], tuple[dict[str, Tensor], Tensor, Tensor]]
+
+
+def golden_names() -> list[str]:
+    """Names of the golden cases that are whole networks."""
+    index = json.loads((GOLDEN / "index.json").read_text())
+    return [name for name, case in index.items() if case["family"] in ("wavemix", "wtconvnext")]
+
+
+def released() -> dict[str, dict[str, Any]]:
+    cases: dict[str, dict[str, Any]] = json.loads((GOLDEN / "released_shapes.json").read_text())
+    return cases
+
+
+@pytest.fixture
+def golden() -> Golden:
+    """Give the state dict, input and output of a golden case."""
+
+    def read(name: str) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        state = torch.load(GOLDEN / f"{name}.pth", weights_only=True)
+        arrays = np.load(GOLDEN / f"{name}.npz")
+        return state, torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
+
+    return read
+
+
+@pytest.fixture
+def small() -> nn.Module:
+    """Give a super-resolution network of 16 channels and 2 blocks, with random weights."""
+    torch.manual_seed(0)
+    config = WaveMixConfig(
+        depth=2,
+        dim=16,
+        ff_channels=16,
+        num_classes=3,
+        stem="strided",
+        stride=1,
+        head="expand",
+        head_widths=(8,),
+    )
+    return build(describe(config))
