@@ -22,6 +22,11 @@ torch.set_num_threads(1)
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def reference() -> Any:
     """pytorch_wavelets, the oracle.

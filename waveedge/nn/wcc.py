@@ -3,11 +3,13 @@
 A 1x1 convolution acts on every pixel alone, so it may as well act on every coefficient of a
 wavelet transform; there, most of an image's energy sits in few positions, and the rest is skipped:
 
-    pad -> transform -> keep the k positions of largest energy -> quantize -> 1x1 conv
-        -> put back, zeros elsewhere -> inverse transform -> crop -> add the bias
+    transform -> keep the k positions of largest energy -> quantize -> 1x1 conv
+        -> put back, zeros elsewhere -> inverse transform -> add the bias
 """
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -31,11 +33,10 @@ class WaveletCompressedConv2d(nn.Module):
     image and not to the coefficients, so that with ratio 1 and no quantizers this *is* the 1x1
     convolution (for the authors' layer see :class:`~waveedge.nn.PublishedWCC`).
 
-    The image is padded at the bottom and right to a multiple of 2^levels, and for wavelets longer
-    than Haar to at least the length of the filter at the deepest level, so that the periodic
-    transform is invertible at any size. The last row and column are repeated: zeros would put an
-    edge there, whose coefficients take places from the image, and whose bands tie exactly in
-    energy, so that two runtimes could keep different ones.
+    Every level that has an odd size repeats its last row or column, so any image is transformed
+    exactly. Zeros would do as well for the sum, but put an edge there, whose coefficients take
+    places from the image, and whose bands tie in energy, so that two runtimes would keep
+    different ones. Sizes that 2^levels divides need no padding and are the published definition.
 
     Args:
         in_channels: channels I of the input.
@@ -48,7 +49,8 @@ class WaveletCompressedConv2d(nn.Module):
         bias: whether to add a bias.
         tiles: number of top-k selections that share the work. 1 is the published definition. With
             T tiles, tile t selects among the positions p with p mod T == t: an even sample of all
-            bands, so that the union differs little from one selection; see :meth:`tiles_for`.
+            bands, so that the union differs little from one selection. An exporter's limit on k
+            sets it: see :meth:`tiles_for`.
 
     Attributes:
         weight: parameter (O, I, 1, 1), as in ``nn.Conv2d``.
@@ -154,16 +156,12 @@ class WaveletCompressedConv2d(nn.Module):
         return conv.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, I, H, W) to (N, O, H, W).
-
-        Raises:
-            RecipeError: the coefficients of this size do not divide into the tiles.
-        """
+        """Maps (N, I, H, W) to (N, O, H, W)."""
         height, width = x.shape[-2:]
         low, details = self._transform(x)
+        convolved = self._convolve(self._tiled(low, details)).flatten(2)
         sizes = [detail.shape[-2:] for detail in details]
-        convolved = self._convolve(self._tiled(low, details))
-        y: Tensor = self.inverse(unpack(convolved.flatten(2), sizes))[..., :height, :width]
+        y: Tensor = self.inverse(unpack(convolved, sizes))[..., :height, :width]
         return y if self.bias is None else y + self.bias.reshape(1, -1, 1, 1)
 
     def selected(self, x: Tensor) -> Tensor:
@@ -174,39 +172,42 @@ class WaveletCompressedConv2d(nn.Module):
         """
         coefficients = self._tiled(*self._transform(x))
         if self.ratio == 1:
-            return torch.arange(coefficients[0, 0].numel()).expand(x.shape[0], -1)
+            positions = self.positions(*x.shape[-2:])
+            return torch.arange(positions, device=x.device).expand(x.shape[0], -1)
         indices = self._select(_energy(coefficients))
         tile = torch.arange(self.tiles, device=x.device)
         return (indices * self.tiles + tile).flatten(1)
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the coefficient map of an image: its size after padding."""
-        multiple = 2**self.levels
-        smallest = self.transform.filters.shape[1] * multiple // 2
-        return (
-            max(-(-height // multiple) * multiple, smallest),
-            max(-(-width // multiple) * multiple, smallest),
-        )
+        """The size that is transformed: the image's, or the smallest that the wavelet inverts."""
+        # The deepest level must not be shorter than the filter; for Haar any size will do.
+        smallest = (self.transform.filters.shape[1] - 2) * 2 ** (self.levels - 1) + 1
+        return max(height, smallest), max(width, smallest)
+
+    def positions(self, height: int, width: int) -> int:
+        """How many coefficients a channel of an image of this size has, all bands together."""
+        rows, columns = self.map_size(height, width)
+        details = 0
+        for _ in range(self.levels):
+            rows, columns = (rows + 1) // 2, (columns + 1) // 2
+            details += 3 * rows * columns
+        return details + rows * columns
 
     def kept(self, height: int, width: int) -> int:
         """How many positions are kept of an image of this size, all tiles together."""
-        rows, columns = self.map_size(height, width)
-        return self._kept_per_tile(rows * columns, self.tiles) * self.tiles
+        positions = self.positions(height, width)
+        return positions if self.ratio == 1 else self.tiles * self._share(positions, self.tiles)
 
     def tiles_for(self, height: int, width: int, limit: int = TOPK_LIMIT) -> int:
         """The fewest tiles with which no selection is larger than ``limit`` for this image size."""
-        rows, columns = self.map_size(height, width)
-        positions = rows * columns
         if self.ratio == 1:
             return 1
-        return next(
-            tiles
-            for tiles in range(1, positions + 1)
-            if positions % tiles == 0 and self._kept_per_tile(positions, tiles) <= limit
-        )
+        positions = self.positions(height, width)
+        return next(t for t in itertools.count(1) if self._share(positions, t) <= limit)
 
-    def _kept_per_tile(self, positions: int, tiles: int) -> int:
-        return max(1, int(positions // tiles * self.ratio))
+    def _share(self, positions: int, tiles: int) -> int:
+        """How many positions each tile keeps."""
+        return max(1, int(-(-positions // tiles) * self.ratio))
 
     def _transform(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         height, width = x.shape[-2:]
@@ -217,19 +218,16 @@ class WaveletCompressedConv2d(nn.Module):
         return transformed
 
     def _tiled(self, low: Tensor, details: list[Tensor]) -> Tensor:
-        """All coefficients as (N, I, positions / tiles, tiles)."""
+        """All coefficients as (N, I, positions / tiles, tiles), filled up with zeros."""
         coefficients = pack(low, details)
-        if coefficients.shape[2] % self.tiles:
-            raise RecipeError(
-                f"WCC: {coefficients.shape[2]} coefficients do not divide into {self.tiles} tiles",
-                hint="The layer was tiled for another image size; compress for this size.",
-            )
+        missing = -coefficients.shape[2] % self.tiles
+        if missing:
+            coefficients = F.pad(coefficients, (0, missing))
         return coefficients.reshape(*coefficients.shape[:2], -1, self.tiles)
 
     def _select(self, energy: Tensor) -> Tensor:
         """Indices (N, k, tiles) of the largest energies (N, positions / tiles, tiles) per tile."""
-        k = self._kept_per_tile(energy.shape[1] * self.tiles, self.tiles)
-        return energy.topk(k, dim=1).indices
+        return energy.topk(self._share(energy.shape[1], 1), dim=1).indices
 
     def _convolve(self, coefficients: Tensor) -> Tensor:
         """The 1x1 convolution of the kept coefficients; zeros elsewhere."""
