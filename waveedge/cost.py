@@ -193,18 +193,19 @@ class _Recorder:
 
     def __init__(self, model: nn.Module) -> None:
         self.rows: dict[str, LayerCost] = {}
-        self._layers = list(layers_of(model))
+        # Counted now: while the network runs, other tensors stand in for its parameters.
+        self._layers = [(name, layer, _parameters(layer)) for name, layer in layers_of(model)]
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> None:
-        for name, module in self._layers:
-            self._handles.append(module.register_forward_hook(self._hook(name)))
+        for name, module, params in self._layers:
+            self._handles.append(module.register_forward_hook(self._hook(name, params)))
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def _hook(self, name: str, params: int) -> Callable[[nn.Module, Any, Any], None]:
         def record(module: nn.Module, inputs: Any, outputs: Any) -> None:
             taken, given = list(_tensors(inputs)), list(_tensors(outputs))
             if not taken or not given:
@@ -213,16 +214,16 @@ class _Recorder:
                 # The layer that reads this tensor multiplies numbers of so many bits.
                 given[0].__dict__["waveedge_bits"] = module.bits
                 return
-            self._add(name, _cost_of_call(name, module, taken, given))
+            self._add(_cost_of_call(name, params, module, taken, given))
 
         return record
 
-    def _add(self, name: str, call: LayerCost) -> None:
-        before = self.rows.get(name)
+    def _add(self, call: LayerCost) -> None:
+        before = self.rows.get(call.name)
         if before is None:
-            self.rows[name] = call
+            self.rows[call.name] = call
             return
-        self.rows[name] = replace(
+        self.rows[call.name] = replace(
             before,
             macs=before.macs + call.macs,
             transform_macs=before.transform_macs + call.transform_macs,
@@ -233,7 +234,7 @@ class _Recorder:
 
 
 def _cost_of_call(
-    name: str, module: nn.Module, taken: list[Tensor], given: list[Tensor]
+    name: str, params: int, module: nn.Module, taken: list[Tensor], given: list[Tensor]
 ) -> LayerCost:
     kind, macs, transform_macs = multiply_adds(module, taken, given)
     size = sum(tensor.numel() * tensor.element_size() for tensor in given)
@@ -244,7 +245,7 @@ def _cost_of_call(
         kind=kind,
         macs=macs,
         transform_macs=transform_macs,
-        params=_parameters(module),
+        params=params,
         input_shape=tuple(taken[0].shape),
         output_shape=tuple(given[0].shape),
         output_bytes=size,

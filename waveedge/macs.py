@@ -134,16 +134,17 @@ def _wtconv_macs(module: WTConv2d, x: Tensor) -> tuple[int, int]:
 
 
 def _wcc_macs(module: WaveletCompressedConv2d | PublishedWCC, x: Tensor) -> tuple[int, int]:
-    multiple = 2**module.levels
-    height, width = (-(-extent // multiple) * multiple for extent in x.shape[-2:])
-    taps = 2
+    height, width = x.shape[-2:]
     if isinstance(module, WaveletCompressedConv2d):
-        height, width = module.map_size(*x.shape[-2:])
-        kept = module.kept(*x.shape[-2:]) if module.ratio < 1 else height * width
-        taps = _taps(module.transform)
+        kept, taps = module.kept(height, width), _taps(module.transform)
+        height, width = module.map_size(height, width)
     else:
-        kept = max(1, int(height * width * module.ratio))
-    channels = module.in_channels + module.out_channels
-    positions = sum((height >> level) * (width >> level) for level in range(1, module.levels + 1))
-    transforms = 8 * taps * channels * positions
+        multiple = 2**module.levels
+        height, width = (-(-extent // multiple) * multiple for extent in (height, width))
+        kept, taps = max(1, int(height * width * module.ratio)), 2
+    positions = 0
+    for _ in range(module.levels):
+        height, width = -(-height // 2), -(-width // 2)
+        positions += height * width
+    transforms = 8 * taps * (module.in_channels + module.out_channels) * positions
     return kept * module.in_channels * module.out_channels + transforms, transforms

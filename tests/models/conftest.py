@@ -14,6 +14,9 @@ from waveedge.models import build
 from waveedge.models.families import describe
 from waveedge.models.wavemix import WaveMixConfig
 
+# The tensors are small: threads would cost more than they save.
+torch.set_num_threads(1)
+
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 Golden = Callable[[str], tuple[dict[str, Tensor], Tensor, Tensor]]

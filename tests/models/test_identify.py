@@ -68,7 +68,7 @@ def test_any_missing_key_is_named(golden: Golden, case: str) -> None:
     state, _, _ = golden(case)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for missing in shapes:
-        if missing.startswith("head.fc") or missing.endswith("num_batches_tracked"):
+        if missing.startswith(("stages.0", "stages.1", "stages.2")):
             continue
         rest = {name: shape for name, shape in shapes.items() if name != missing}
         with pytest.raises(CheckpointError, match="1 key is missing") as caught:
@@ -83,7 +83,8 @@ def test_any_misshaped_key_is_named_with_both_shapes(golden: Golden, case: str) 
     # These alone tell how many channels the image has: changed, it is another network.
     alone = {"conv.0.weight": 1, "stem.0.weight": 1}
     for name, shape in shapes.items():
-        if len(shape) < 2:
+        # One stage stands for four.
+        if len(shape) < 2 or name.startswith(("stages.0", "stages.1", "stages.2")):
             continue
         for axis in range(len(shape)):
             if alone.get(name) == axis:
