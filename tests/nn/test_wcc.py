@@ -278,6 +278,25 @@ def test_only_plain_1x1_convolutions_are_replaced(conv: nn.Conv2d) -> None:
         WaveletCompressedConv2d.from_conv(conv)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_turns_back_into_the_convolution(bias: bool) -> None:
+    conv, x = nn.Conv2d(3, 4, 1, bias=bias).eval(), torch.randn(1, 3, 5, 5)
+    back = WaveletCompressedConv2d.from_conv(conv, ratio=0.1, weight_bits=2).to_conv()
+    assert torch.equal(back(x), conv(x))
+    assert not back.training
+
+
+def test_odd_sizes_do_not_tie() -> None:
+    layer = WaveletCompressedConv2d(8, 2, levels=3)
+    for size in ((17, 23), (9, 31), (13, 13)):
+        coefficients = layer._tiled(*layer._transform(image_like(20, 8, *size)))
+        energy = coefficients.square().sum(dim=1).flatten(1).sort(dim=1).values
+        matters = energy[:, :-1] > 1e-9
+        gaps = energy.diff(dim=1)[matters] / energy[:, 1:][matters]
+        assert matters.float().mean() > 0.85, "what lies in repeated rows alone is zero"
+        assert (gaps < 1e-7).float().mean() < 1e-3, size
+
+
 def test_compressing_a_convolution_leaves_it_alone() -> None:
     conv = nn.Conv2d(3, 4, 1).double().eval()
     before = conv.weight.clone()

@@ -168,7 +168,7 @@ class WaveletCompressedConv2d(nn.Module):
         """The positions that ``x`` (N, I, H, W) keeps: (N, k * tiles) int64, in no set order.
 
         Position p counts through the low band, then the detail bands from coarse to fine, each row
-        by row. The k-th index of tile t in the exported TopK is position ``index * tiles + t``.
+        by row. Index i of tile t in the exported TopK is position ``i * tiles + t``.
         """
         coefficients = self._tiled(*self._transform(x))
         if self.ratio == 1:
