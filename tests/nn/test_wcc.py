@@ -293,7 +293,7 @@ def test_odd_sizes_do_not_tie() -> None:
         energy = coefficients.square().sum(dim=1).flatten(1).sort(dim=1).values
         matters = energy[:, :-1] > 1e-9
         gaps = energy.diff(dim=1)[matters] / energy[:, 1:][matters]
-        assert matters.float().mean() > 0.85, "what lies in repeated rows alone is zero"
+        assert 0.7 < matters.float().mean() < 1, "what lies in repeated rows alone is zero"
         assert (gaps < 1e-7).float().mean() < 1e-3, size
 
 
