@@ -10,13 +10,15 @@ from waveedge.errors import ExportError, RecipeError
 
 from .batchnorm import BatchNorm
 from .cleanup import Cleanup
+from .haar import Haar, Pyramid
+from .phases import Lower
 from .rewrite import Applied, Rewrite, Shapes
 from .trace import preserve, trace
 from .transposed import Transposed
 
 __all__ = ["REWRITES", "reparameterize"]
 
-REWRITES: tuple[type[Rewrite], ...] = (Cleanup, BatchNorm, Transposed)
+REWRITES: tuple[type[Rewrite], ...] = (Cleanup, BatchNorm, Pyramid, Haar, Transposed, Lower)
 """The order matters: each rewrite finds the patterns that those before it leave behind."""
 
 

@@ -118,6 +118,17 @@ def source(node: fx.Node, index: int = 0) -> fx.Node:
     return argument
 
 
+def concatenated(node: fx.Node) -> list[fx.Node]:
+    """The values that a concatenation of channels joins, nested ones flattened; else the node."""
+    if node.op != "call_function" or node.target not in (torch.cat, torch.concat):
+        return [node]
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    values = node.args[0]
+    if dim not in (1, -3) or not isinstance(values, (list, tuple)):
+        return [node]
+    return [part for value in values for part in concatenated(value)]  # type: ignore[arg-type]
+
+
 def only_user(node: fx.Node) -> fx.Node | None:
     """The one node that uses a value, or None if there are none or several."""
     return next(iter(node.users)) if len(node.users) == 1 else None
@@ -139,6 +150,16 @@ def drop(node: fx.Node, replacement: fx.Node) -> None:
     """Let the users of ``node`` use ``replacement``, and remove ``node``."""
     node.replace_all_uses_with(replacement)
     node.graph.erase_node(node)
+
+
+def prune(node: fx.Node) -> None:
+    """Remove a node that nobody uses, and what was computed for it alone."""
+    if node.users or node.op in ("placeholder", "output"):
+        return
+    inputs = node.all_input_nodes
+    node.graph.erase_node(node)
+    for value in inputs:
+        prune(value)
 
 
 def macs(module: nn.Module | None, out_shape: Any) -> int:

@@ -50,10 +50,7 @@ class Transposed(Rewrite):
                 rule, conv, blocks = 2, _stride_one(layer), out[2:]
             else:
                 rule, conv = 1, subpixel_conv(layer)
-                blocks = [
-                    n + k - 1
-                    for n, k in zip(entering[node], conv.kernel_size, strict=True)
-                ]
+                blocks = [n + k - 1 for n, k in zip(entering[node], conv.kernel_size, strict=True)]
             set_module(graph_module, name, conv)
             if rule == 1:
                 _shuffle_and_crop(graph_module, node, layer, blocks, out[2:])

@@ -1,0 +1,199 @@
+"""Write the convolution that stands for a chain of linear layers into a graph."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from .linear import Axis, Run, Step, axis_steps, kernel, plan_axis
+from .rewrite import Shapes, new_conv, set_module
+
+__all__ = ["ELEMENT", "Builder", "Layout", "plan"]
+
+ELEMENT = 20
+"""Cost of writing or reading one element, in multiply-adds: what one core of the machines we know
+(float32 or int8) computes in the time in which it moves an element through memory."""
+
+
+class Layout(NamedTuple):
+    """The geometry of a convolution that stands for a chain; equal for terms that can be joined."""
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def regions(self) -> int:
+        """Number of convolutions: one, and more where borders need kernels of their own."""
+        return len(self.rows.runs) * len(self.columns.runs)
+
+    @property
+    def phases(self) -> int:
+        """Pixels in a block."""
+        return self.rows.up * self.columns.up
+
+    def macs(self, in_channels: int, out_channels: int) -> int:
+        """Multiply-adds of all its convolutions."""
+        return in_channels * out_channels * self.phases * self.rows.taps * self.columns.taps
+
+    def elements(self, out_channels: int) -> int:
+        """Elements that it writes."""
+        return out_channels * self.phases * self.rows.blocks * self.columns.blocks
+
+
+def plan(
+    steps: Sequence[Step],
+    size: Sequence[int],
+    up: int = 1,
+    shift: tuple[int, int] | tuple[None, None] = (None, None),
+) -> Layout | None:
+    """The layout of a chain on maps of ``size`` (h, w), or None if it cannot be laid out."""
+    rows, columns = (
+        plan_axis(axis_steps(steps, axis), size[axis], up, shift[axis]) for axis in (0, 1)
+    )
+    return None if rows is None or columns is None else Layout(rows, columns)
+
+
+class Builder:
+    """Inserts nodes in front of one node of a graph.
+
+    Args:
+        graph_module: the graph; new modules are added to it.
+        point: the node in front of which everything is inserted.
+    """
+
+    def __init__(self, graph_module: fx.GraphModule, point: fx.Node) -> None:
+        self.graph_module = graph_module
+        self.point = point
+
+    def module(self, name: str, module: nn.Module, *inputs: fx.Node) -> fx.Node:
+        """Call ``module``, which is added under ``name``."""
+        return self.call(set_module(self.graph_module, name, module), *inputs)
+
+    def call(self, name: str, *inputs: fx.Node) -> fx.Node:
+        """Call the module that stands under ``name``."""
+        with self.point.graph.inserting_before(self.point):
+            return self.point.graph.call_module(name, inputs)
+
+    def function(self, function: Any, *arguments: Any) -> fx.Node:
+        """Call a function."""
+        with self.point.graph.inserting_before(self.point):
+            return self.point.graph.call_function(function, arguments)
+
+    def method(self, name: str, *arguments: Any) -> fx.Node:
+        """Call a method of the first argument."""
+        with self.point.graph.inserting_before(self.point):
+            return self.point.graph.call_method(name, arguments)
+
+    def total(self, values: Sequence[fx.Node]) -> fx.Node:
+        """The sum of values."""
+        result = values[0]
+        for value in values[1:]:
+            result = self.function(operator.add, result, value)
+        return result
+
+    def join(self, values: Sequence[fx.Node], dim: int = 1) -> fx.Node:
+        """Values concatenated along an axis."""
+        return values[0] if len(values) == 1 else self.function(torch.cat, list(values), dim)
+
+    def window(self, value: fx.Node, *axes: tuple[int, int, int] | None, step: int = 1) -> fx.Node:
+        """Part of ``value``: per axis from channels on (start, stop, size), or None for all."""
+        index = [
+            slice(None)
+            if axis is None or (axis[:2] == (0, axis[2]) and step == 1)
+            else slice(axis[0], axis[1], step)
+            for axis in axes
+        ]
+        if all(part == slice(None) for part in index):
+            return value
+        return self.function(operator.getitem, value, (slice(None), *index))
+
+    def blocks(
+        self,
+        name: str,
+        terms: Sequence[tuple[fx.Node, Sequence[Step]]],
+        layout: Layout,
+        *,
+        phase_major: bool,
+    ) -> fx.Node:
+        """The sum of chains of equal layout, each on its own source, in blocks (see linear.py)."""
+        source = self.join([source for source, _ in terms])
+        axes = (layout.rows, layout.columns)
+        lines = []
+        for r, row in enumerate(layout.rows.runs):
+            pieces = []
+            for c, column in enumerate(layout.columns.runs):
+                found = [
+                    kernel(steps, axes, (row, column), phase_major=phase_major)
+                    for _, steps in terms
+                ]
+                weight = torch.cat([weight for weight, _ in found], dim=1)
+                bias = torch.stack([bias for _, bias in found]).sum(dim=0)
+                label = name if layout.regions == 1 else f"{name}_{r}{c}"
+                pieces.append(self._region(label, source, weight, bias, axes, (row, column)))
+            lines.append(self.join(pieces, 3))
+        return self.join(lines, 2)
+
+    def _region(
+        self,
+        name: str,
+        source: fx.Node,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        axes: tuple[Axis, Axis],
+        runs: tuple[Run, Run],
+    ) -> fx.Node:
+        windows, pads = [], []
+        for axis, run in zip(axes, runs, strict=True):
+            end = run.low + axis.stride * (run.stop - run.start - 1) + run.taps
+            windows.append((max(0, run.low), min(axis.size_in, end), axis.size_in))
+            pads.append((max(0, -run.low), max(0, end - axis.size_in)))
+        source = self.window(source, None, *windows)
+        even = [min(low, high) for low, high in pads]
+        rest = [(low - p, high - p) for (low, high), p in zip(pads, even, strict=True)]
+        if any(map(any, rest)):
+            source = self.function(F.pad, source, [*rest[1], *rest[0]])
+        stride = (axes[0].stride, axes[1].stride)
+        conv = new_conv(weight, bias, self.graph_module, stride=stride, padding=tuple(even))
+        return self.module(name, conv, source)
+
+    def image(self, name: str, blocks: fx.Node, layout: Layout) -> fx.Node:
+        """Blocks in PixelShuffle's channel order as an image."""
+        rows, columns = layout
+        if layout.phases == 1:
+            return blocks
+        if rows.up != columns.up:
+            raise AssertionError("blocks of a chain with unequal strides")
+        shuffled = self.module(f"{name}_shuffle", nn.PixelShuffle(rows.up), blocks)
+        height, width = (
+            (axis.shift, axis.shift + axis.size_out, axis.blocks * axis.up) for axis in layout
+        )
+        return self.window(shuffled, None, height, width)
+
+    def aligned(self, blocks: fx.Node, channels: int, layout: Layout) -> fx.Node:
+        """Phase-major blocks as aligned phases (N, up * up * C, h / up, w / up).
+
+        Phase r of an axis, the pixels ``up * q + r``, stands at place ``(r + shift) % up`` of the
+        blocks that start at number ``(r + shift) // up``.
+        """
+        rows, columns = layout
+        phases = []
+        for r in range(rows.up):
+            for c in range(columns.up):
+                place_r, place_c = (r + rows.shift) % rows.up, (c + columns.shift) % columns.up
+                start = (place_r * columns.up + place_c) * channels
+                windows = [(start, start + channels, channels * layout.phases)]
+                for axis, phase in ((rows, r), (columns, c)):
+                    first = (phase + axis.shift) // axis.up
+                    windows.append((first, first + axis.size_out // axis.up, axis.blocks))
+                phases.append(self.window(blocks, *windows))
+        return self.join(phases)
+
+
+def shape_of(node: fx.Node, shapes: Shapes) -> tuple[int, ...]:
+    """The shape of a tensor value, as plain integers."""
+    return tuple(int(size) for size in shapes[node])
