@@ -82,7 +82,9 @@ def calibrate_activations(
     result = {}
     for name, histogram in observe(model, images, progress=progress).items():
         quantizer = quantizers[name]
-        scale, signed = choose_range(histogram, quantizer.bits, method)
+        scale, signed = choose_range(
+            histogram, quantizer.bits, method, must_be_signed=not quantizer.sign_is_open
+        )
         with torch.no_grad():
             quantizer.scale.fill_(scale)
         quantizer.signed = signed

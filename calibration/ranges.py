@@ -156,7 +156,9 @@ def squared_error(
     return np.asarray(np.maximum(error, 0.0) / max(histogram.sampled, 1))
 
 
-def choose_range(histogram: Histogram, bits: int, method: Method = "mse") -> tuple[float, bool]:
+def choose_range(
+    histogram: Histogram, bits: int, method: Method = "mse", *, must_be_signed: bool = False
+) -> tuple[float, bool]:
     """Choose a quantizer's scale, and whether its grid is signed.
 
     At 8 bits the grid is signed (both runtimes need it); below, a tensor that is never negative
@@ -166,6 +168,7 @@ def choose_range(histogram: Histogram, bits: int, method: Method = "mse") -> tup
         histogram: the values that reach the quantizer.
         bits: 2 to 8.
         method: ``mse`` minimises the expected squared error; ``max`` covers every value.
+        must_be_signed: take the signed grid at any number of bits.
 
     Returns:
         ``(scale, signed)``, scale > 0. A tensor of zeros gets a scale of 1 / qmax; a constant one
@@ -174,9 +177,9 @@ def choose_range(histogram: Histogram, bits: int, method: Method = "mse") -> tup
     if not 2 <= bits <= 8:
         raise ValueError(f"bits must be 2 to 8, not {bits}")
     if histogram.peak == 0.0:
-        signed = bits == 8
+        signed = bits == 8 or must_be_signed
         return 1.0 / grid(bits, signed)[1], signed
-    if bits == 8:
+    if bits == 8 or must_be_signed:
         return _best(histogram, bits, True, method)[0], True
     if histogram.low >= 0.0:
         return _best(histogram, bits, False, method)[0], False

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from waveedge import __version__, console
-from waveedge.errors import RecipeError, WaveedgeError
+from waveedge.errors import OutputError, RecipeError, WaveedgeError
 
 __all__ = ["app", "main"]
 
@@ -197,6 +197,10 @@ def bench(
     run(model, vs, threads=threads, runs=runs, plot=plot, as_json=json)
 
 
+_INTERRUPTED = 130
+"""The status that typer gives a command stopped with Ctrl-C, as shells do."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with 0, or with 1 after one clear message."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -211,6 +215,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         code = app(arguments, standalone_mode=False)
+        if code == _INTERRUPTED:
+            _fail("interrupted; nothing was written", "")
         return code if isinstance(code, int) else 0
     except WaveedgeError as error:
         if debug:
@@ -218,9 +224,6 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         _fail(error.what, error.hint)
     except typer.TyperException as error:
         _fail(*_usage(error))
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; nothing was written", "")
-        return 130
     except BrokenPipeError:
         # The reader of a pipe went away; that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -286,6 +289,10 @@ def _artifact_path(out: Path | None, model: Path, label: str) -> Path:
     if target.exists() and model.exists() and target.samefile(model):
         raise RecipeError(
             f"--out {target} is the input itself", hint="Inputs are never modified; name another."
+        )
+    if not target.parent.is_dir():  # better said now than after minutes of work
+        raise OutputError(
+            f"cannot write {target}: its folder does not exist", hint="Create the folder first."
         )
     return target
 

@@ -39,9 +39,7 @@ def run(
             f"{source} is already compressed", hint="Compress the original checkpoint instead."
         )
     images = open_images(calib, spec=spec_of(network), size=input_size, seed=recipe.seed)
-    console.say(f"Calibrating on {images.describe()}")
-    for path, reason in images.skipped:
-        console.warn(f"skipped {path}: {reason}")
+    console.say(images.describe())
     with console.progress_bar() as progress:
         result = compress(network, recipe, images=images, progress=progress)
     save_artifact(result, target)

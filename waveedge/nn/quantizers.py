@@ -35,6 +35,7 @@ class ActivationQuantizer(nn.Module):
         bits: 2 to 8.
         signed: the grid is -2^(bits-1) .. 2^(bits-1)-1 if True, 0 .. 2^bits-1 if False. The
             unsigned grid must fit an int8 container, so it needs 7 bits or fewer.
+        sign_is_open: calibration may choose the grid with the lower error; else it stays.
 
     Attributes:
         scale: parameter, scalar float32: the step of the grid. Positive; set by calibration.
@@ -44,10 +45,11 @@ class ActivationQuantizer(nn.Module):
         RecipeError: bits out of range, or unsigned 8 bits.
     """
 
-    def __init__(self, bits: int, *, signed: bool = True) -> None:
+    def __init__(self, bits: int, *, signed: bool = True, sign_is_open: bool = True) -> None:
         super().__init__()
         self.bits = _checked_bits(bits)
         self.signed = signed
+        self.sign_is_open = sign_is_open
         self.enabled = True
         self.scale = nn.Parameter(torch.tensor(1.0))
 
@@ -154,9 +156,11 @@ class WeightQuantizer(nn.Module):
         return f"bits={self.bits}, channels={self.scale.numel()}, axis={self.axis}"
 
 
-def activation_quantizer(bits: int) -> nn.Module:
+def activation_quantizer(bits: int, *, sign_is_open: bool = True) -> nn.Module:
     """An :class:`ActivationQuantizer`, or the identity for 32 bits."""
-    return nn.Identity() if bits == FLOAT_BITS else ActivationQuantizer(bits)
+    if bits == FLOAT_BITS:
+        return nn.Identity()
+    return ActivationQuantizer(bits, sign_is_open=sign_is_open)
 
 
 def weight_quantizer(bits: int, channels: int, axis: int = 0) -> nn.Module:

@@ -100,7 +100,8 @@ class WaveletCompressedConv2d(nn.Module):
         conv = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
         self.weight, self.bias = conv.weight, conv.bias
         self.weight_quantizer = weight_quantizer(weight_bits, out_channels)
-        self.activation_quantizer = activation_quantizer(activation_bits)
+        # Wavelet coefficients have both signs, and the published grid is signed.
+        self.activation_quantizer = activation_quantizer(activation_bits, sign_is_open=False)
         self._fit_weight()
 
     @classmethod

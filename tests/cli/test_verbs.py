@@ -1,0 +1,133 @@
+"""The four verbs as typed, through the real command line, on small published networks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from waveedge.runtime import Session
+
+from .conftest import GOLDEN, Run
+
+SMALL = ("--input-size", "32x32")
+
+
+def test_the_three_lines_of_the_readme_work_as_typed(
+    run: Run, model: Path, tmp_path: Path
+) -> None:
+    compressed = run("compress", "model.pt", "--bits", "4", "--wcc-ratio", "0.5", *SMALL)
+    assert compressed.code == 0, compressed.err
+    assert "model.w8a4-wcc50.safetensors" in compressed.out
+    assert "BOPs" in compressed.out
+
+    exported = run("export", "--target", "trt")
+    assert exported.code == 0, exported.err
+    assert "newest artifact here: model.w8a4-wcc50.safetensors" in exported.err
+    bundle = tmp_path / "model.w8a4-wcc50.trt"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["target"] == "trt"
+    assert manifest["baseline"] == "published.onnx"
+    assert (bundle / "build_engine.sh").is_file() or manifest["engine"]
+
+    measured = run("bench", "--runs", "5")
+    assert measured.code == 0, measured.err
+    assert "newest bundle here: model.w8a4-wcc50.trt" in measured.err
+    assert "CPU time, median" in measured.out
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+    session = Session(bundle)
+    output = session.run(np.zeros((1, 3, 32, 32), np.float32))
+    assert isinstance(output, np.ndarray)
+    assert output.shape == (1, 3, 64, 64)
+    assert model.is_file()
+
+
+@pytest.mark.parametrize("family", ["wavemix_cls_l3_patch", "wtconvnext_micro", "wavemix_seg_l2"])
+def test_inspect_tells_what_a_checkpoint_is(run: Run, family: str) -> None:
+    result = run("inspect", GOLDEN / f"{family}.pth", "--json", "--input-size", "64x64")
+    assert result.code == 0, result.err
+    facts = json.loads(result.out)
+    assert facts["family"] == family.split("_")[0]
+    assert facts["parameters"] > 1000
+    assert sum(layer["multiply_adds"] for layer in facts["layers"]) == facts["multiply_adds"]
+    assert {item["name"] for item in facts["wcc"]} <= {layer["name"] for layer in facts["layers"]}
+
+
+def test_inspect_prints_what_it_assumes(run: Run, model: Path) -> None:
+    assert "stride=1" in run("inspect", model).out
+    assert "stride=2" in run("inspect", model, "--set", "stride=2").out
+
+
+def test_a_recipe_reproduces_a_run_to_the_byte(run: Run, model: Path, tmp_path: Path) -> None:
+    flags = run("compress", model, "--bits", "6", "--skip", "expand.*", "--json", *SMALL)
+    assert flags.code == 0, flags.err
+    recipe = json.loads(flags.out)["recipe"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    again = run("compress", model, "--recipe", "recipe.yaml", "--out", "b.safetensors", *SMALL)
+    assert again.code == 0, again.err
+    first = tmp_path / "model.w8a6.safetensors"
+    assert first.read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_collapsed_quality_is_said_loudly(run: Run, tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "wavemix_sisr_l1.pth", tmp_path / "model.pt")
+    flags = ("--bits", "2", "--weight-bits", "2", "--wcc-ratio", "0.05")
+    result = run("compress", "model.pt", *flags, *SMALL, "--json")
+    assert result.code == 0, result.err
+    assert "WARNING: Quality collapsed" in result.err
+    assert "raise --wcc-ratio" in result.err
+    quality = json.loads(result.out)["quality"]
+    assert quality["snr_db"] < 10
+
+
+def test_a_checkpoint_exports_without_compression(run: Run, model: Path, tmp_path: Path) -> None:
+    for extra, name in (((), "fast"), (("--no-reparameterize",), "plain")):
+        result = run("export", model, "--target", "ort", "--out", name, *SMALL, *extra)
+        assert result.code == 0, result.err
+    x = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
+    fast, plain = (Session(tmp_path / name).run(x) for name in ("fast", "plain"))
+    assert isinstance(fast, np.ndarray)
+    assert isinstance(plain, np.ndarray)
+    np.testing.assert_allclose(fast, plain, atol=1e-4)
+    sizes = [(tmp_path / name / "model.onnx").read_bytes() for name in ("fast", "plain")]
+    assert sizes[0] != sizes[1]
+
+
+def test_any_network_by_its_factory(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.GELU(),\n"
+        "        torch.nn.Conv2d(8, 8, 1), torch.nn.GELU(), torch.nn.Conv2d(8, 3, 1))\n"
+        "if __name__ == '__main__':\n"
+        "    torch.save(net().state_dict(), 'mine.pt')\n"
+    )
+    import subprocess
+    import sys
+
+    subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, check=True)
+    flags = ("--arch", "mine:net", "--wcc-ratio", "0.5", "--wcc-levels", "2")
+    result = run("compress", "mine.pt", *flags, *SMALL, "--json")
+    assert result.code == 0, result.err
+    decisions = dict(json.loads(result.out)["decisions"])
+    assert decisions["2"].startswith("1x1 on 32x32")
+    assert decisions["4"] == "last layer"
+    refused = run("export")
+    assert refused.code == 1
+    assert "--arch mine:net" in refused.err
+    exported = run("export", "--arch", "mine:net")
+    assert exported.code == 0, exported.err
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").out.startswith("waveedge ")
+    for verb in ("inspect", "compress", "export", "bench"):
+        shown = run(verb, "--help")
+        assert shown.code == 0
+        assert f"Example: waveedge {verb}" in shown.out
