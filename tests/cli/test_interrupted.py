@@ -88,20 +88,15 @@ def test_a_folder_that_cannot_be_written(run: Run, model: Path, verb: str) -> No
 
 
 def test_an_interrupt_is_no_crash(model: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "waveedge.cli", "compress", "model.pt", *SMALL],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "to calibrate" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stderr.read()
-    assert process.wait(timeout=120) == 130
+    command = [sys.executable, "-m", "waveedge.cli", "compress", "model.pt", *SMALL]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "to calibrate" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+        assert process.wait(timeout=120) == 130
     assert "interrupted; nothing was written" in rest
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == [model]
