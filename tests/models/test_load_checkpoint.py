@@ -111,14 +111,14 @@ def test_loading_leaves_the_random_state_and_the_file_alone(
 
 def test_save_checkpoint_describes_itself(tmp_path: Path, small: nn.Module) -> None:
     torch.save(small.state_dict(), tmp_path / "model.pt")
-    chosen = {"skip": "bicubic", "mean": "0.5", "range": "-1,1", "input_size": "64x96"}
+    chosen = {"dropout": "0.25", "mean": "0.5", "range": "-1,1", "input_size": "64x96"}
     model = load(tmp_path / "model.pt", settings=chosen)
     save_checkpoint(model, tmp_path / "a.safetensors")
     save_checkpoint(model, tmp_path / "b.safetensors")
     again = load(tmp_path / "a.safetensors")
     assert same(again, model)
     assert spec_of(again) == spec_of(model)
-    assert spec_of(again).config["skip"] == "bicubic"
+    assert spec_of(again).config["dropout"] == 0.25
     assert spec_of(again).input_size == (64, 96)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
@@ -292,7 +292,7 @@ def test_a_checkpoint_of_another_network_is_explained(own_network: str, small: n
         ({"depth": "3"}, "the checkpoint tells that depth is 2"),
         ({"stride": "two"}, "stride=two"),
         ({"stride": "0"}, "stride=0"),
-        ({"skip": "cubic"}, "skip=cubic"),
+        ({"dropout": "1.5"}, "dropout=1.5"),
         ({"mean": "a,b,c"}, "not a list of numbers"),
         ({"mean": "0.1,0.2"}, "has 2 values, the network has 3 input channels"),
         ({"mean": "nan"}, "not finite"),
@@ -315,10 +315,10 @@ def test_settings_change_the_network_and_leave_the_list_of_assumed(
     tmp_path: Path, small: nn.Module
 ) -> None:
     torch.save(small.state_dict(), tmp_path / "model.pt")
-    assert spec_of(load(tmp_path / "model.pt")).assumed == ("dropout", "stride", "skip")
+    assert spec_of(load(tmp_path / "model.pt")).assumed == ("dropout", "stride")
     model = load(tmp_path / "model.pt", settings={"stride": "2", "std": "0.5"})
     spec = spec_of(model)
-    assert spec.assumed == ("dropout", "skip")
+    assert spec.assumed == ("dropout",)
     assert (spec.size_multiple, spec.preprocessing.std) == (8, (0.5,))
     assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 3, 8, 8)
 

@@ -51,7 +51,7 @@ def test_a_variant_without_golden_case_is_identified_from_its_own_shapes(
 ) -> None:
     wanted = config(**fields)
     spec = identify(shapes(WaveMix(wanted).state_dict()))
-    told = {k: v for k, v in spec.config.items() if k not in ("dropout", "skip")}
+    told = {k: v for k, v in spec.config.items() if k != "dropout"}
     assert told == {k: v for k, v in wanted.model_dump(mode="json").items() if k in told}
 
 
@@ -67,14 +67,6 @@ def test_a_size_between_the_multiples_breaks_the_published_blocks() -> None:
     assert wanted.size_multiple == 4
     with pytest.raises(RuntimeError):
         WaveMix(wanted).eval()(torch.zeros(1, 3, 6, 6))
-
-
-def test_skip_adds_the_resized_image(small: WaveMix) -> None:
-    x = torch.rand(1, 3, 8, 12)
-    with_skip = WaveMix(small.config.model_copy(update={"skip": "bicubic"})).eval()
-    with_skip.load_state_dict(small.state_dict())
-    bicubic = torch.nn.functional.interpolate(x, scale_factor=2, mode="bicubic")
-    torch.testing.assert_close(with_skip(x) - small(x), bicubic, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("conv_mlp", [False, True])
@@ -119,7 +111,6 @@ def test_conv_mlp_equals_linear_layers() -> None:
         {"block": "pixelshuffle"},
         {"head": "expand"},
         {"head_widths": (4,)},
-        {"skip": "bicubic"},
         {"depht": 3},
     ],
 )

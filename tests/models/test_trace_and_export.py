@@ -71,7 +71,7 @@ def test_exported_network_computes_the_same_for_any_batch(
             np.testing.assert_allclose(y, model(images).numpy(), rtol=0, atol=1e-5)
 
 
-def test_export_of_pixelshuffle_blocks_and_a_skip(tmp_path: Path) -> None:
+def test_export_of_pixelshuffle_blocks(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = WaveMixConfig(
         depth=1,
@@ -84,7 +84,6 @@ def test_export_of_pixelshuffle_blocks_and_a_skip(tmp_path: Path) -> None:
         stride=1,
         head="expand",
         head_widths=(4,),
-        skip="bicubic",
     )
     model, x = build(describe(config)), torch.rand(2, 3, 12, 16)
     (y,) = exported(model, x, tmp_path / "model.onnx").run(None, {"image": x.numpy()})

@@ -187,8 +187,6 @@ def _read_wavemix(evidence: Evidence) -> tuple[dict[str, Any], tuple[str, ...]]:
     assumed: dict[str, Any] = {"dropout": _published_dropout(fields)}
     if not patch:
         assumed["stride"] = _published_stride(fields)
-    if dense and fields["num_classes"] == fields["in_channels"]:
-        assumed["skip"] = "none"
     return {**fields, **assumed}, tuple(assumed)
 
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from waveedge.nn.dwt import DWT2d
 from waveedge.spec import Task
@@ -45,8 +44,6 @@ class WaveMixConfig(BaseModel):
         embedding: channels of a 1x1 conv before the pooled head; none in most checkpoints.
         num_classes: output channels.
         dropout: probability inside the feed-forwards while training.
-        skip: how a copy of the image, resized to the output, is added to it (super-resolution;
-            ``none`` in the publications).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +63,6 @@ class WaveMixConfig(BaseModel):
     head_widths: tuple[int, ...] = ()
     embedding: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    skip: Literal["none", "bilinear", "bicubic"] = "none"
 
     @model_validator(mode="after")
     def _consistent(self) -> WaveMixConfig:
@@ -80,8 +76,6 @@ class WaveMixConfig(BaseModel):
             raise ValueError("head_widths belong to a dense head, and to every dense head")
         if self.embedding is not None and self.head != "pool":
             raise ValueError("embedding belongs to the pool head")
-        if self.skip != "none" and (self.head == "pool" or self.num_classes != self.in_channels):
-            raise ValueError("skip needs a dense head with as many channels as the image")
         return self
 
     @property
@@ -108,9 +102,8 @@ class WaveMixConfig(BaseModel):
         """What the output means."""
         if self.head == "pool":
             return "classification"
-        if self.num_classes == self.in_channels and (self.scale > 1 or self.skip != "none"):
-            return "super-resolution" if self.scale > 1 else "restoration"
-        return "segmentation"
+        enlarges = self.num_classes == self.in_channels and self.scale > 1
+        return "super-resolution" if enlarges else "segmentation"
 
 
 def _bands(low: Tensor, details: Tensor) -> Tensor:
@@ -290,13 +283,4 @@ class WaveMix(nn.Module):
         if self.config.embedding is not None:
             x = self.final(x)
         out: Tensor = getattr(self, self.head_name)(x)
-        if self.config.skip != "none":
-            out = out + _resize(image, self.config.scale, self.config.skip)
         return out
-
-
-def _resize(image: Tensor, scale: float, mode: str) -> Tensor:
-    if scale == 1:
-        return image
-    options: dict[str, Any] = {"mode": mode, "align_corners": False}
-    return F.interpolate(image, scale_factor=scale, **options)

@@ -203,7 +203,8 @@ def _refusal(path: Path, kind: str) -> CheckpointError:
     if dangerous:
         return CheckpointError(
             f"{path} was refused: loading it would run code, it calls {dangerous[0]}",
-            hint="No network needs that. Do not load this file; ask its author for the weights.",
+            hint="No network needs that. Ask its author for the weights alone, and do not try "
+            "--trust-pickle: it would run that code.",
         )
     if objects:
         more = f" and {len(objects) - 1} more" if len(objects) > 1 else ""
