@@ -12,7 +12,7 @@ from .batchnorm import BatchNorm
 from .cleanup import Cleanup
 from .haar import Haar, Pyramid
 from .phases import Lower
-from .rewrite import Applied, Rewrite, Shapes
+from .rewrite import Applied, Rewrite, Shapes, called
 from .trace import preserve, trace
 from .transposed import Transposed
 
@@ -49,7 +49,7 @@ def reparameterize(
             f"skip: {name!r} is neither a rewrite nor a module of this network",
             hint="Rewrites: " + ", ".join(rewrite.name for rewrite in REWRITES) + ".",
         )
-    image = (1, _image_channels(model), *input_size)
+    image = (1, _image_channels(graph_module), *input_size)
     shapes = _infer(graph_module, image)
     applied: list[Applied] = []
     for rewrite in REWRITES:
@@ -75,16 +75,18 @@ def _infer(graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:
         return Shapes.infer(graph_module, image)
     except Exception as error:  # whatever a layer raises on a size it does not take
         raise ExportError(
-            f"the network does not run on images of {image[2]}x{image[3]} pixels: {error}",
+            f"the network does not run on images of {image[2]}x{image[3]} pixels: "
+            f"{str(error).splitlines()[0]}",
             hint="Choose an input size that the network's strides and levels divide.",
         ) from error
 
 
-def _image_channels(model: nn.Module) -> int:
-    spec = getattr(model, "spec", None)
+def _image_channels(graph_module: fx.GraphModule) -> int:
+    spec = getattr(graph_module, "spec", None)
     if spec is not None:
         return int(spec.channels)
-    for module in model.modules():
+    for node in graph_module.graph.nodes:  # the first layer that runs sees the image
+        module = called(node, graph_module)
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             return module.in_channels
         if isinstance(module, nn.BatchNorm2d):
