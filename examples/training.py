@@ -62,5 +62,6 @@ class WeightAverage:
 def save_weights(model: nn.Module, path: Path) -> None:
     """Save the plain state dict, as float32 tensors in the default memory layout."""
     state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_file(path) as temporary:
-        torch.save(state, temporary)
+    # Given a name, torch would put it into the file: the same weights would give other bytes.
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
