@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -275,9 +275,9 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[1])
 
 
-def _parse_batch(text: str) -> int | str:
+def _parse_batch(text: str) -> int | Literal["dynamic"]:
     if text == "dynamic":
-        return text
+        return "dynamic"
     if not text.isdecimal() or int(text) < 1:
         raise RecipeError(f"--batch {text!r} is neither a number nor 'dynamic'", hint="Try 1.")
     return int(text)

@@ -17,9 +17,7 @@ from .conftest import GOLDEN, Run
 SMALL = ("--input-size", "32x32")
 
 
-def test_the_three_lines_of_the_readme_work_as_typed(
-    run: Run, model: Path, tmp_path: Path
-) -> None:
+def test_the_three_lines_of_the_readme_work_as_typed(run: Run, model: Path, tmp_path: Path) -> None:
     compressed = run("compress", "model.pt", "--bits", "4", "--wcc-ratio", "0.5", *SMALL)
     assert compressed.code == 0, compressed.err
     assert "model.w8a4-wcc50.safetensors" in compressed.out

@@ -16,7 +16,7 @@ from torch import fx, nn
 from waveedge.calibration import ImageSet, calibrate_activations, open_images
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import Recipe, make_recipe
-from waveedge.compression.reparameterize import Shapes, reparameterize
+from waveedge.compression.reparameterize import Applied, Shapes, reparameterize
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
@@ -104,6 +104,7 @@ def compress(
     report_progress("measuring", 0, 1)
     quality, snr = measure(reference, graph, images.held_out, spec.task)
     after = profile(graph, size)
+    applied: tuple[Applied, ...] = graph.applied  # type: ignore[assignment]
     rows = tuple(_layer_report(graph, row, snr) for row in _weighted(after))
     return Compressed(
         graph=graph,
@@ -117,7 +118,7 @@ def compress(
         report=CompressionReport(
             layers=rows,
             decisions=tuple((item.name, item.reason) for item in decisions),
-            rewrites=tuple(f"{item.rule}: {item.where}" for item in graph.applied),
+            rewrites=tuple(f"{item.rule}: {item.where}" for item in applied),
             bops_before=before.bops,
             bops_after=after.bops,
             macs_before=before.macs,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,15 +168,15 @@ def _outputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collect the output of every layer with weights while the block runs the model."""
     outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> object:
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
                 outputs[name] = output
 
         return hook
 
     handles = [
-        module.register_forward_hook(keep(name))  # type: ignore[arg-type]
+        module.register_forward_hook(keep(name))
         for name, module in model.named_modules()
         if name and "weight" in dict(module.named_parameters(recurse=False))
     ]

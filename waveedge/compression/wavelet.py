@@ -49,7 +49,6 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
         module = model.get_submodule(row.name)
         settings = recipe.settings(row.name)
         height, width = row.input_shape[-2:]
-        base = {"name": row.name, "type": type(module).__name__}
         smallest = 2 ** (settings.wcc_levels + 1)
         if settings.wcc_ratio >= 1:
             reason = "ratio is 1"
@@ -67,7 +66,8 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
         else:
             decisions.append(
                 LayerDecision(
-                    **base,
+                    name=row.name,
+                    type=type(module).__name__,
                     ratio=settings.wcc_ratio,
                     levels=settings.wcc_levels,
                     map_size=(height, width),
@@ -77,7 +77,7 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
                 )
             )
             continue
-        decisions.append(LayerDecision(**base, reason=reason))
+        decisions.append(LayerDecision(name=row.name, type=type(module).__name__, reason=reason))
     return decisions
 
 
