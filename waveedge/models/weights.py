@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import pickletools
 import re
-import struct
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -85,13 +84,16 @@ def read_weights(path: Path, *, trust_pickle: bool = False) -> Weights:
     except UnpicklingError as error:
         # With trust given there is nothing to refuse: the pickle itself is broken.
         raise (_damaged(path, error) if trust_pickle else _refusal(path, kind)) from error
-    except (ImportError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} holds objects of Python code that is not installed here: {error}",
-            hint=f"Install that package, or save the weights alone: {_SAVE}",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, struct.error) as error:
+    except (RuntimeError, EOFError) as error:
         raise _damaged(path, error) from error
+    except Exception as error:
+        if trust_pickle and isinstance(error, (ImportError, AttributeError)):
+            raise CheckpointError(
+                f"{path} holds objects of Python code that is not installed here: {error}",
+                hint=f"Install that package, or save the weights alone: {_SAVE}",
+            ) from error
+        # Given flipped bits, an unpickler may stumble over anything.
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
 
 
 def _torch_load(path: Path, *, trust_pickle: bool) -> Any:
@@ -168,8 +170,8 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
             broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, struct.error) as error:
-        # A zip archive's table of contents is its end, the first part to be lost.
+    except Exception as error:
+        # Its table of contents is its end, the first part to be lost; zipfile raises anything.
         raise _damaged(path, f"a zip archive without a readable end ({error})") from error
     if broken is not None:
         raise _damaged(path, f"the checksum of {broken} is wrong")
@@ -197,7 +199,7 @@ def _refusal(path: Path, kind: str) -> CheckpointError:
     """Explain why torch refused to unpickle the file."""
     try:
         objects = [name for name in _objects(path, kind) if not _PLAIN.fullmatch(name)]
-    except ValueError as error:
+    except Exception as error:
         return _damaged(path, error)
     dangerous = [name for name in objects if _RUNS_CODE.fullmatch(name)]
     if dangerous:
@@ -220,11 +222,7 @@ def _refusal(path: Path, kind: str) -> CheckpointError:
 
 
 def _objects(path: Path, kind: str) -> list[str]:
-    """List the Python names that a pickle asks for, in order; nothing is imported.
-
-    Raises:
-        ValueError: the file is not a whole pickle.
-    """
+    """List the Python names that a pickle asks for, in order; nothing is imported."""
     found: dict[str, None] = {}
     if kind == _ZIP:
         with zipfile.ZipFile(path) as archive:
