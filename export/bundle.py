@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,13 +16,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from torch import nn
 
-from waveedge.errors import ExportError, RecipeError
+from waveedge.calibration import open_images
+from waveedge.errors import RecipeError
 from waveedge.export.biases import round_biases
-from waveedge.export.device_script import SCRIPT, write_build_script
 from waveedge.export.encode_int8 import encode_int8
 from waveedge.export.encode_ort import encode_ort
-from waveedge.export.engine import Build, backend_version, build_engine
-from waveedge.export.finish import finish, without_activation_quantizers
+from waveedge.export.engine import Build
+from waveedge.export.finish import finish
 from waveedge.export.layers import (
     Layer,
     layers_of,
@@ -31,8 +31,9 @@ from waveedge.export.layers import (
     seen_in_graph,
 )
 from waveedge.export.linear import linear_to_gemm
-from waveedge.export.lint import Finding, lint
-from waveedge.export.manifest import MANIFEST, make_manifest, tensor_info, write_json
+from waveedge.export.lint import Finding
+from waveedge.export.manifest import MANIFEST, make_manifest, write_json
+from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
 from waveedge.export.torch_to_onnx import Batch, torch_to_onnx
 from waveedge.export.verify import Verification, verify
 from waveedge.export.weights import fold_weights
@@ -41,7 +42,6 @@ from waveedge.spec import ModelSpec
 
 __all__ = ["Bundle", "Target", "export_model", "quantized_graph"]
 
-Target = Literal["onnx", "ort", "trt", "trt-rtx"]
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
@@ -89,7 +89,8 @@ def export_model(
             with an engine, or the script that builds one. "trt-rtx": an engine for desktop GPUs.
         input_size: (height, width) in pixels; the spec's where None.
         batch: images at once, or "dynamic".
-        images: float32 (1, C, H, W), preprocessed, to verify on; noise where None.
+        images: float32 (1, C, H, W), preprocessed, to verify on; where None, the built-in photos,
+            or noise for a model without spec.
         published: the uncompressed network, exported beside as the baseline of ``waveedge bench``.
         recipe: how the network was compressed, for the manifest.
         source_sha256: hash of the checkpoint.
@@ -102,12 +103,13 @@ def export_model(
         MissingDependencyError: "trt-rtx" without ``tensorrt_rtx``.
         OutputError: ``out`` cannot be written.
     """
+    check_target(target)
     spec: ModelSpec | None = getattr(model, "spec", None)
     shape = _input_shape(spec, input_size, images)
+    images, notes = (images, []) if images else _default_images(spec, shape)
     batches = _batches(images, shape, batch)
     task = spec.task if spec is not None else "unknown"
     low, high = spec.preprocessing.range if spec is not None else (0.0, 1.0)
-    notes = [] if images else ["verified on noise: no images were given"]
     step = _steps(progress)
 
     with atomic_directory(out) as folder:
@@ -118,21 +120,18 @@ def export_model(
         onnx.save(graph, folder / "model.onnx")
 
         step("verifying")
-        quantized = any(layer.activation_bits < 32 for layer in layers)
-        skeleton = finish(without_activation_quantizers(traced)) if quantized else None
-        verification = {
-            "model": verify(model, graph, batches, skeleton=skeleton, task=task, peak=high - low)
-        }
+        verification = {"model": verify(model, graph, batches, task=task, peak=high - low)}
 
-        step("exporting the baseline")
         if published is not None:
+            step("exporting the baseline")
             plain = finish(quantized_graph(torch_to_onnx(published, shape, batch=batch), "onnx"))
             onnx.save(plain, folder / "published.onnx")
+
             step("verifying the baseline")
             verification["published"] = verify(published, plain, batches, task=task)
 
         step("building for the target")
-        findings, build = _for_target(folder, graph, target)
+        findings, build = for_target(folder, graph, target)
         executed = _executed(graph, layers, build)
 
         step("writing")
@@ -145,14 +144,15 @@ def export_model(
             spec=spec,
             graph=graph,
             baseline="published.onnx" if published is not None else None,
-            engine="model.engine" if (folder / "model.engine").exists() else None,
+            engine=ENGINE if (folder / ENGINE).exists() else None,
             recipe=recipe,
             layers=[layer.to_dict(layer.node in executed) for layer in layers],
             source_sha256=source_sha256,
             artifact_sha256=artifact_sha256,
-            notes=notes + _notes(target, findings, build),
+            notes=notes + target_notes(target, findings, build),
         )
         write_json(folder / MANIFEST, manifest)
+    step("done")
     return Bundle(out, manifest, report)
 
 
@@ -183,57 +183,36 @@ def _input_shape(
     return images[0].shape[-3], *size
 
 
+def _default_images(
+    spec: ModelSpec | None, shape: tuple[int, int, int]
+) -> tuple[Sequence[NDArray[np.float32]], list[str]]:
+    """Images to verify on where none are given, and what to say about it."""
+    if spec is None:
+        noise = np.random.default_rng(0).standard_normal((2, 1, *shape), dtype=np.float32)
+        return list(noise), ["verified on noise: no images were given"]
+    photos = open_images(None, spec=spec, size=(shape[1], shape[2]))
+    return photos.held_out, [f"verified on {photos.source}: no images were given"]
+
+
 def _batches(
-    images: Sequence[NDArray[np.float32]] | None, shape: tuple[int, int, int], batch: Batch
+    images: Sequence[NDArray[np.float32]], shape: tuple[int, int, int], batch: Batch
 ) -> list[NDArray[np.float32]]:
     """Groups images by batch size; the last group is filled up from the first images."""
-    if not images:
-        noise = np.random.default_rng(0).standard_normal((2, 1, *shape), dtype=np.float32)
-        images = list(noise)
     for image in images:
         if image.shape != (1, *shape):
             raise RecipeError(
-                f"an image of shape {image.shape} does not fit the input (1, {shape})",
+                f"an image of shape {image.shape} does not fit the input {(1, *shape)}",
                 hint="Open the images with the size that is exported.",
             )
-    size = min(2, len(images)) if batch == "dynamic" else int(batch)
+    size = min(2, len(images)) if batch == "dynamic" else batch
     count = max(size, min(_IMAGES, len(images)) // size * size)
     chosen = [images[index % len(images)] for index in range(count)]
     return [np.concatenate(chosen[start : start + size]) for start in range(0, count, size)]
 
 
-def _for_target(
-    folder: Path, graph: onnx.ModelProto, target: Target
-) -> tuple[list[Finding], Build | None]:
-    """Lints and builds for TensorRT; writes the engine, or the script that builds it."""
-    if target not in ("trt", "trt-rtx"):
-        return [], None
-    findings = lint(graph)
-    errors = [finding for finding in findings if finding.level == "error"]
-    if errors:
-        raise ExportError(
-            "TensorRT cannot run this graph:\n" + "\n".join(f"  {error}" for error in errors),
-            hint="Mend these layers, or choose --target onnx or ort.",
-        )
-    serialized = graph.SerializeToString()
-    if target == "trt-rtx" or backend_version("tensorrt") is not None:
-        build = build_engine(serialized, "tensorrt_rtx" if target == "trt-rtx" else "tensorrt")
-        if build.engine is None:
-            raise ExportError(
-                f"{build.backend} does not build this graph: {'; '.join(build.errors[:3])}",
-                hint="Choose --target onnx or ort, or report the network's configuration.",
-            )
-        (folder / "model.engine").write_bytes(build.engine)
-        return findings, build
-    info = tensor_info(graph.graph.input[0])
-    write_build_script(folder, info["name"], info["shape"])
-    available = backend_version("tensorrt_rtx") is not None
-    return findings, build_engine(serialized, "tensorrt_rtx") if available else None
-
-
 def _executed(graph: onnx.ModelProto, layers: list[Layer], build: Build | None) -> set[str]:
     """Names of the nodes that run in int8, as seen in what a runtime made of the graph."""
-    if build is not None and build.engine is not None:
+    if build is not None and build.kernels:
         return seen_in_engine(build.kernels, layers)
     return seen_in_graph(optimised_by_onnxruntime(graph.SerializeToString()), layers)
 
@@ -252,35 +231,12 @@ def _report(
     }
 
 
-def _notes(target: Target, findings: list[Finding], build: Build | None) -> list[str]:
-    """What a reader of the manifest should know and could not guess."""
-    notes = [str(finding) for finding in findings]
-    if target not in ("trt", "trt-rtx"):
-        return notes
-    if build is None:
-        notes.append(
-            "no TensorRT is installed here: the graph was linted, not built, and executed bits are "
-            "those of onnxruntime"
-        )
-    elif build.engine is None:
-        notes.append(f"proxy: {build.backend} does not build this graph: {build.errors[0]}")
-    elif build.proxy and target == "trt":
-        int8 = sum(kernel.int8 for kernel in build.kernels)
-        notes.append(
-            f"proxy: {build.backend} builds this graph for SM {', '.join(build.targets)} "
-            f"({len(build.engine)} bytes, {len(build.kernels)} kernels, {int8} of them on int8); "
-            "executed bits are read from that engine, not from one for the device"
-        )
-    if target == "trt" and (build is None or build.proxy):
-        notes.append(f"build the engine on the device with ./{SCRIPT}")
-    return notes
-
-
 def _steps(progress: Progress | None) -> Callable[[str], None]:
-    done = iter(range(_STEPS + 1))
+    """Numbers the steps; an export without a baseline has two fewer."""
+    done = iter(range(_STEPS))
 
     def step(what: str) -> None:
         if progress is not None:
-            progress(what, next(done), _STEPS)
+            progress(what, _STEPS if what == "done" else next(done), _STEPS)
 
     return step

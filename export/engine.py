@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from waveedge.errors import MissingDependencyError
 
-__all__ = ["Backend", "Build", "Kernel", "backend_version", "build_engine"]
+__all__ = ["Backend", "Build", "Kernel", "backend_version", "build_engine", "require_backend"]
 
 Backend = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -95,6 +95,13 @@ def backend_version(backend: Backend) -> str | None:
     return str(trt.__version__)
 
 
+def require_backend(backend: Backend) -> None:
+    """Raises MissingDependencyError if :func:`build_engine` cannot run with this backend here."""
+    if backend_version(backend) is None:
+        what, hint = _MISSING[backend]
+        raise MissingDependencyError(what, hint=hint)
+
+
 def build_engine(model: bytes, backend: Backend) -> Build:
     """Builds a strongly typed engine from a serialized ONNX model.
 
@@ -107,9 +114,7 @@ def build_engine(model: bytes, backend: Backend) -> Build:
     Raises:
         MissingDependencyError: the package, or for ``tensorrt`` a GPU, is not there.
     """
-    if backend_version(backend) is None:
-        what, hint = _MISSING[backend]
-        raise MissingDependencyError(what, hint=hint)
+    require_backend(backend)
     trt = import_module(backend)
     log = _new_log(trt)
     builder = trt.Builder(log)

@@ -6,10 +6,9 @@ import onnx
 import onnx_ir as ir
 
 from waveedge.errors import ExportError
-from waveedge.export.fake_quantize import DOMAIN, grid_of
-from waveedge.export.weights import fold_weights
+from waveedge.export.fake_quantize import DOMAIN
 
-__all__ = ["finish", "without_activation_quantizers"]
+__all__ = ["finish"]
 
 
 def finish(model: ir.Model) -> onnx.ModelProto:
@@ -33,16 +32,3 @@ def finish(model: ir.Model) -> onnx.ModelProto:
             hint="Please report it with the network's configuration.",
         ) from error
     return simplified
-
-
-def without_activation_quantizers(traced: ir.Model) -> ir.Model:
-    """A copy of a traced graph that computes in float from end to end, with quantized weights."""
-    model = traced.clone()
-    fold_weights(model)
-    for node in list(model.graph):
-        if grid_of(node) is not None:
-            x = node.inputs[0]
-            assert x is not None
-            ir.convenience.replace_all_uses_with(node.outputs[0], x, replace_graph_outputs=True)
-            model.graph.remove(node, safe=True)
-    return model

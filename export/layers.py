@@ -7,6 +7,7 @@ was asked: it is read from what a runtime made of the graph.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class Layer:
 def layers_of(model: ir.Model, module: nn.Module) -> list[Layer]:
     """The layers of a graph as :func:`torch_to_onnx` gives it, FakeQuantize nodes and all."""
     found = []
+    modules = dict(module.named_modules())
     for node in model.graph:
         if node.op_type not in _COMPUTE:
             continue
@@ -76,7 +78,7 @@ def layers_of(model: ir.Model, module: nn.Module) -> list[Layer]:
         if source is None:
             continue
         path = layer_of(node)
-        owner = module.get_submodule(path) if path else None
+        owner = modules.get(path) if path else None
         if isinstance(owner, DWT2d | IDWT2d):
             continue  # a transform's filters are no weights
         activation = activation_grid(node.inputs[0])
@@ -127,7 +129,8 @@ def seen_in_graph(optimised: onnx.ModelProto, layers: Iterable[Layer]) -> set[st
 
 def seen_in_engine(kernels: Iterable[Kernel], layers: Iterable[Layer]) -> set[str]:
     """Names of the nodes that a TensorRT engine computes with a kernel on int8 inputs."""
-    integer = {kernel.name.rsplit("_myl", 1)[0] for kernel in kernels if kernel.int8}
+    # The compiler numbers a node's kernels (node_myl0_3); the older builder joins nodes (a + b).
+    integer = {re.split(r"_myl| \+ ", kernel.name)[0] for kernel in kernels if kernel.int8}
     return {layer.node for layer in layers if layer.node in integer}
 
 

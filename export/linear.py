@@ -33,9 +33,7 @@ def linear_to_gemm(model: ir.Model) -> None:
         x, weight = product.inputs
         if not _is_quantized_linear(x, weight):  # rule 1
             continue
-        assert x is not None
-        assert x.shape is not None
-        shape = x.shape.dims
+        shape = x.shape.dims if x is not None and x.shape is not None else ()
         if len(shape) < 3 or not all(isinstance(dim, int) for dim in shape[1:]):  # rule 3
             continue
         last, bias = product, None

@@ -1,0 +1,144 @@
+"""One small network with every kind of layer, traced once for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from waveedge.calibration import open_images
+from waveedge.export.torch_to_onnx import torch_to_onnx
+from waveedge.nn import (
+    ActivationQuantizer,
+    DWT2d,
+    QuantizedConv2d,
+    QuantizedConvTranspose2d,
+    QuantizedLinear,
+    WaveletCompressedConv2d,
+    WeightQuantizer,
+)
+from waveedge.spec import ModelSpec
+
+SHAPE = (3, 32, 32)
+
+
+def quantizer(bits: int, scale: float, *, signed: bool = True) -> ActivationQuantizer:
+    made = ActivationQuantizer(bits, signed=signed)
+    made.scale.data.fill_(scale)
+    return made
+
+
+def integer_bias(layer: nn.Module, step: float) -> None:
+    """Puts a bias on the grid of the layer's accumulator, as compression is to do."""
+    assert isinstance(layer.weight_quantizer, WeightQuantizer)
+    steps = torch.tensor(step) * layer.weight_quantizer.scale.detach()
+    layer.bias.data = torch.round(layer.bias.data / steps) * steps
+
+
+class Everything(nn.Module):
+    """Low bits, ReLU, depthwise, concat, residual sum, linear layers on a map, transforms, WCC."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_in = quantizer(8, 2.0**-7)
+        self.stem = QuantizedConv2d.from_float(nn.Conv2d(3, 8, 3, padding=1))
+        self.q_relu = quantizer(4, 0.06, signed=False)
+        self.depthwise = QuantizedConv2d.from_float(nn.Conv2d(8, 8, 3, padding=1, groups=8))
+        self.q_low = quantizer(3, 0.11)
+        self.q_cat = quantizer(8, 0.01)
+        self.mix = QuantizedConv2d.from_float(nn.Conv2d(16, 8, 1), 4)
+        self.q_mix = quantizer(8, 0.006)
+        self.q_sum = quantizer(8, 0.01)
+        self.up = QuantizedLinear.from_float(nn.Linear(8, 16))
+        self.q_hidden = quantizer(8, 0.004)
+        self.down = QuantizedLinear.from_float(nn.Linear(16, 8))
+        self.q_deconv = quantizer(8, 0.004)
+        self.deconv = QuantizedConvTranspose2d.from_float(nn.ConvTranspose2d(8, 8, 4, 2, 1))
+        self.transform = DWT2d(1)
+        self.wcc = WaveletCompressedConv2d(8, 4, levels=2, ratio=0.5, tiles=2)
+        self.wcc.activation_quantizer.scale.data.fill_(0.01)
+        steps = {"stem": 2.0**-7, "depthwise": 0.06, "mix": 0.01, "up": 0.01, "down": 0.004}
+        for name, step in steps.items():
+            integer_bias(getattr(self, name), step)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.q_relu(torch.relu(self.stem(self.q_in(x))))
+        y = self.q_low(self.depthwise(x))
+        mixed = self.q_mix(self.mix(self.q_cat(torch.cat([x, y], dim=1))))
+        x = self.q_sum(mixed + y).permute(0, 2, 3, 1)
+        x = self.down(self.q_hidden(F.gelu(self.up(x)))).permute(0, 3, 1, 2)
+        low, _ = self.transform(self.deconv(self.q_deconv(x)))
+        return self.wcc(low)
+
+
+class Integers(nn.Module):
+    """Convolutions with a quantizer on both sides, and nothing else: all of it is int8 work."""
+
+    def __init__(self, bits: int = 8) -> None:
+        super().__init__()
+        self.q_in = quantizer(8, 2.0**-7)
+        self.first = QuantizedConv2d.from_float(nn.Conv2d(3, 8, 3, padding=1))
+        self.q_mid = quantizer(bits, 0.5 / 2 ** (bits - 2))
+        self.second = QuantizedConv2d.from_float(nn.Conv2d(8, 8, 1))
+        self.q_out = quantizer(8, 0.01)
+        integer_bias(self.first, 2.0**-7)
+        integer_bias(self.second, self.q_mid.scale.item())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.q_out(self.second(self.q_mid(torch.relu(self.first(self.q_in(x))))))
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[np.ndarray]:
+    """Four real photographs as (1, 3, 32, 32), in -1 .. 1."""
+    spec = ModelSpec(family="custom", preprocessing={"range": (-1.0, 1.0)}, input_size=SHAPE[1:])
+    return open_images(None, spec=spec, limit=4, held_out=4).held_out
+
+
+@pytest.fixture(scope="session")
+def everything() -> SimpleNamespace:
+    """``model`` and ``traced``, its graph with FakeQuantize nodes."""
+    torch.manual_seed(0)
+    model = Everything().eval()
+    return SimpleNamespace(model=model, traced=torch_to_onnx(model, SHAPE))
+
+
+@pytest.fixture(scope="session")
+def integers() -> SimpleNamespace:
+    torch.manual_seed(1)
+    model = Integers().eval()
+    return SimpleNamespace(model=model, traced=torch_to_onnx(model, SHAPE))
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., list[np.ndarray]]:
+    """Runs a graph in onnxruntime; ``values`` names intermediate tensors to return instead."""
+
+    def run_graph(
+        graph: onnx.ModelProto,
+        x: np.ndarray,
+        *,
+        values: list[str] | None = None,
+        as_written: bool = False,
+    ) -> list[np.ndarray]:
+        if values is not None:
+            graph = onnx.ModelProto.FromString(graph.SerializeToString())
+            graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        if as_written:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(
+            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return session.run(values, {"input": x})
+
+    return run_graph

@@ -1,0 +1,240 @@
+"""The main path: a verified folder, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+
+from waveedge.errors import ExportError, RecipeError, VerificationError
+from waveedge.export import bundle as bundle_module
+from waveedge.export import export_model
+from waveedge.export.engine import backend_version
+from waveedge.files import sha256
+from waveedge.nn import WaveletCompressedConv2d
+from waveedge.spec import ModelSpec
+
+
+@pytest.fixture(scope="module")
+def trt(integers, photos, tmp_path_factory):
+    """A bundle for TensorRT with a baseline, and the steps that were reported."""
+    torch.manual_seed(2)
+    published = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 1)).eval()
+    steps: list[tuple[str, int, int]] = []
+    out = tmp_path_factory.mktemp("trt") / "net.trt"
+    integers.model.spec = ModelSpec(family="custom", task="restoration", input_size=(32, 32))
+    try:
+        bundle = export_model(
+            integers.model,
+            out,
+            target="trt",
+            images=photos,
+            published=published,
+            recipe={"bits": 8},
+            source_sha256="ab",
+            artifact_sha256="cd",
+            progress=lambda *step: steps.append(step),
+        )
+    finally:
+        del integers.model.spec
+    return bundle, steps
+
+
+def test_the_folder_holds_what_the_manifest_says(trt):
+    bundle, _ = trt
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    assert manifest == bundle.manifest
+    present = {file.name for file in bundle.path.iterdir()}
+    assert present == {
+        "build_engine.sh",
+        "manifest.json",
+        "model.onnx",
+        "published.onnx",
+        "verification.json",
+    }
+    assert set(manifest["files"]) == present - {"manifest.json"}
+    for name, digest in manifest["files"].items():
+        assert sha256(bundle.path / name) == digest
+    assert manifest["format"] == "waveedge-bundle/1"
+    assert manifest["input"] == {"name": "input", "shape": [1, 3, 32, 32], "dtype": "float32"}
+    assert manifest["outputs"] == [{"name": "output", "shape": [1, 8, 32, 32]}]
+    assert manifest["preprocessing"]["std"] == [1.0]
+    assert (manifest["source_sha256"], manifest["artifact_sha256"]) == ("ab", "cd")
+    assert (manifest["task"], manifest["engine"]) == ("restoration", None)
+    assert {"waveedge", "torch", "onnxruntime"} <= set(manifest["versions"])
+
+
+def test_requested_and_executed_bits_stand_side_by_side(trt):
+    bundle, _ = trt
+    rows = {row["name"]: row for row in bundle.manifest["layers"]}
+    assert set(rows) == {"first", "second"}
+    for row in rows.values():
+        assert row["type"] == "QuantizedConv2d"
+        assert row["requested"] == {"weight_bits": 8, "activation_bits": 8, "ratio": 1.0}
+        if backend_version("tensorrt_rtx"):
+            assert row["executed"] == {"weight_bits": 8, "activation_bits": 8}
+
+
+def test_both_graphs_were_verified(trt):
+    bundle, _ = trt
+    report = json.loads((bundle.path / "verification.json").read_text())
+    assert report == bundle.verification
+    assert report["passed"]
+    assert report["published"]["passed"]
+    assert report["images"] == 4
+    assert report["figures"]["psnr_db"] > 60
+    onnx.checker.check_model(onnx.load(bundle.path / "published.onnx"), full_check=True)
+
+
+def test_a_proxy_is_called_a_proxy(trt):
+    bundle, _ = trt
+    notes = " ".join(bundle.manifest["notes"])
+    assert "build_engine.sh" in notes
+    if backend_version("tensorrt_rtx"):
+        assert "proxy: tensorrt_rtx" in notes
+        assert bundle.verification["engine"]["proxy"]
+        assert bundle.verification["engine"]["built"]
+
+
+def test_progress_counts_to_the_end(trt):
+    _, steps = trt
+    assert [done for _, done, _ in steps] == list(range(7))
+    assert steps[-1] == ("done", 6, 6)
+
+
+def test_ort_executes_what_it_fuses(everything, photos, tmp_path):
+    """Four bits were asked for, eight are executed; what stays float says so."""
+    bundle = export_model(everything.model, tmp_path / "net", target="ort", images=photos, batch=2)
+    rows = {row["name"]: row for row in bundle.manifest["layers"]}
+    assert rows["mix"]["requested"]["weight_bits"] == 4
+    assert rows["depthwise"]["requested"] == {
+        "weight_bits": 8,
+        "activation_bits": 4,
+        "ratio": 1.0,
+    }
+    assert rows["depthwise"]["executed"] == {"weight_bits": 8, "activation_bits": 8}
+    assert rows["wcc"]["requested"]["ratio"] == 0.5
+    for name in ("deconv", "wcc"):
+        assert rows[name]["executed"] == {"weight_bits": 32, "activation_bits": 32}
+    assert bundle.manifest["baseline"] is None
+    assert bundle.manifest["input"]["shape"] == [2, 3, 32, 32]
+
+
+@pytest.mark.skipif(backend_version("tensorrt_rtx") is None, reason="needs extra [rtx]")
+def test_rtx_bundle_has_an_engine(integers, photos, tmp_path):
+    bundle = export_model(integers.model, tmp_path / "net", target="trt-rtx", images=photos)
+    assert bundle.manifest["engine"] == "model.engine"
+    assert (bundle.path / "model.engine").stat().st_size > 10_000
+    assert not (bundle.path / "build_engine.sh").exists()
+
+
+def test_failed_verification_leaves_the_old_folder_and_nothing_else(
+    integers, photos, tmp_path, monkeypatch
+):
+    out = tmp_path / "net"
+    out.mkdir()
+    (out / "old").write_text("kept")
+
+    def faulty(traced, target):
+        model = quantized(traced, target)
+        weight = model.graph.initializers["second.weight_int8"]
+        weight.const_value = ir.tensor(-weight.const_value.numpy(), name=weight.name)
+        return model
+
+    quantized = bundle_module.quantized_graph
+    monkeypatch.setattr(bundle_module, "quantized_graph", faulty)
+    with pytest.raises(VerificationError):
+        export_model(integers.model, out, target="ort", images=photos)
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    assert (out / "old").read_text() == "kept"
+
+
+def test_a_graph_that_tensorrt_refuses_names_layer_rule_and_mend(photos, tmp_path):
+    model = nn.Sequential(WaveletCompressedConv2d(3, 3, ratio=1, levels=1)).eval()
+    model.append(TooManyCoefficients())
+    big = [np.tile(photo, (1, 1, 4, 4)) for photo in photos]
+    with pytest.raises(ExportError) as caught:
+        export_model(model, tmp_path / "net", target="trt", images=big)
+    assert "1/TopK" in caught.value.what
+    assert "[topk-limit]" in caught.value.what
+    assert "tiles" in caught.value.what
+    assert list(tmp_path.iterdir()) == []
+
+
+class TooManyCoefficients(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).topk(4000).values
+
+
+class DependsOnData(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_network_that_torch_cannot_trace_is_explained(photos, tmp_path):
+    with pytest.raises(ExportError, match="torch cannot export this network") as caught:
+        export_model(DependsOnData(), tmp_path / "net", target="onnx", images=photos)
+    assert "no Python decision" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_another_size_are_refused(integers, photos, tmp_path):
+    with pytest.raises(RecipeError, match="does not fit"):
+        export_model(
+            integers.model, tmp_path / "net", target="ort", images=photos, input_size=(64, 64)
+        )
+
+
+def test_an_unknown_target_is_refused(integers, tmp_path):
+    with pytest.raises(RecipeError, match="'tflite'"):
+        export_model(integers.model, tmp_path / "net", target="tflite")  # type: ignore[arg-type]
+
+
+def test_without_spec_and_images_noise_is_used_and_said(integers, tmp_path):
+    with pytest.raises(RecipeError, match="input size"):
+        export_model(integers.model, tmp_path / "net", target="ort")
+
+
+def test_killed_in_the_middle_leaves_no_bundle(tmp_path):
+    """SIGKILL while the graph is being written: no folder of the final name."""
+    script = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        import numpy as np, torch
+        from waveedge.export import bundle, export_model
+
+        def stop(*_, **__):
+            print("in the middle", flush=True)
+            time.sleep(60)
+
+        bundle.verify = stop
+        image = np.zeros((1, 3, 8, 8), np.float32)
+        model = torch.nn.Conv2d(3, 3, 1).eval()
+        export_model(model, Path(sys.argv[1]), target="onnx", images=[image])
+        """
+    )
+    out = tmp_path / "net"
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", script, str(out)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "in the middle\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.05)
+    assert not out.exists()
+    leftovers = list(tmp_path.iterdir())
+    assert all(path.name.startswith(".net.") for path in leftovers)

@@ -1,0 +1,183 @@
+"""Both encodings hold the same numbers, those of torch, and onnxruntime runs them as integers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+
+from waveedge.export.bundle import quantized_graph
+from waveedge.export.finish import finish
+from waveedge.export.layers import optimised_by_onnxruntime
+from waveedge.export.torch_to_onnx import torch_to_onnx
+from waveedge.nn import ActivationQuantizer, QuantizedConv2d, WeightQuantizer
+
+
+def initializers(graph: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+
+
+def integer_tensors(graph: onnx.ModelProto) -> dict[str, str]:
+    """Quantizer's module path -> name of the integers it writes (behind an integer Clip)."""
+    found = {}
+    clips = {node.input[0]: node.output[0] for node in graph.graph.node if node.op_type == "Clip"}
+    for node in graph.graph.node:
+        if node.op_type == "QuantizeLinear":
+            value = node.output[0]
+            found[node.name.split("/")[0]] = clips.get(value, value)
+    return found
+
+
+def torch_integers(model: torch.nn.Module, x: np.ndarray) -> dict[str, np.ndarray]:
+    found = {}
+
+    def watch(name: str, layer: ActivationQuantizer) -> None:
+        def hook(_module: object, _inputs: object, output: torch.Tensor) -> None:
+            found[name] = torch.round(output / layer.scale).to(torch.int64).detach().numpy()
+
+        handles.append(layer.register_forward_hook(hook))
+
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, ActivationQuantizer):
+            watch(name, layer)
+    with torch.no_grad():
+        model(torch.from_numpy(x))
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def test_both_encodings_and_torch_hold_the_same_integers(everything, photos, run):
+    """Design decision 1: q as int8 with zero point 0 and q + 128 as uint8 are the same numbers."""
+    int8 = finish(quantized_graph(everything.traced, "onnx"))
+    uint8 = finish(quantized_graph(everything.traced, "ort"))
+    names, shifted = integer_tensors(int8), integer_tensors(uint8)
+    assert set(names) == set(shifted)
+    assert len(names) == 9
+    for x in photos:
+        wanted = torch_integers(everything.model, x)
+        a = run(int8, x, values=list(names.values()), as_written=True)
+        b = run(uint8, x, values=[shifted[name] for name in names], as_written=True)
+        for name, q, q128 in zip(names, a, b, strict=True):
+            assert q.dtype == np.int8
+            assert q128.dtype == np.uint8
+            np.testing.assert_array_equal(q.astype(int), q128.astype(int) - 128, err_msg=name)
+            np.testing.assert_array_equal(q, wanted[name], err_msg=name)
+
+
+def test_low_bits_are_low(everything, photos, run):
+    """A tensor asked to have b bits takes at most 2^b values, and uses the ends of its grid."""
+    uint8 = finish(quantized_graph(everything.traced, "ort"))
+    names = integer_tensors(uint8)
+    ends = {"q_relu": (0, 15), "q_low": (-4, 3)}
+    for name, (low, high) in ends.items():
+        q = np.concatenate([run(uint8, x, values=[names[name]])[0].astype(int) for x in photos])
+        assert (q.min() - 128, q.max() - 128) == (low, high)
+    weight = initializers(uint8)["mix.weight_int8"]
+    assert weight.dtype == np.int8
+    assert set(np.unique(weight)) <= set(range(-7, 8))
+
+
+def test_optimised_graphs_agree_with_torch(everything, photos, run):
+    for target in ("onnx", "ort"):
+        graph = finish(quantized_graph(everything.traced, target))
+        for x in photos:
+            with torch.no_grad():
+                wanted = everything.model(torch.from_numpy(x)).numpy()
+            error = run(graph, x)[0] - wanted
+            assert np.square(wanted).sum() > 1e4 * np.square(error).sum()
+
+
+@pytest.mark.parametrize("batch", [1, "dynamic"])
+def test_onnxruntime_fuses_every_integer_layer(everything, batch, run, photos):
+    traced = everything.traced
+    if batch == "dynamic":
+        traced = torch_to_onnx(everything.model, (3, 32, 32), batch="dynamic")
+    graph = finish(quantized_graph(traced, "ort"))
+    optimised = optimised_by_onnxruntime(graph.SerializeToString())
+    count = Counter(node.op_type for node in optimised.graph.node)
+    assert count["QLinearConv"] == 3  # stem, depthwise, mix
+    assert count["QGemm"] == 2
+    assert count["QLinearAdd"] + count["QLinearConcat"] == 2
+    assert not count["MatMul"] + count["Gemm"] + count["Relu"] + count["FusedConv"]
+    if batch == "dynamic":
+        pair = np.concatenate(photos[:2])
+        (both,) = run(graph, pair)
+        assert both.shape[0] == 2
+        np.testing.assert_allclose(both[:1], run(graph, photos[0])[0], atol=1e-5)
+
+
+def test_relu_moves_behind_the_quantizer(integers, photos, run):
+    """A Relu before a signed grid becomes the lower end of an integer Clip: same numbers."""
+    graph = finish(quantized_graph(integers.traced, "ort"))
+    kinds = [node.op_type for node in graph.graph.node]
+    assert "Relu" not in kinds
+    assert kinds.count("Clip") == 1
+    (wanted,) = run(finish(quantized_graph(integers.traced, "onnx")), photos[0], as_written=True)
+    np.testing.assert_array_equal(run(graph, photos[0], as_written=True)[0], wanted)
+
+
+def test_weights_are_the_quantizers_integers(everything):
+    found = initializers(finish(quantized_graph(everything.traced, "trt")))
+    for name, layer in everything.model.named_modules():
+        quantizer = getattr(layer, "weight_quantizer", None)
+        if isinstance(quantizer, WeightQuantizer):
+            integers = quantizer.integers(layer.weight).numpy()
+            if isinstance(layer, torch.nn.Linear):
+                integers = integers.T
+            np.testing.assert_array_equal(found[f"{name}.weight_int8"], integers)
+            assert f"{name}.weight" not in found
+
+
+def test_trt_graph_is_symmetric_int8_with_float_biases(everything):
+    graph = finish(quantized_graph(everything.traced, "trt"))
+    types = Counter(tensor.data_type for tensor in graph.graph.initializer)
+    assert types[TensorProto.UINT8] == types[TensorProto.INT32] == 0
+    for name, data in initializers(graph).items():
+        if "zero" in name:
+            assert data.dtype == np.int8
+            assert not data.any()
+
+
+def test_biases_of_ort_are_int32_on_the_accumulators_grid(everything):
+    found = initializers(finish(quantized_graph(everything.traced, "ort")))
+    for layer, step in (("stem/Conv", 2.0**-7), ("up/MatMul", 0.01)):
+        bias, scale = found[f"{layer}/bias_int32"], found[f"{layer}/bias_scale"]
+        module = getattr(everything.model, layer.split("/")[0])
+        assert bias.dtype == np.int32
+        steps = np.float32(step) * module.weight_quantizer.scale.detach().numpy()
+        np.testing.assert_allclose(scale, steps, rtol=1e-6)
+        np.testing.assert_allclose(bias * scale, module.bias.detach().numpy(), rtol=1e-5)
+
+
+def test_a_bias_too_large_for_int32_stays_float():
+    """A dead channel has a tiny weight scale; its bias must survive."""
+    layer = QuantizedConv2d.from_float(torch.nn.Conv2d(3, 2, 1))
+    layer.weight_quantizer.scale.data[0] = 1e-12
+    layer.bias.data[0] = 5.0
+    quantizer = ActivationQuantizer(8)
+    quantizer.scale.data.fill_(1e-3)
+    model = torch.nn.Sequential(quantizer, layer).eval()
+    graph = quantized_graph(torch_to_onnx(model, (3, 8, 8)), "ort")
+    conv = next(node for node in graph.graph if node.op_type == "Conv")
+    assert conv.inputs[2].const_value.dtype == ir.DataType.FLOAT
+    assert conv.inputs[2].const_value.numpy()[0] == 5.0
+
+
+def test_the_file_tells_nothing_about_the_machine_and_is_the_same_twice(integers, tmp_path):
+    first = finish(quantized_graph(integers.traced, "ort")).SerializeToString()
+    again = torch_to_onnx(integers.model, (3, 32, 32))
+    assert finish(quantized_graph(again, "ort")).SerializeToString() == first
+    assert b".py" not in first
+    assert b"site-packages" not in first
+    graph = onnx.ModelProto.FromString(first)
+    assert [value.name for value in graph.graph.input] == ["input"]
+    assert [value.name for value in graph.graph.output] == ["output"]
+    assert graph.producer_name == "waveedge"
+    assert {"first/Conv", "second/Conv"} <= {node.name for node in graph.graph.node}
