@@ -4,58 +4,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from .linear import Axis, Run, Step, axis_steps, kernel, plan_axis
-from .rewrite import Shapes, new_conv, set_module
+from .layout import Layout
+from .linear import Axis, Run, Step, kernel
+from .rewrite import new_conv, set_module
 
-__all__ = ["ELEMENT", "Builder", "Layout", "plan"]
-
-ELEMENT = 20
-"""Cost of writing or reading one element, in multiply-adds: what one core of the machines we know
-(float32 or int8) computes in the time in which it moves an element through memory."""
-
-
-class Layout(NamedTuple):
-    """The geometry of a convolution that stands for a chain; equal for terms that can be joined."""
-
-    rows: Axis
-    columns: Axis
-
-    @property
-    def regions(self) -> int:
-        """Number of convolutions: one, and more where borders need kernels of their own."""
-        return len(self.rows.runs) * len(self.columns.runs)
-
-    @property
-    def phases(self) -> int:
-        """Pixels in a block."""
-        return self.rows.up * self.columns.up
-
-    def macs(self, in_channels: int, out_channels: int) -> int:
-        """Multiply-adds of all its convolutions."""
-        return in_channels * out_channels * self.phases * self.rows.taps * self.columns.taps
-
-    def elements(self, out_channels: int) -> int:
-        """Elements that it writes."""
-        return out_channels * self.phases * self.rows.blocks * self.columns.blocks
-
-
-def plan(
-    steps: Sequence[Step],
-    size: Sequence[int],
-    up: int = 1,
-    shift: tuple[int, int] | tuple[None, None] = (None, None),
-) -> Layout | None:
-    """The layout of a chain on maps of ``size`` (h, w), or None if it cannot be laid out."""
-    rows, columns = (
-        plan_axis(axis_steps(steps, axis), size[axis], up, shift[axis]) for axis in (0, 1)
-    )
-    return None if rows is None or columns is None else Layout(rows, columns)
+__all__ = ["Builder"]
 
 
 class Builder:
@@ -88,6 +47,11 @@ class Builder:
         """Call a method of the first argument."""
         with self.point.graph.inserting_before(self.point):
             return self.point.graph.call_method(name, arguments)
+
+    def copy(self, node: fx.Node, value: fx.Node) -> fx.Node:
+        """The operation of ``node``, whose only input it replaces by ``value``."""
+        with self.point.graph.inserting_before(self.point):
+            return self.point.graph.node_copy(node, lambda _: value)
 
     def total(self, values: Sequence[fx.Node]) -> fx.Node:
         """The sum of values."""
@@ -163,12 +127,9 @@ class Builder:
 
     def image(self, name: str, blocks: fx.Node, layout: Layout) -> fx.Node:
         """Blocks in PixelShuffle's channel order as an image."""
-        rows, columns = layout
         if layout.phases == 1:
             return blocks
-        if rows.up != columns.up:
-            raise AssertionError("blocks of a chain with unequal strides")
-        shuffled = self.module(f"{name}_shuffle", nn.PixelShuffle(rows.up), blocks)
+        shuffled = self.module(f"{name}_shuffle", nn.PixelShuffle(layout.rows.up), blocks)
         height, width = (
             (axis.shift, axis.shift + axis.size_out, axis.blocks * axis.up) for axis in layout
         )
@@ -192,8 +153,3 @@ class Builder:
                     windows.append((first, first + axis.size_out // axis.up, axis.blocks))
                 phases.append(self.window(blocks, *windows))
         return self.join(phases)
-
-
-def shape_of(node: fx.Node, shapes: Shapes) -> tuple[int, ...]:
-    """The shape of a tensor value, as plain integers."""
-    return tuple(int(size) for size in shapes[node])

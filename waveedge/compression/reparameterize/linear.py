@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,18 +26,38 @@ from torch import Tensor, nn
 from .batchnorm import affine
 from .rewrite import pair
 
-__all__ = ["Axis", "AxisStep", "Run", "Step", "axis_steps", "kernel", "plan_axis", "step_of"]
+__all__ = [
+    "Axis",
+    "AxisStep",
+    "Run",
+    "Step",
+    "axis_steps",
+    "cut",
+    "identity_step",
+    "kernel",
+    "plan_axis",
+    "pull_back",
+    "step_of",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One linear layer. ``weight`` is (out, in, k, k), or (in, out, k, k) where it enlarges."""
+    """One linear layer.
+
+    Attributes:
+        weight: (out, in, k, k), or (in, out, k, k) where it enlarges.
+        bias: (out,), or None for zeros.
+        up: whether it is a transposed convolution.
+        diagonal: whether channels do not mix and k is 1, as in a BatchNorm.
+    """
 
     weight: Tensor
     bias: Tensor | None
     up: bool = False
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    diagonal: bool = False
 
     @property
     def in_channels(self) -> int:
@@ -48,14 +68,14 @@ class Step:
         return self.weight.shape[1 if self.up else 0]
 
     def without_bias(self) -> Step:
-        return Step(self.weight, None, self.up, self.stride, self.padding)
+        return replace(self, bias=None)
 
 
 def step_of(module: nn.Module | None) -> Step | None:
     """``module`` as a step, or None if it is not a linear layer of a kind we can chain."""
     if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
         scale, shift = affine(module)
-        return Step(torch.diag(scale)[:, :, None, None], shift)
+        return Step(torch.diag(scale)[:, :, None, None], shift, diagonal=True)
     if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         return None
     if module.groups != 1 or pair(module.dilation) != (1, 1) or module.padding_mode != "zeros":
@@ -77,6 +97,11 @@ def _padding(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, int] | None:
         k_h, k_w = module.kernel_size
         return (k_h // 2, k_w // 2) if k_h % 2 and k_w % 2 else None
     return pair(module.padding)
+
+
+def identity_step(channels: int) -> Step:
+    """The step that changes nothing."""
+    return Step(torch.eye(channels)[:, :, None, None], None, diagonal=True)
 
 
 class AxisStep(NamedTuple):
@@ -257,10 +282,10 @@ def kernel(
         step = steps[index]
         if step.bias is not None:
             bias += patch.sum(dim=(2, 3)) @ step.bias.double()
-        patch, origin = _pull_back(step, patch, origin)
+        patch, origin = pull_back(step, patch, origin)
         for axis in (0, 1):
             if index > 0 and runs[axis].cut:
-                patch, origin[axis] = _cut(patch, axis, origin[axis], sizes[axis][index])
+                patch, origin[axis] = cut(patch, axis, origin[axis], sizes[axis][index])
     rows, columns = runs
     patch = patch[:, :, rows.dropped :, columns.dropped :]
     return patch[:, :, : rows.taps, : columns.taps], bias
@@ -273,7 +298,7 @@ def _sizes(steps: Sequence[Step], axis: Axis, number: int) -> list[int]:
     return sizes
 
 
-def _pull_back(step: Step, patch: Tensor, origin: list[int]) -> tuple[Tensor, list[int]]:
+def pull_back(step: Step, patch: Tensor, origin: list[int]) -> tuple[Tensor, list[int]]:
     """The adjoint of ``step``: a patch over its outputs becomes a patch over its inputs."""
     weight = step.weight.double()
     if not step.up:
@@ -292,7 +317,7 @@ def _pull_back(step: Step, patch: Tensor, origin: list[int]) -> tuple[Tensor, li
     return F.conv2d(F.pad(patch, pads), weight, stride=step.stride), starts
 
 
-def _cut(patch: Tensor, axis: int, start: int, size: int) -> tuple[Tensor, int]:
+def cut(patch: Tensor, axis: int, start: int, size: int) -> tuple[Tensor, int]:
     """Drop the part of a patch that lies outside a map of ``size``."""
     low, high = max(0, -start), min(patch.shape[2 + axis], size - start)
     return patch.narrow(2 + axis, low, high - low), max(0, start)

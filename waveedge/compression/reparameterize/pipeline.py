@@ -9,16 +9,27 @@ from torch import fx, nn
 from waveedge.errors import ExportError, RecipeError
 
 from .batchnorm import BatchNorm
+from .chains import Chains
 from .cleanup import Cleanup
 from .haar import Haar, Pyramid
 from .phases import Lower
+from .residual import Residual
 from .rewrite import Applied, Rewrite, Shapes, called
 from .trace import preserve, trace
 from .transposed import Transposed
 
 __all__ = ["REWRITES", "reparameterize"]
 
-REWRITES: tuple[type[Rewrite], ...] = (Cleanup, BatchNorm, Pyramid, Haar, Transposed, Lower)
+REWRITES: tuple[type[Rewrite], ...] = (
+    Cleanup,
+    BatchNorm,
+    Pyramid,
+    Haar,
+    Residual,
+    Chains,
+    Transposed,
+    Lower,
+)
 """The order matters: each rewrite finds the patterns that those before it leave behind."""
 
 
