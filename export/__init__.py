@@ -4,8 +4,25 @@ The lint and the comparison with torch can be used alone: :func:`waveedge.export
 :func:`waveedge.export.verify.verify`.
 """
 
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
 from waveedge.export.bundle import Bundle, Target, export_model
 from waveedge.export.engine import Build, build_engine
 from waveedge.export.torch_to_onnx import torch_to_onnx
 
 __all__ = ["Build", "Bundle", "Target", "build_engine", "export_model", "torch_to_onnx"]
+
+
+class _Room(ModuleType):
+    """The room is also the verb: ``waveedge.export(model, out, target="ort")``."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Bundle:
+        """Export a network: see :func:`export_model`."""
+        return export_model(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -16,11 +16,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from waveedge import export
     from waveedge.artifact import load_artifact, save_artifact
     from waveedge.checkpoint import load
     from waveedge.compression.compress import compress
     from waveedge.compression.recipe import Recipe
-    from waveedge import export
     from waveedge.runtime.benchmark import benchmark
     from waveedge.runtime.session import Session
     from waveedge.spec import ModelSpec, Preprocessing
