@@ -1,6 +1,6 @@
 """The main path of compression, top to bottom.
 
-checkpoint -> choose WCC layers -> exact rewrites -> quantizers -> calibrate -> measure
+checkpoint -> choose WCC layers -> exact rewrites -> quantizers -> calibrate -> round -> measure
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, Shapes, reparameterize
 from waveedge.compression.report import CompressionReport, LayerReport, measure
+from waveedge.compression.rounding import round_weights
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import RecipeError
@@ -100,6 +101,12 @@ def compress(
         graph,
         images.calibration,
         progress=lambda done, total: report_progress("calibrating", done, total),
+    )
+    round_weights(
+        graph,
+        reference,
+        images.calibration,
+        progress=lambda done, total: report_progress("rounding weights", done, total),
     )
     report_progress("measuring", 0, 1)
     quality, snr = measure(reference, graph, images.held_out, spec.task)

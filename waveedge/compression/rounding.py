@@ -1,0 +1,212 @@
+"""Weights rounded together, so that their errors cancel in what the layer computes.
+
+Rounding every weight to its nearest grid point adds up: on an input with a large mean, the errors
+of a filter's taps become an error of its gain. Here a weight is rounded, and the weights that are
+still to be rounded take over its error as well as the inputs allow (Frantar et al., "GPTQ",
+arXiv 2210.17323, after LeCun's optimal brain surgeon). What the inputs allow is in their second
+moments on the calibration images.
+
+The network is walked once, in execution order, with all images at once and with the float network
+beside it: every layer is rounded for the inputs that the quantized network before it really
+gives, and its bias then takes out what is left of the mean error of every channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from waveedge.compression.graph import layer_of
+from waveedge.compression.patches import second_moments
+from waveedge.compression.reparameterize import Shapes
+from waveedge.nn import WeightQuantizer
+
+__all__ = ["round_weights", "rounded"]
+
+_MEMORY = 1 << 30
+"""Bytes that the values alive at one time may take."""
+_DAMPING = 0.01
+"""Share of the mean second moment that every input gets on top: noise, and what was never seen."""
+_BLOCK = 128
+"""Columns whose errors are handed on together."""
+
+Progress = Callable[[int, int], None]
+
+
+@torch.no_grad()
+def round_weights(
+    graph: fx.GraphModule,
+    reference: fx.GraphModule,
+    images: Sequence[NDArray[np.float32]],
+    progress: Progress | None = None,
+) -> None:
+    """Round the weights of every layer of ``graph`` that quantizes its weight, in place.
+
+    Afterwards the weights are grid points, so that rounding them again changes nothing. Scales of
+    weights stay; activation quantizers must be calibrated.
+
+    Args:
+        graph: the quantized network; its nodes are those of ``reference`` and quantizers.
+        reference: the same network in floating point.
+        images: calibration inputs (1, C, H, W); of those of the first one's size, as many are used
+            as memory allows.
+        progress: called with (nodes done, nodes in all).
+    """
+    nodes = list(graph.graph.nodes)
+    last_use = {value: node for node in nodes for value in node.all_input_nodes}
+    dying: dict[fx.Node, list[fx.Node]] = {}
+    for value, node in last_use.items():
+        dying.setdefault(node, []).append(value)
+    like = next(graph.parameters())
+    batch = torch.from_numpy(np.concatenate(_that_fit(graph, images, dying))).to(like)
+
+    interpreter = fx.Interpreter(graph)
+    twin = fx.Interpreter(reference)
+    found: dict[fx.Node, Any] = {}
+    wanted: dict[fx.Node, Any] = {}
+    done: set[nn.Module] = set()
+    for position, node in enumerate(nodes):
+        if node.op == "output":
+            break
+        if node.op == "placeholder":
+            found[node] = wanted[node] = batch
+            continue
+        module = layer_of(graph, node)
+        (inputs, options), (float_inputs, float_options) = (
+            _arguments(node, values) for values in (found, wanted)
+        )
+        if _is_extra(node, reference):
+            wanted[node] = float_inputs[0]
+        else:
+            wanted[node] = getattr(twin, node.op)(node.target, float_inputs, float_options)
+        if module is not None and module not in done and _quantizes(module):
+            _round_layer(module, inputs[0])
+            found[node] = module(*inputs, **options)
+            if isinstance(module.bias, Tensor):
+                module.bias.add_(_mean(wanted[node] - found[node], module))
+                found[node] = module(*inputs, **options)
+            done.add(module)
+        else:
+            found[node] = getattr(interpreter, node.op)(node.target, inputs, options)
+        for value in dying.get(node, ()):
+            del found[value], wanted[value]
+        if progress is not None:
+            progress(position + 1, len(nodes))
+
+
+def rounded(weight: Tensor, scale: Tensor, qmax: int, moments: Tensor) -> Tensor:
+    """Round a matrix to a grid so that its product with typical inputs changes least.
+
+    Args:
+        weight: (groups, rows, columns) float.
+        scale: (groups, rows), the step of each row.
+        qmax: the grid is ``scale * {-qmax .. qmax}``.
+        moments: (groups, columns, columns), second moments of the inputs of each group.
+
+    Returns:
+        the rounded weight, float64, on the grid.
+    """
+    weight, step = weight.double(), scale.double().unsqueeze(-1)
+    columns = weight.shape[-1]
+    # Columns with the largest inputs go first, while all the others can still make up for them.
+    order = moments.diagonal(dim1=-2, dim2=-1).argsort(dim=-1, descending=True, stable=True)
+    rows_in_order = order.unsqueeze(1).expand_as(weight)
+    work = weight.gather(2, rows_in_order)
+    factor = _factor(moments.double(), order)
+    result = torch.empty_like(work)
+    for start in range(0, columns, _BLOCK):
+        stop = min(start + _BLOCK, columns)
+        errors = torch.empty_like(work[..., start:stop])
+        for column in range(start, stop):
+            exact = work[..., column : column + 1]
+            point = torch.round(exact / step).clamp(-qmax, qmax) * step
+            error = (exact - point) / factor[:, column, column, None, None]
+            work[..., column:stop] -= error * factor[:, None, column, column:stop]
+            result[..., column : column + 1] = point
+            errors[..., column - start : column - start + 1] = error
+        work[..., stop:] -= errors @ factor[:, start:stop, stop:]
+    return torch.empty_like(result).scatter(2, rows_in_order, result)
+
+
+def _factor(moments: Tensor, order: Tensor) -> Tensor:
+    """Upper Cholesky factor of the damped inverse: row c says how error moves on from column c."""
+    size = moments.shape[-1]
+    moments = moments.gather(1, order.unsqueeze(2).expand_as(moments))
+    moments = moments.gather(2, order.unsqueeze(1).expand_as(moments))
+    level = moments.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+    damping = torch.where(level > 0, _DAMPING * level, torch.ones_like(level))
+    damped = moments + damping[:, None, None] * torch.eye(size, dtype=moments.dtype)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    upper: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return upper
+
+
+def _round_layer(module: Any, x: Tensor) -> None:
+    moments = second_moments(module, x)
+    if moments is None:
+        return
+    groups = moments.shape[0]
+    quantizer = module.weight_quantizer
+    weight = module.weight.reshape(groups, -1, moments.shape[-1])
+    scale = quantizer.scale.reshape(groups, -1)
+    points = rounded(weight, scale, quantizer.qmax, moments).reshape_as(module.weight)
+    # By way of the integers, so that a saved network is this one to the last bit.
+    module.weight.copy_(points)
+    integers = quantizer.integers(module.weight)
+    along = [-1, *[1] * (integers.dim() - 1)]
+    module.weight.copy_(integers * quantizer.scale.reshape(along))
+
+
+def _quantizes(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "weight_quantizer", None), WeightQuantizer)
+
+
+def _is_extra(node: fx.Node, reference: fx.GraphModule) -> bool:
+    """Whether a node is a quantizer, which the float network does not have."""
+    return node.op == "call_module" and not _has(reference, str(node.target))
+
+
+def _has(graph: fx.GraphModule, name: str) -> bool:
+    try:
+        graph.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _mean(y: Tensor, module: nn.Module) -> Tensor:
+    """Mean of every output channel."""
+    channel = y.dim() - 1 if isinstance(module, nn.Linear) else 1
+    return y.mean(dim=[dim for dim in range(y.dim()) if dim != channel])
+
+
+def _arguments(node: fx.Node, values: dict[fx.Node, Any]) -> tuple[Any, Any]:
+    return fx.map_arg(node.args, values.__getitem__), fx.map_arg(node.kwargs, values.__getitem__)
+
+
+def _that_fit(
+    graph: fx.GraphModule,
+    images: Sequence[NDArray[np.float32]],
+    dying: dict[fx.Node, list[fx.Node]],
+) -> Sequence[NDArray[np.float32]]:
+    """The first so many images whose values fit memory together, at least one."""
+    shapes = Shapes.infer(graph, images[0].shape)
+    alive = most = 0
+    for node in graph.graph.nodes:
+        alive += _elements(shapes[node])
+        most = max(most, alive)
+        alive -= sum(_elements(shapes[value]) for value in dying.get(node, ()))
+    alike = [image for image in images if image.shape == images[0].shape]
+    # Two networks, of 4-byte numbers.
+    return alike[: max(1, _MEMORY // (8 * most))]
+
+
+def _elements(shape: Any) -> int:
+    if isinstance(shape, tuple):
+        return int(np.prod(shape))
+    return sum(map(_elements, shape)) if isinstance(shape, list) else 0
