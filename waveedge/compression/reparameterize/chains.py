@@ -71,7 +71,7 @@ def _contract(
             after = layout.macs(stretch[0].in_channels, stretch[-1].out_channels)
             build, name = Builder(graph_module, nodes[0]), str(nodes[-1].target)
             terms = [(source(nodes[0]), stretch)]
-            blocks = build.blocks(name, terms, layout, phase_major=False)
+            blocks = build.blocks(name, terms, layout)
             nodes[-1].replace_all_uses_with(build.image(name, blocks, layout))
             prune(nodes[-1])
             rule = 1 if layout.regions == 1 else 2

@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from .layout import Layout
 from .linear import Axis, Run, Step, kernel
+from .phases import PhaseToSpace
 from .rewrite import new_conv, set_module
 
 __all__ = ["Builder"]
@@ -64,12 +65,10 @@ class Builder:
         """Values concatenated along an axis."""
         return values[0] if len(values) == 1 else self.function(torch.cat, list(values), dim)
 
-    def window(self, value: fx.Node, *axes: tuple[int, int, int] | None, step: int = 1) -> fx.Node:
+    def window(self, value: fx.Node, *axes: tuple[int, int, int] | None) -> fx.Node:
         """Part of ``value``: per axis from channels on (start, stop, size), or None for all."""
         index = [
-            slice(None)
-            if axis is None or (axis[:2] == (0, axis[2]) and step == 1)
-            else slice(axis[0], axis[1], step)
+            slice(None) if axis is None or axis[:2] == (0, axis[2]) else slice(*axis[:2])
             for axis in axes
         ]
         if all(part == slice(None) for part in index):
@@ -81,8 +80,6 @@ class Builder:
         name: str,
         terms: Sequence[tuple[fx.Node, Sequence[Step]]],
         layout: Layout,
-        *,
-        phase_major: bool,
     ) -> fx.Node:
         """The sum of chains of equal layout, each on its own source, in blocks (see linear.py)."""
         source = self.join([source for source, _ in terms])
@@ -91,10 +88,7 @@ class Builder:
         for r, row in enumerate(layout.rows.runs):
             pieces = []
             for c, column in enumerate(layout.columns.runs):
-                found = [
-                    kernel(steps, axes, (row, column), phase_major=phase_major)
-                    for _, steps in terms
-                ]
+                found = [kernel(steps, axes, (row, column)) for _, steps in terms]
                 weight = torch.cat([weight for weight, _ in found], dim=1)
                 bias = torch.stack([bias for _, bias in found]).sum(dim=0)
                 label = name if layout.regions == 1 else f"{name}_{r}{c}"
@@ -126,17 +120,17 @@ class Builder:
         return self.module(name, conv, source)
 
     def image(self, name: str, blocks: fx.Node, layout: Layout) -> fx.Node:
-        """Blocks in PixelShuffle's channel order as an image."""
+        """Blocks as a map."""
         if layout.phases == 1:
             return blocks
-        shuffled = self.module(f"{name}_shuffle", nn.PixelShuffle(layout.rows.up), blocks)
+        shuffled = self.module(f"{name}_shuffle", PhaseToSpace(layout.rows.up), blocks)
         height, width = (
             (axis.shift, axis.shift + axis.size_out, axis.blocks * axis.up) for axis in layout
         )
         return self.window(shuffled, None, height, width)
 
     def aligned(self, blocks: fx.Node, channels: int, layout: Layout) -> fx.Node:
-        """Phase-major blocks as aligned phases (N, up * up * C, h / up, w / up).
+        """Blocks as aligned phases (N, up * up * C, h / up, w / up).
 
         Phase r of an axis, the pixels ``up * q + r``, stands at place ``(r + shift) % up`` of the
         blocks that start at number ``(r + shift) // up``.

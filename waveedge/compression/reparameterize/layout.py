@@ -11,12 +11,12 @@ from .linear import Axis, Step, axis_steps, plan_axis
 __all__ = ["ELEMENT", "NODE", "SHUFFLE", "Layout", "chain_cost", "plan", "sizes_of"]
 
 # A cost is a number of multiply-adds. The constants say what one core does in the time that it
-# takes to move one element, to interleave one (PixelShuffle), and to run a node at all. They were
+# takes to move one element, to interleave one (PhaseToSpace), and to run a node at all. They were
 # measured with onnxruntime on x86 with AVX-512; int8 computes and moves about four times as fast as
 # float32, so they serve both. They need not be exact: where two forms cost nearly the same, either
 # will do.
 ELEMENT = 20
-SHUFFLE = 80
+SHUFFLE = 50
 NODE = 200_000
 
 

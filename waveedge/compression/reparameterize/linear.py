@@ -262,19 +262,15 @@ def _runs(
 
 @torch.no_grad()
 def kernel(
-    steps: Sequence[Step], axes: tuple[Axis, Axis], runs: tuple[Run, Run], *, phase_major: bool
+    steps: Sequence[Step], axes: tuple[Axis, Axis], runs: tuple[Run, Run]
 ) -> tuple[Tensor, Tensor]:
     """Weight (B, I, k_h, k_w) and bias (B,) in float64 of the outputs in ``runs``.
 
-    The B = O * up * up channels of a block are ordered (O, up, up) as PixelShuffle reads them, or
-    (up, up, O) if ``phase_major``.
+    The B = up * up * O channels of a block are ordered phase by phase, (up, up, O).
     """
     channels, (up_h, up_w) = steps[-1].out_channels, (axis.up for axis in axes)
-    patch = torch.eye(channels * up_h * up_w, dtype=torch.float64)
-    patch = patch.reshape(-1, channels, up_h, up_w)
-    if phase_major:
-        order = torch.arange(len(patch)).reshape(channels, -1).T.flatten()
-        patch = patch[order]
+    patch = torch.eye(up_h * up_w * channels, dtype=torch.float64)
+    patch = patch.reshape(-1, up_h, up_w, channels).permute(0, 3, 1, 2)
     origin = [a.up * run.start - a.shift for a, run in zip(axes, runs, strict=True)]
     bias = torch.zeros(len(patch), dtype=torch.float64)
     sizes = [_sizes(steps, axis, n) for n, axis in enumerate(axes)]

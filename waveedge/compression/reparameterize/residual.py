@@ -87,7 +87,7 @@ def _maps(
     for number, group in enumerate(way.groups):
         label = name if number == 0 and base is None else f"{name}_{number}"
         terms = [(stream.terms[term].origin, way.terms[term]) for term in group.terms]
-        blocks = build.blocks(label, terms, group.layout, phase_major=in_phases)
+        blocks = build.blocks(label, terms, group.layout)
         by_grid.setdefault(group.layout.grid, []).append((label, blocks, number))
     for members in by_grid.values():
         label, _, number = members[0]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import fx, nn
 
+from .phases import PhaseToSpace
 from .rewrite import Applied, Rewrite, Shapes, macs, new_conv, pair, set_module, source, split
 
 __all__ = ["Transposed"]
@@ -19,14 +20,14 @@ class Transposed(Rewrite):
 
     Output row t of ConvTranspose2d(k, s, p) sums ``w[u] * x[i]`` over ``t + p = s * i + u``. With
     ``t + p = s * j + r`` and ``M = ceil(k / s)`` taps that is an M-tap convolution over x at block
-    j for each of the s phases r, padded by M - 1 on both sides; a pixel shuffle interleaves the
+    j for each of the s phases r, padded by M - 1 on both sides; PhaseToSpace interleaves the
     phases and a crop removes the p rows of padding. k=4 s=2 p=1 becomes a 2 x 2 convolution whose
     weights are the 16 taps, no zero among them (a 3 x 3 one aligned with x has 20 zeros).
 
     Rules:
 
     1. ConvTranspose2d with equal strides > 1, dilation 1 and no output padding becomes Conv2d,
-       PixelShuffle and, where rows fall outside, a crop. Groups stay groups.
+       PhaseToSpace and, where rows fall outside, a crop. Groups stay groups.
     2. With stride 1 it becomes a Conv2d with the flipped kernel, padding k - 1 - p.
 
     Output padding is refused (the layer is left as it is): its last rows see no block of their
@@ -75,7 +76,8 @@ def _shuffle_and_crop(
     size: Sequence[int],
 ) -> None:
     stride = layer.stride[0]
-    shuffle = set_module(graph_module, f"{node.target}_shuffle", nn.PixelShuffle(stride))
+    module = PhaseToSpace(stride, phase_major=False)
+    shuffle = set_module(graph_module, f"{node.target}_shuffle", module)
     with node.graph.inserting_after(node):
         shuffled = node.graph.call_module(shuffle, (node,))
     (top, left), (height, width) = pair(layer.padding), size
@@ -94,7 +96,7 @@ def _shuffle_and_crop(
 
 
 def subpixel_conv(layer: nn.ConvTranspose2d) -> nn.Conv2d:
-    """The convolution that yields all phases of ``layer``, in PixelShuffle's channel order."""
+    """The convolution that yields all phases of ``layer``, (O, s, s) channels as PixelShuffle's."""
     stride, groups = layer.stride[0], layer.groups
     t_h, t_w = (math.ceil(k / stride) for k in layer.kernel_size)
     k_h, k_w = layer.kernel_size
