@@ -13,6 +13,7 @@ from .chains import Chains
 from .cleanup import Cleanup
 from .haar import Haar, Pyramid
 from .phases import Lower
+from .polyphase import Polyphase
 from .residual import Residual
 from .rewrite import Applied, Rewrite, Shapes, called
 from .trace import preserve, trace
@@ -27,6 +28,7 @@ REWRITES: tuple[type[Rewrite], ...] = (
     Haar,
     Residual,
     Chains,
+    Polyphase,
     Transposed,
     Lower,
 )

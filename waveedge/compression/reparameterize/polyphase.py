@@ -1,0 +1,159 @@
+"""Keep the residual stream of wavelet blocks in polyphase form, so that nothing is interleaved."""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from .emit import Builder
+from .layout import Layout, plan
+from .linear import step_of
+from .phases import SpaceToPhase
+from .rewrite import Applied, Rewrite, Shapes, called, macs, pair, prune, source
+
+__all__ = ["Polyphase"]
+
+
+class Polyphase(Rewrite):
+    """A transposed convolution of stride 2 yields phases, and the Haar level of the next block
+    reads phases. What lies between (sums, 1x1 convolutions) treats all phases alike, so the map in
+    between need not exist: it stays in blocks of 2x2 pixels (linear.py), all of one grid.
+
+    Rules, from a SpaceToPhase upwards, where at least one transposed convolution is reached:
+
+    1. ConvTranspose2d: the convolution that yields its blocks.
+    2. A sum: the sum of blocks.
+    3. A 1x1 convolution: the same convolution, on blocks whose phases are moved to the batch.
+    4. Anything else: SpaceToPhase of the map, padded to whole blocks.
+    5. SpaceToPhase itself: the blocks, cut to aligned phases.
+    6. Whoever else reads one of those values gets it interleaved.
+    """
+
+    name = "polyphase"
+
+    def apply(self, graph_module: fx.GraphModule, shapes: Shapes) -> list[Applied]:
+        converter = _Converter(self, graph_module, shapes)
+        applied = []
+        for node, _ in self.modules(graph_module, SpaceToPhase):
+            value = source(node)
+            layout = converter.native(value)
+            if layout is not None:
+                blocks = converter.blocks(value, layout)
+                build = Builder(graph_module, node)
+                node.replace_all_uses_with(build.aligned(blocks, shapes[value][1], layout))
+                prune(node)
+                applied.append(Applied("polyphase.5", str(node.target), 0, 0))
+        return applied + converter.settle()
+
+
+class _Converter:
+    """Values of a graph in blocks, each made once."""
+
+    def __init__(self, rewrite: Rewrite, graph_module: fx.GraphModule, shapes: Shapes) -> None:
+        self.rewrite = rewrite
+        self.graph_module = graph_module
+        self.shapes = shapes
+        self.made: dict[fx.Node, tuple[fx.Node, Layout]] = {}
+        self.padded: dict[fx.Node, fx.Node] = {}
+        self.applied: list[Applied] = []
+
+    def native(self, value: fx.Node) -> Layout | None:
+        """The blocks that ``value`` comes in by itself; None if it does not."""
+        if value in self.made:
+            return self.made[value][1]
+        module = called(value, self.graph_module)
+        if isinstance(module, nn.ConvTranspose2d) and self.rewrite.free(value):
+            step = step_of(module)
+            size = self.shapes[source(value)][2:] if source(value) in self.shapes else None
+            layout = plan([step], size) if step is not None and size is not None else None
+            return layout if layout is not None and layout.rows.up == 2 else None
+        if self._is_pointwise(value, module):
+            return self.native(source(value))
+        if _is_sum(value):
+            found = [self.native(operand) for operand in value.all_input_nodes]
+            layouts = [layout for layout in found if layout is not None]
+            if layouts and all(layout.grid == layouts[0].grid for layout in layouts):
+                return layouts[0]
+        return None
+
+    def blocks(self, value: fx.Node, layout: Layout) -> fx.Node:
+        """``value`` in blocks of ``layout``'s grid."""
+        if value in self.made:
+            return self.made[value][0]
+        if self.native(value) is None:
+            return self._padded(value, layout)
+        build = Builder(self.graph_module, value)
+        module = called(value, self.graph_module)
+        if isinstance(module, nn.ConvTranspose2d):
+            own, step = self.native(value), step_of(module)
+            assert own is not None
+            assert step is not None
+            before = macs(module, self.shapes[value])
+            after = own.macs(step.in_channels, step.out_channels)
+            self.applied.append(Applied("polyphase.1", str(value.target), before, after))
+            result = build.blocks(str(value.target), [(source(value), [step])], own)
+        elif module is not None:
+            result = self._pointwise(build, value, layout)
+        else:
+            operands = [self.blocks(operand, layout) for operand in value.args]  # type: ignore[arg-type]
+            result = build.total(operands)
+        self.made[value] = (result, layout)
+        return result
+
+    def _pointwise(self, build: Builder, value: fx.Node, layout: Layout) -> fx.Node:
+        inner = self.blocks(source(value), layout)
+        grid = layout.rows.blocks, layout.columns.blocks
+        channels_in, channels = self.shapes[source(value)][1], self.shapes[value][1]
+        batched = build.method("reshape", inner, -1, channels_in, *grid)
+        result = build.call(str(value.target), batched)
+        return build.method("reshape", result, -1, layout.phases * channels, *grid)
+
+    def _padded(self, value: fx.Node, layout: Layout) -> fx.Node:
+        if value not in self.padded:
+            build = Builder(self.graph_module, value.next)
+            pads = []
+            for axis in (layout.columns, layout.rows):
+                pads += [axis.shift, axis.blocks * axis.up - axis.shift - axis.size_out]
+            padded = build.function(F.pad, value, pads)
+            name = f"{value.name}_phases"
+            self.padded[value] = build.module(name, SpaceToPhase(), padded)
+        return self.padded[value]
+
+    def _is_pointwise(self, value: fx.Node, module: nn.Module | None) -> bool:
+        return (
+            isinstance(module, nn.Conv2d)
+            and self.rewrite.free(value)
+            and module.kernel_size == (1, 1)
+            and module.groups == 1
+            and pair(module.stride) == (1, 1)
+            and step_of(module) is not None
+            and step_of(module).padding == (0, 0)  # type: ignore[union-attr]
+        )
+
+    def settle(self) -> list[Applied]:
+        """Give whoever still reads a converted value the map, and remove what nobody reads."""
+        for value in reversed(list(self.made)):
+            blocks, layout = self.made[value]
+            others = [user for user in value.users if user not in self.made]
+            if others:
+                build = Builder(self.graph_module, value.next)
+                image = build.image(value.name, blocks, layout)
+                for user in others:
+                    user.replace_input_with(value, image)
+                self.applied.append(Applied("polyphase.6", value.name, 0, 0))
+        for value in reversed(list(self.made)):
+            prune(value)
+        return self.applied
+
+
+def _is_sum(node: fx.Node) -> bool:
+    return (
+        node.op == "call_function"
+        and node.target in (operator.add, torch.add)
+        and not node.kwargs
+        and len(node.args) == 2
+        and all(isinstance(operand, fx.Node) for operand in node.args)
+    )
