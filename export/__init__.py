@@ -12,9 +12,9 @@ from typing import Any
 
 from waveedge.export.bundle import Bundle, Target, export_model
 from waveedge.export.engine import Build, build_engine
-from waveedge.export.torch_to_onnx import torch_to_onnx
+from waveedge.export.torch_to_onnx import to_onnx
 
-__all__ = ["Build", "Bundle", "Target", "build_engine", "export_model", "torch_to_onnx"]
+__all__ = ["Build", "Bundle", "Target", "build_engine", "export_model", "to_onnx"]
 
 
 class _Room(ModuleType):

@@ -34,7 +34,7 @@ from waveedge.export.linear import linear_to_gemm
 from waveedge.export.lint import Finding
 from waveedge.export.manifest import MANIFEST, make_manifest, write_json
 from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
-from waveedge.export.torch_to_onnx import Batch, torch_to_onnx
+from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.export.verify import Verification, verify
 from waveedge.export.weights import fold_weights
 from waveedge.files import atomic_directory
@@ -114,7 +114,7 @@ def export_model(
 
     with atomic_directory(out) as folder:
         step("exporting")
-        traced = torch_to_onnx(model, shape, batch=batch)
+        traced = to_onnx(model, shape, batch=batch)
         layers = layers_of(traced, model)
         graph = finish(quantized_graph(traced, target))
         onnx.save(graph, folder / "model.onnx")
@@ -124,7 +124,7 @@ def export_model(
 
         if published is not None:
             step("exporting the baseline")
-            plain = finish(quantized_graph(torch_to_onnx(published, shape, batch=batch), "onnx"))
+            plain = finish(quantized_graph(to_onnx(published, shape, batch=batch), "onnx"))
             onnx.save(plain, folder / "published.onnx")
 
             step("verifying the baseline")

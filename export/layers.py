@@ -68,7 +68,7 @@ class Layer:
 
 
 def layers_of(model: ir.Model, module: nn.Module) -> list[Layer]:
-    """The layers of a graph as :func:`torch_to_onnx` gives it, FakeQuantize nodes and all."""
+    """The layers of a graph as :func:`to_onnx` gives it, FakeQuantize nodes and all."""
     found = []
     modules = dict(module.named_modules())
     for node in model.graph:

@@ -19,7 +19,7 @@ from waveedge.errors import ExportError
 from waveedge.export.fake_quantize import translation_table
 from waveedge.export.graph import LAYER
 
-__all__ = ["INPUT", "OPSET", "Batch", "torch_to_onnx"]
+__all__ = ["INPUT", "OPSET", "Batch", "to_onnx"]
 
 Batch = int | Literal["dynamic"]
 
@@ -30,7 +30,7 @@ INPUT = "input"
 OUTPUT = "output"
 
 
-def torch_to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch = 1) -> ir.Model:
+def to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch = 1) -> ir.Model:
     """Writes a torch module as an ONNX graph with ``FakeQuantize`` nodes in it.
 
     Args:
@@ -58,6 +58,7 @@ def torch_to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch
                 input_names=[INPUT],
                 dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic else None,
                 custom_translation_table=translation_table(),
+                optimize=False,  # quadratic in the size of the graph; see _tidy
                 verbose=False,
             )
         except Exception as error:  # torch raises whatever the traced code raises
@@ -74,10 +75,27 @@ def torch_to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch
             "the network's code fixes the batch size, so the batch cannot be dynamic",
             hint="Export with --batch N.",
         )
+    _tidy(onnx_model)
     _name_outputs(onnx_model.graph)
     _name_nodes(onnx_model.graph)
     _sign(onnx_model)
     return onnx_model
+
+
+def _tidy(model: ir.Model) -> None:
+    """Folds shape arithmetic and makes every constant an initializer, for the passes that follow.
+
+    The exporter's own optimiser also does this, but matches rewrite rules in time quadratic in the
+    number of nodes, most of the time that a large network takes. What it finds beyond this, onnxsim
+    finds at the end.
+    """
+    from onnx_ir.passes import common
+    from onnxscript.optimizer import fold_constants
+
+    fold_constants(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.IdentityEliminationPass()(model)
+    common.RemoveUnusedNodesPass()(model)
 
 
 def _name_outputs(graph: ir.Graph) -> None:

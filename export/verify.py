@@ -120,7 +120,7 @@ def verify(
 
     Args:
         model: the torch module, in eval mode; unchanged on return.
-        graph: the exported graph, its nodes named as :func:`torch_to_onnx` names them.
+        graph: the exported graph, its nodes named as :func:`to_onnx` names them.
         batches: inputs (N, C, H, W) float32. The whole graph runs on all of them, the cut graph
             on the first.
         task: decides which figures are added.

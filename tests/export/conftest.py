@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveedge.calibration import open_images
-from waveedge.export.torch_to_onnx import torch_to_onnx
+from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import (
     ActivationQuantizer,
     DWT2d,
@@ -107,14 +107,14 @@ def everything() -> SimpleNamespace:
     """``model`` and ``traced``, its graph with FakeQuantize nodes."""
     torch.manual_seed(0)
     model = Everything().eval()
-    return SimpleNamespace(model=model, traced=torch_to_onnx(model, SHAPE))
+    return SimpleNamespace(model=model, traced=to_onnx(model, SHAPE))
 
 
 @pytest.fixture(scope="session")
 def integers() -> SimpleNamespace:
     torch.manual_seed(1)
     model = Integers().eval()
-    return SimpleNamespace(model=model, traced=torch_to_onnx(model, SHAPE))
+    return SimpleNamespace(model=model, traced=to_onnx(model, SHAPE))
 
 
 @pytest.fixture(scope="session")

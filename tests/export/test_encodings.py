@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 from waveedge.export.bundle import quantized_graph
 from waveedge.export.finish import finish
 from waveedge.export.layers import optimised_by_onnxruntime
-from waveedge.export.torch_to_onnx import torch_to_onnx
+from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import ActivationQuantizer, QuantizedConv2d, WeightQuantizer
 
 
@@ -98,7 +98,7 @@ def test_optimised_graphs_agree_with_torch(everything, photos, run):
 def test_onnxruntime_fuses_every_integer_layer(everything, batch, run, photos):
     traced = everything.traced
     if batch == "dynamic":
-        traced = torch_to_onnx(everything.model, (3, 32, 32), batch="dynamic")
+        traced = to_onnx(everything.model, (3, 32, 32), batch="dynamic")
     graph = finish(quantized_graph(traced, "ort"))
     optimised = optimised_by_onnxruntime(graph.SerializeToString())
     count = Counter(node.op_type for node in optimised.graph.node)
@@ -164,7 +164,7 @@ def test_a_bias_too_large_for_int32_stays_float():
     quantizer = ActivationQuantizer(8)
     quantizer.scale.data.fill_(1e-3)
     model = torch.nn.Sequential(quantizer, layer).eval()
-    graph = quantized_graph(torch_to_onnx(model, (3, 8, 8)), "ort")
+    graph = quantized_graph(to_onnx(model, (3, 8, 8)), "ort")
     conv = next(node for node in graph.graph if node.op_type == "Conv")
     assert conv.inputs[2].const_value.dtype == ir.DataType.FLOAT
     assert conv.inputs[2].const_value.numpy()[0] == 5.0
@@ -172,7 +172,7 @@ def test_a_bias_too_large_for_int32_stays_float():
 
 def test_the_file_tells_nothing_about_the_machine_and_is_the_same_twice(integers, tmp_path):
     first = finish(quantized_graph(integers.traced, "ort")).SerializeToString()
-    again = torch_to_onnx(integers.model, (3, 32, 32))
+    again = to_onnx(integers.model, (3, 32, 32))
     assert finish(quantized_graph(again, "ort")).SerializeToString() == first
     assert b".py" not in first
     assert b"site-packages" not in first

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from waveedge.errors import VerificationError
 from waveedge.export.bundle import quantized_graph
 from waveedge.export.finish import finish
-from waveedge.export.torch_to_onnx import torch_to_onnx
+from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.export.verify import snr_db, verify
 from waveedge.nn import ActivationQuantizer
 
@@ -25,7 +25,7 @@ def plain() -> tuple[torch.nn.Module, onnx.ModelProto]:
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.GELU(), torch.nn.Flatten(), torch.nn.Linear(3600, 5)
     ).eval()
-    return model, finish(torch_to_onnx(model, (3, 32, 32)))
+    return model, finish(to_onnx(model, (3, 32, 32)))
 
 
 def changed(graph: onnx.ModelProto, name: str, factor: float) -> onnx.ModelProto:
@@ -112,7 +112,7 @@ def test_float_graphs_agree_to_1e_4(plain, photos):
 def test_figures_of_segmentation_and_images(photos):
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, 3, 1).eval()
-    graph = finish(torch_to_onnx(model, (3, 32, 32)))
+    graph = finish(to_onnx(model, (3, 32, 32)))
     assert verify(model, graph, photos, task="segmentation").figures["pixel_agreement"] == 1
     assert verify(model, graph, photos, task="super-resolution").figures["psnr_db"] > 100
 
