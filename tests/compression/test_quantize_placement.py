@@ -59,6 +59,21 @@ class Mlp(nn.Module):
         return self.out(y)  # type: ignore[no-any-return]
 
 
+class Pieces(nn.Module):
+    """A map put together from pieces, and joined with another along the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.top = nn.Conv2d(3, 8, 1)
+        self.bottom = nn.Conv2d(3, 8, 1)
+        self.aside = nn.Conv2d(8, 8, 1)
+        self.last = nn.Conv2d(16, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = torch.cat([self.top(x[:, :, :4]), self.bottom(x[:, :, 4:])], dim=2)
+        return self.last(torch.cat([self.aside(whole), whole], 1))  # type: ignore[no-any-return]
+
+
 class Clamped(nn.Module):
     """A convolution with the ReLU that runtimes fuse into it."""
 
@@ -155,6 +170,28 @@ def test_rule_4_a_value_that_is_only_moved_to_low_bits_has_low_bits_itself() -> 
     assert reads(graph, "middle") == [4]
 
 
+def test_rule_4_pieces_share_the_grid_of_the_map_that_they_make() -> None:
+    graph = placed(Pieces(), bits=8)
+    called = [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
+    # Both pieces and the whole; then what is concatenated alone, with the concatenation.
+    assert called.count("quantizer_top") == 3
+    assert called.count("quantizer_aside") == 2
+    assert "quantizer_bottom" not in called
+    # The whole has another reader, so it keeps its own grid and is requantized.
+    sources = [
+        str(node.target)
+        for node in next(node for node in graph.graph.nodes if node.name == "cat_1").all_input_nodes
+    ]
+    assert sources == ["quantizer_aside", "quantizer_top"]
+
+
+def test_rule_4_pieces_that_are_read_at_low_bits_have_low_bits() -> None:
+    graph = placed(Pieces(), bits=4)
+    assert reads(graph, "cat") == [8, 8]
+    assert reads(graph, "aside") == [4]
+    assert reads(graph, "last") == [8]
+
+
 def test_rule_2_and_3_linear_layers_leave_sums_and_norms_in_floats() -> None:
     graph = placed(Mlp(), channels=8, bits=8)
     assert reads(graph, "fc1") == [8]
@@ -187,7 +224,7 @@ def test_32_bits_place_nothing_and_weight_bits_alone_touch_weights_alone() -> No
     assert isinstance(graph.a, QuantizedConv2d)
 
 
-@pytest.mark.parametrize("model", [Residual(), Shuffled(), Clamped()])
+@pytest.mark.parametrize("model", [Residual(), Shuffled(), Clamped(), Pieces()])
 def test_the_quantized_graph_computes_nearly_the_same(model: nn.Module) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 3, 8, 8)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-__all__ = ["is_clamp", "is_join", "is_pass_through", "layer_of", "layers"]
+__all__ = ["concatenated_along", "is_clamp", "is_join", "is_pass_through", "layer_of", "layers"]
 
 # Operations that only move values: their output lies on the grid of their input.
 _MOVING_MODULES = (
@@ -79,3 +79,11 @@ def is_join(graph: fx.GraphModule, node: fx.Node) -> bool:
         or (node.op == "call_function" and node.target in _JOIN_FUNCTIONS)
         or (node.op == "call_method" and node.target in _JOIN_METHODS)
     )
+
+
+def concatenated_along(node: fx.Node) -> int | None:
+    """The dimension along which a node concatenates; None for any other node."""
+    if node.op != "call_function" or node.target not in (torch.cat, torch.concat):
+        return None
+    dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    return int(dim)  # type: ignore[call-overload, no-any-return]

@@ -8,7 +8,9 @@ A value is quantized where integers will read or write it, and nowhere else:
    can keep the whole convolution in integers. A linear layer writes floats: what follows it
    (GELU, a residual sum before a LayerNorm) is floating point in every runtime.
 3. A sum, concatenation or average of values that are all quantized is itself quantized, to 8 bits.
-4. Operations that only move values (reshape, pixel shuffle) share the quantizer of their input.
+4. Values on one grid are moved, not computed: operations that only move values (reshape, pixel
+   shuffle) share the quantizer of their input, and a concatenation shares its quantizer with its
+   inputs, where that costs no other reader of an input its own, finer grid.
 5. A reader that asks for fewer bits than the value has gets a narrower quantizer of its own; a
    reader of floats (GELU, LayerNorm, a transform) of a value that rules 1-3 do not touch reads
    the value as it is.
@@ -20,7 +22,14 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from waveedge.compression.graph import is_clamp, is_join, is_pass_through, layer_of, layers
+from waveedge.compression.graph import (
+    concatenated_along,
+    is_clamp,
+    is_join,
+    is_pass_through,
+    layer_of,
+    layers,
+)
 from waveedge.compression.recipe import FLOAT, LayerSettings, Recipe
 from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import (
@@ -120,11 +129,27 @@ class _Placement:
         for node in self.values:
             if self._writes_integers(node):
                 self.integer.add(node)
+        self.order = {node: position for position, node in enumerate(self.values)}
+        self.grids = {node: node for node in self.values}
+        self.shared: dict[fx.Node, list[fx.Node]] = {}
+        for node in self.values:
+            self.shared[node] = self._on_its_grid(node)
+            for value in self.shared[node]:
+                self._join_grids(value, node)
 
     def insert(self) -> None:
+        """Give every grid that somebody reads a quantizer, and every value on it a call of it."""
+        members: dict[fx.Node, list[fx.Node]] = {}
         for node in self.values:
-            if node not in self.moving:
-                self._quantize(node)
+            members.setdefault(self._grid(node), []).append(node)
+        for first, grid in members.items():
+            bits = max(
+                (self._wanted(value, user) for value in grid for user in value.users), default=0
+            )
+            if bits:
+                quantizer = self._add(f"quantizer_{first.name}", bits)
+                for value in grid:
+                    self._apply(value, quantizer, bits)
 
     def _writes_integers(self, node: fx.Node) -> bool:
         """Whether a runtime computes ``node`` in integers (rules 2 to 4)."""
@@ -136,6 +161,40 @@ class _Placement:
             return all(value in self.integer for value in node.all_input_nodes)
         return False
 
+    def _on_its_grid(self, node: fx.Node) -> list[fx.Node]:
+        """The inputs of ``node`` that share its grid (rule 4)."""
+        if node in self.moving:
+            return node.all_input_nodes[:1]
+        along = concatenated_along(node)
+        if along is None or node not in self.integer:
+            return []
+        inputs = node.all_input_nodes
+        if along != 1 or len({self._grid(value) for value in inputs}) == 1:
+            # Pieces of one map, or parts of one value.
+            return inputs
+        return [value for value in inputs if self._read_alone(value)]
+
+    def _shares(self, value: fx.Node, user: fx.Node) -> bool:
+        return value in self.shared.get(user, ())
+
+    def _read_alone(self, value: fx.Node) -> bool:
+        """Whether a value, and what it was moved from, has one reader."""
+        while len(value.users) == 1:
+            if value not in self.moving:
+                return True
+            value = value.all_input_nodes[0]
+        return False
+
+    def _grid(self, value: fx.Node) -> fx.Node:
+        """The first value on the grid that ``value`` lies on."""
+        while self.grids[value] is not value:
+            value = self.grids[value]
+        return value
+
+    def _join_grids(self, one: fx.Node, other: fx.Node) -> None:
+        first, second = sorted((self._grid(one), self._grid(other)), key=self.order.__getitem__)
+        self.grids[second] = first
+
     def _fuses(self, value: fx.Node, user: fx.Node) -> bool:
         """Whether ``user`` is the activation that runtimes compute inside ``value``'s layer."""
         return len(value.users) == 1 and value.name in self.bits and is_clamp(self.graph, user)
@@ -144,30 +203,24 @@ class _Placement:
         """Bits at which ``user`` reads ``value``; 0 when it reads floats."""
         if user.name in self.bits:
             return self.bits[user.name]
-        if user in self.moving:
+        if self._shares(value, user):
             return max((self._wanted(user, reader) for reader in user.users), default=0)
         if self._fuses(value, user):
             return 0
         return CONTAINER_BITS if value in self.integer else 0
 
-    def _quantize(self, value: fx.Node) -> None:
-        bits = max((self._wanted(value, user) for user in value.users), default=0)
-        if bits:
-            self._apply(value, self._add(f"quantizer_{value.name}", bits), bits)
-
     def _apply(self, value: fx.Node, quantizer: str, bits: int) -> None:
         """Let the users of ``value`` read it through ``quantizer``, or through a narrower one."""
         wanted_by = {user: self._wanted(value, user) for user in value.users}
+        if not any(wanted_by.values()):
+            return
         with self.graph.graph.inserting_after(value):
             quantized = self.graph.graph.call_module(quantizer, (value,))
         narrower: dict[int, fx.Node] = {}
         for user, wanted in wanted_by.items():
-            if user in self.moving and wanted:
-                # The moved values lie on the same grid: the second quantizer changes nothing, and
-                # tells a runtime that the move itself can be done on integers.
-                self._apply(user, quantizer, bits)
-                user.replace_input_with(value, quantized)
-            elif wanted == bits:
+            # A value that is moved keeps its grid: quantizing it again changes nothing, and tells
+            # a runtime that the move itself can be done on integers.
+            if wanted == bits or (wanted and self._shares(value, user)):
                 user.replace_input_with(value, quantized)
             elif wanted:
                 if wanted not in narrower:
