@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import fx, nn
 
-from .phases import PhaseToSpace
-from .rewrite import Applied, Rewrite, Shapes, macs, new_conv, pair, set_module, source, split
+from .emit import Builder
+from .layout import plan
+from .linear import step_of
+from .rewrite import (
+    Applied,
+    Rewrite,
+    Shapes,
+    macs,
+    new_conv,
+    pair,
+    prune,
+    set_module,
+    source,
+    split,
+)
 
 __all__ = ["Transposed"]
 
@@ -27,8 +39,10 @@ class Transposed(Rewrite):
     Rules:
 
     1. ConvTranspose2d with equal strides > 1, dilation 1 and no output padding becomes Conv2d,
-       PhaseToSpace and, where rows fall outside, a crop. Groups stay groups.
-    2. With stride 1 it becomes a Conv2d with the flipped kernel, padding k - 1 - p.
+       PhaseToSpace and, where pixels fall outside, a crop.
+    2. With groups, the phases of one group must stay together: a PixelShuffle takes the place of
+       PhaseToSpace.
+    3. With stride 1 it becomes a Conv2d with the flipped kernel, padding k - 1 - p.
 
     Output padding is refused (the layer is left as it is): its last rows see no block of their
     own, and no network we know uses it. Where s does not divide k, zeros pad the kernel up to
@@ -42,21 +56,30 @@ class Transposed(Rewrite):
         applied = []
         # Noted first: in a chain, the source of the second layer is a node made here.
         layers = list(self.modules(graph_module, nn.ConvTranspose2d))
-        entering = {node: shapes[source(node)][2:] for node, _ in layers}
+        entering = {node: shapes[source(node)] for node, _ in layers}
         for node, layer in layers:
             if not _convertible(node, layer):
                 continue
-            name, out = str(node.target), shapes[node]
-            if layer.stride == (1, 1):
-                rule, conv, blocks = 2, _stride_one(layer), out[2:]
+            name, size = str(node.target), entering[node][2:]
+            before = after = macs(layer, shapes[node])
+            if pair(layer.stride) == (1, 1):
+                rule = 3
+                set_module(graph_module, name, _stride_one(layer))
+            elif layer.groups > 1:
+                rule = 2
+                after = _shuffled(graph_module, node, layer, size, shapes[node][2:])
             else:
-                rule, conv = 1, subpixel_conv(layer)
-                blocks = [n + k - 1 for n, k in zip(entering[node], conv.kernel_size, strict=True)]
-            set_module(graph_module, name, conv)
-            if rule == 1:
-                _shuffle_and_crop(graph_module, node, layer, blocks, out[2:])
-            after = macs(conv, (out[0], conv.out_channels, *blocks))
-            applied.append(Applied(f"transposed.{rule}", name, macs(layer, out), after))
+                rule = 1
+                step = step_of(layer)
+                layout = None if step is None else plan([step], size)
+                if step is None or layout is None:
+                    continue
+                build = Builder(graph_module, node)
+                blocks = build.blocks(name, [(source(node), [step])], layout)
+                node.replace_all_uses_with(build.image(name, blocks, layout))
+                prune(node)
+                after = layout.macs(layer.in_channels, layer.out_channels)
+            applied.append(Applied(f"transposed.{rule}", name, before, after))
         return applied
 
 
@@ -68,35 +91,31 @@ def _convertible(node: fx.Node, layer: nn.ConvTranspose2d) -> bool:
     return len(node.args) == 1 and (s_h > 1 or fits)
 
 
-def _shuffle_and_crop(
+def _shuffled(
     graph_module: fx.GraphModule,
     node: fx.Node,
     layer: nn.ConvTranspose2d,
-    blocks: Sequence[int],
     size: Sequence[int],
-) -> None:
-    stride = layer.stride[0]
-    module = PhaseToSpace(stride, phase_major=False)
-    shuffle = set_module(graph_module, f"{node.target}_shuffle", module)
-    with node.graph.inserting_after(node):
-        shuffled = node.graph.call_module(shuffle, (node,))
-    (top, left), (height, width) = pair(layer.padding), size
-    result = shuffled
-    if (top, left) != (0, 0) or (height, width) != (blocks[0] * stride, blocks[1] * stride):
-        window = (
-            slice(None),
-            slice(None),
-            slice(top, top + height),
-            slice(left, left + width),
-        )
-        with node.graph.inserting_after(shuffled):
-            result = node.graph.call_function(operator.getitem, (shuffled, window))
-    node.replace_all_uses_with(result)
-    shuffled.update_arg(0, node)
+    out: Sequence[int],
+) -> int:
+    """Rule 2; returns the multiply-adds."""
+    name, stride = str(node.target), layer.stride[0]
+    conv = _grouped(layer)
+    build = Builder(graph_module, node)
+    blocks = build.module(name, conv, source(node))
+    shuffled = build.module(f"{name}_shuffle", nn.PixelShuffle(stride), blocks)
+    counts = [n + k - 1 for n, k in zip(size, conv.kernel_size, strict=True)]
+    windows = [
+        (p, p + n, count * stride)
+        for p, n, count in zip(pair(layer.padding), out, counts, strict=True)
+    ]
+    node.replace_all_uses_with(build.window(shuffled, None, *windows))
+    prune(node)
+    return macs(conv, (conv.out_channels, *counts))
 
 
-def subpixel_conv(layer: nn.ConvTranspose2d) -> nn.Conv2d:
-    """The convolution that yields all phases of ``layer``, (O, s, s) channels as PixelShuffle's."""
+def _grouped(layer: nn.ConvTranspose2d) -> nn.Conv2d:
+    """The convolution that yields all phases of ``layer`` as (O, s, s) channels."""
     stride, groups = layer.stride[0], layer.groups
     t_h, t_w = (math.ceil(k / stride) for k in layer.kernel_size)
     k_h, k_w = layer.kernel_size
