@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["NAMES", "Name", "TestSet", "calibration_images", "load_test_set", "psnr", "score"]
+__all__ = ["NAMES", "EvaluationSet", "Name", "calibration_images", "load_test_set", "psnr", "score"]
 
 Name = Literal["fashion_mnist", "super_resolution", "denoiser"]
 NAMES: tuple[Name, ...] = ("fashion_mnist", "super_resolution", "denoiser")
@@ -40,20 +40,18 @@ BORDER = {"super_resolution": 4, "denoiser": 0}
 _HERE = Path(__file__).resolve().parent
 
 
-class TestSet(NamedTuple):
+class EvaluationSet(NamedTuple):
     """Inputs (N, C, H, W) float32; targets: labels (N,) or photos (N, 3, H', W') uint8.
 
     ``baseline`` holds what needs no network, in the form of ``targets``; None for a classifier.
     """
-
-    __test__ = False  # not a test case, whatever pytest makes of its name
 
     inputs: Floats
     targets: Bytes
     baseline: Bytes | None
 
 
-def load_test_set(name: Name, *, input_size: tuple[int, int] | None = None) -> TestSet:
+def load_test_set(name: Name, *, input_size: tuple[int, int] | None = None) -> EvaluationSet:
     """Load a network's test set.
 
     Args:
@@ -63,7 +61,7 @@ def load_test_set(name: Name, *, input_size: tuple[int, int] | None = None) -> T
     """
     if name == "fashion_mnist":
         with np.load(_HERE / "fashion_mnist" / "test.npz") as data:
-            return TestSet(_three_channels(data["images"]), data["labels"], None)
+            return EvaluationSet(_three_channels(data["images"]), data["labels"], None)
     factor = 2 if name == "super_resolution" else 1
     photos = [np.asarray(Image.open(file)) for file in sorted(_photo_folder().glob("*.jpg"))]
     if input_size is not None:
@@ -73,11 +71,11 @@ def load_test_set(name: Name, *, input_size: tuple[int, int] | None = None) -> T
     targets = np.stack([photo.transpose(2, 0, 1) for photo in photos])
     if name == "denoiser":
         inputs = _noisy(targets, seed=25)
-        return TestSet(inputs, targets, _to_bytes(inputs))
+        return EvaluationSet(inputs, targets, _to_bytes(inputs))
     height, width = targets.shape[2:]
     small = np.stack([_resize(photo, height // 2, width // 2) for photo in photos])
     large = np.stack([_resize(photo, height, width) for photo in small])
-    return TestSet(_to_input(small), targets, large.transpose(0, 3, 1, 2))
+    return EvaluationSet(_to_input(small), targets, large.transpose(0, 3, 1, 2))
 
 
 def score(

@@ -37,7 +37,8 @@ def draw_batch(
     for _ in range(count):
         photo = photos[rng.integers(len(photos))]
         top, left = (int(rng.integers(side - PATCH + 1)) for side in photo.shape[:2])
-        turned = np.rot90(photo[top : top + PATCH, left : left + PATCH], rng.integers(4))
+        patch = photo[top : top + PATCH, left : left + PATCH]
+        turned = np.rot90(patch, int(rng.integers(4)))
         patches.append(turned[:, ::-1] if rng.random() < 0.5 else turned)
     clean = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float().div(255)
     noise = SIGMA * torch.randn_like(clean)

@@ -56,35 +56,37 @@ def start_as_interpolator(model: WaveMix) -> None:
     """Set the weights so that the network enlarges by bilinear interpolation."""
     half, dim = CONFIG.head_widths[0], CONFIG.dim
     colours, features = _orthogonal(half, 3), _orthogonal(dim, half)
-    for conv, matrix in zip(model.conv, (colours, features), strict=True):
-        conv.weight.mul_(SPREAD)
-        conv.weight[:, :, 1, 1] += matrix
-        conv.bias.zero_()
-    enlarge, pick = model.expand
     bilinear = torch.tensor([0.25, 0.75, 0.75, 0.25])
-    enlarge.weight.mul_(SPREAD)
-    enlarge.weight += features[:, :, None, None] * torch.outer(bilinear, bilinear)
-    enlarge.bias.zero_()
-    pick.weight.copy_(colours.T[:, :, None, None])
-    pick.bias.zero_()
-    for block in model.layers:
-        block.feedforward[-1].weight.zero_()
+    weights = model.state_dict()  # shares its memory with the network
+    for name in ("conv.0", "conv.1", "expand.0"):
+        weights[f"{name}.weight"] *= SPREAD
+    weights["conv.0.weight"][:, :, 1, 1] += colours
+    weights["conv.1.weight"][:, :, 1, 1] += features
+    weights["expand.0.weight"] += features[:, :, None, None] * torch.outer(bilinear, bilinear)
+    weights["expand.1.weight"].copy_(colours.T[:, :, None, None])
+    for name in ("conv.0", "conv.1", "expand.0", "expand.1"):
+        weights[f"{name}.bias"].zero_()
+    for block in range(CONFIG.depth):
+        weights[f"layers.{block}.feedforward.5.weight"].zero_()
 
 
 def _orthogonal(rows: int, columns: int) -> Tensor:
     """A random (rows, columns) matrix whose columns are orthonormal."""
-    return torch.linalg.qr(torch.randn(rows, columns))[0]
+    matrix: Tensor = torch.linalg.qr(torch.randn(rows, columns))[0]
+    return matrix
 
 
 def draw_batch(
     pairs: list[tuple[Photo, Photo]], count: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw ``count`` aligned patches (small, large), each the most detailed of three, turned."""
-    small, large = [], []
+    small: list[Photo] = []
+    large: list[Photo] = []
     for _ in range(count):
         drawn = [_patch(*pairs[rng.integers(len(pairs))], rng) for _ in range(3)]
-        turns, mirrored = rng.integers(4), rng.random() < 0.5
-        for patch, into in zip(max(drawn, key=_detail), (small, large), strict=True):
+        turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
+        best = max(drawn, key=_detail)
+        for patch, into in ((best[0], small), (best[1], large)):
             turned = np.rot90(patch, turns)
             into.append(turned[:, ::-1] if mirrored else turned)
     return _tensor(small), _tensor(large)
