@@ -54,6 +54,12 @@ def run(
             highlight=False,
             markup=False,
         )
+    if any(layer.ratio < 1 for layer in result.report.layers):
+        console.say(
+            "WCC saves operations, not necessarily time: its gathers and transforms can cost more "
+            "than the multiply-adds they save. Measure it on your device: waveedge export, "
+            "waveedge bench."
+        )
     advice = result.report.advice()
     if advice:
         console.warn(advice)
