@@ -2,8 +2,8 @@
 
 An integer convolution or Gemm adds its bias to the sum of products of integers, so the bias must
 be a multiple of ``s_x * s_w[c]``. onnxruntime needs it so; TensorRT adds a float. Rounding here,
-for both, is what makes both encodings compute the same numbers. A bias that was on this grid
-before (see :func:`waveedge.compression`) is left as it is, to the last bit.
+for both, is what makes both encodings compute the same numbers. A bias that lies
+on this grid already is left as it is, so that the graph is torch's network to the bit.
 
 1. The layer is Conv or Gemm, its input lies on a per-tensor grid, its weight is dequantized int8.
 2. Every rounded bias fits int32. A channel of nearly zero weights can break this; then the layer

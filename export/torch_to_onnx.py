@@ -12,7 +12,7 @@ from typing import Literal
 
 import onnx_ir as ir
 import torch
-from torch import nn
+from torch import fx, nn
 
 import waveedge
 from waveedge.errors import ExportError
@@ -48,7 +48,7 @@ def to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch = 1) 
     dynamic = batch == "dynamic"
     # torch takes a batch of one for a constant, so a dynamic batch is traced with two.
     example = torch.zeros(2 if dynamic else int(batch), *shape)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), _own_module_paths(model):
         try:
             program = torch.onnx.export(
                 model,
@@ -141,6 +141,29 @@ def _innermost(error: BaseException) -> str:
         error = error.__cause__
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _own_module_paths(model: nn.Module) -> Iterator[None]:
+    """Hides the module paths that torch.fx noted when it traced a part of the model.
+
+    torch.export would take them over, and they end at the leaves of that older trace: quantizers
+    and transforms inside a layer would all carry the layer's name.
+    """
+    nodes = [
+        node
+        for module in model.modules()
+        if isinstance(module, fx.GraphModule)
+        for node in module.graph.nodes
+    ]
+    notes = [node.meta for node in nodes]
+    try:
+        for node in nodes:
+            node.meta = {key: node.meta[key] for key in node.meta if key != "nn_module_stack"}
+        yield
+    finally:
+        for node, meta in zip(nodes, notes, strict=True):
+            node.meta = meta
 
 
 @contextmanager

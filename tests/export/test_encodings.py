@@ -10,10 +10,11 @@ import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
+from torch import fx
 
 from waveedge.export.bundle import quantized_graph
 from waveedge.export.finish import finish
-from waveedge.export.layers import optimised_by_onnxruntime
+from waveedge.export.layers import layers_of, optimised_by_onnxruntime
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import ActivationQuantizer, QuantizedConv2d, WeightQuantizer
 
@@ -181,3 +182,21 @@ def test_the_file_tells_nothing_about_the_machine_and_is_the_same_twice(integers
     assert [value.name for value in graph.graph.output] == ["output"]
     assert graph.producer_name == "waveedge"
     assert {"first/Conv", "second/Conv"} <= {node.name for node in graph.graph.node}
+
+
+class Leaves(fx.Tracer):
+    def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+
+def test_a_traced_network_has_the_same_names(everything):
+    """Compressed networks are fx graphs; names inside their layers must not be lost."""
+    graph = fx.GraphModule(everything.model, Leaves().trace(everything.model)).eval()
+    noted = [dict(node.meta) for node in graph.graph.nodes]
+    traced = to_onnx(graph, (3, 32, 32))
+    assert [dict(node.meta) for node in graph.graph.nodes] == noted
+    names = {node.name for node in traced.graph}
+    assert names == {node.name for node in everything.traced.graph}
+    assert "wcc.activation_quantizer/FakeQuantize" in names
+    layers = [layer.name for layer in layers_of(traced, graph)]
+    assert layers == ["stem", "depthwise", "mix", "up", "down", "deconv", "wcc"]
