@@ -1,0 +1,1 @@
+"""Side-by-side measurements of waveedge and its peers: ``python -m benchmarks --help``."""

@@ -1,0 +1,207 @@
+"""The networks that are measured: full-size configurations, and the trained ones in ``examples``.
+
+Published weights cannot be shipped, so the full-size networks have random ones (see
+:mod:`benchmarks.weights`). Time and memory do not depend on them; the accuracy of a quantized
+network does, which is why quality is judged on the trained networks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.weights import unit_variance
+from waveedge import load
+from waveedge.calibration import ImageSet, open_images
+from waveedge.models import build
+from waveedge.models.build import attach_spec, spec_of
+from waveedge.models.families import Config, describe
+from waveedge.models.wavemix import WaveMixConfig
+from waveedge.models.wtconvnext import WTConvNeXtConfig
+from waveedge.nn import WTConv2d
+from waveedge.spec import ModelSpec
+
+__all__ = ["EXAMPLES", "NETWORKS", "QUICK", "Loaded", "Network", "scoring"]
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+_CALIBRATION, _HELD_OUT = 16, 4
+_NOISE_SEED = 27  # not a seed that training, calibration or the test set of the example uses
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network ready to be exported: in eval mode, with ``spec``; and images for it."""
+
+    model: nn.Module
+    images: ImageSet
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of the benchmark.
+
+    Attributes:
+        name: in records and file names.
+        title: for readers.
+        size: (height, width) of the input in pixels.
+        load: makes the network and its images; takes seconds.
+        example: its folder in ``examples``, where it is trained; quality is then scored.
+        int8: whether quantizing it makes sense; a lone depthwise layer is measured in float only.
+    """
+
+    name: str
+    title: str
+    size: tuple[int, int]
+    load: Callable[[], Loaded]
+    example: str | None = None
+    int8: bool = True
+
+
+def scoring() -> Any:
+    """Return ``examples/scoring.py``, which is a script folder and no package."""
+    _importable(EXAMPLES)
+    import scoring as module  # type: ignore[import-not-found]
+
+    return module
+
+
+def _full_size(name: str, title: str, size: tuple[int, int], config: Config) -> Network:
+    def make() -> Loaded:
+        model = build(describe(config))
+        images = open_images(
+            None, spec=spec_of(model), size=size, limit=_CALIBRATION, held_out=_HELD_OUT
+        )
+        # Neighbouring images are windows of one photo; every third shows more.
+        return Loaded(unit_variance(model, images.calibration[::3]), images)
+
+    return Network(name, title, size, make)
+
+
+class _Layer(nn.Module):
+    """One WTConv layer as a network of its own."""
+
+    def __init__(self, channels: int, levels: int) -> None:
+        super().__init__()
+        self.layer = WTConv2d(channels, channels, kernel_size=5, wt_levels=levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y
+
+
+def _wtconv(levels: int) -> Network:
+    channels, size = 96, (56, 56)
+
+    def make() -> Loaded:
+        with torch.random.fork_rng(devices=[]):
+            model = _Layer(channels, levels)
+        spec = ModelSpec(family="custom", channels=channels, input_size=size)
+        noise = np.random.default_rng(0).standard_normal((8, 1, channels, *size), np.float32)
+        images = ImageSet(list(noise[:4]), list(noise[4:]), "noise", "")
+        return Loaded(unit_variance(attach_spec(model, spec), images.calibration), images)
+
+    title = f"WTConv layer, 96 channels, 5x5, {levels} levels"
+    return Network(f"wtconv_l{levels}", title, size, make, int8=False)
+
+
+def _trained(name: str, title: str, size: tuple[int, int], **options: Any) -> Network:
+    settings = {"input_size": f"{size[0]}x{size[1]}", **options.pop("settings", {})}
+
+    def make() -> Loaded:
+        folder = EXAMPLES / name
+        _importable(folder)
+        model = load(folder / "model.pt", settings=settings, **options)
+        return Loaded(model, _example_images(name, spec_of(model)))
+
+    return Network(f"trained_{name}", title, size, make, example=name)
+
+
+def _example_images(name: str, spec: ModelSpec) -> ImageSet:
+    """Images that the example was neither trained nor is tested on."""
+    if name == "fashion_mnist":
+        crops = scoring().calibration_images(name)
+        return ImageSet(crops[:128], crops[128:160], "training images of Fashion-MNIST", "")
+    images = open_images(None, spec=spec, limit=_CALIBRATION, held_out=_HELD_OUT)
+    if name != "denoiser":
+        return images
+    rng = np.random.default_rng(_NOISE_SEED)
+
+    def noisy(image: Any) -> Any:
+        noise = rng.standard_normal(image.shape, np.float32)
+        return image + np.float32(scoring().SIGMA) * noise
+
+    return replace(
+        images,
+        calibration=[noisy(image) for image in images.calibration],
+        held_out=[noisy(image) for image in images.held_out],
+    )
+
+
+def _importable(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _classifier(depth: int) -> WaveMixConfig:
+    """Released as WaveMix-192/16 (level 3) for ImageNet."""
+    return WaveMixConfig(depth=depth, dim=192, ff_channels=192, levels=3, num_classes=1000)
+
+
+# Released as WaveMix-144/4 for super-resolution.
+_SUPER_RESOLUTION = WaveMixConfig(
+    depth=4,
+    dim=144,
+    ff_channels=144,
+    num_classes=3,
+    stem="strided",
+    stride=1,
+    head="expand",
+    head_widths=(72,),
+)
+# Half as wide and a quarter as deep as the released WaveMix-256/16 for Cityscapes.
+_SEGMENTER = WaveMixConfig(
+    depth=4,
+    dim=128,
+    ff_channels=128,
+    levels=4,
+    num_classes=20,
+    stem="strided",
+    stride=2,
+    head="expand",
+    head_widths=(64, 32),
+)
+# Released as WTConvNeXt-T for ImageNet.
+_WTCONVNEXT_T = WTConvNeXtConfig(
+    depths=(3, 3, 9, 3), dims=(96, 192, 384, 768), wt_levels=(5, 4, 3, 2), num_classes=1000
+)
+
+_ALL = (
+    _full_size("super_resolution_144x4", "WaveMix x2 144/4", (128, 128), _SUPER_RESOLUTION),
+    _full_size("classifier_192x4", "WaveMix classifier 192/4, level 3", (256, 256), _classifier(4)),
+    _full_size(
+        "classifier_192x16", "WaveMix classifier 192/16, level 3", (256, 256), _classifier(16)
+    ),
+    _full_size("segmenter_128x4", "WaveMix segmenter 128/4, level 4", (256, 512), _SEGMENTER),
+    _wtconv(2),
+    _wtconv(3),
+    _full_size("wtconvnext_t", "WTConvNeXt-T", (224, 224), _WTCONVNEXT_T),
+    _trained("super_resolution", "trained WaveMix x2", (192, 256)),
+    _trained("fashion_mnist", "trained WaveMix, Fashion-MNIST", (28, 28)),
+    _trained(
+        "denoiser",
+        "trained WTConv denoiser",
+        (384, 512),
+        arch="network:factory",
+        settings={"task": "restoration"},
+    ),
+)
+
+NETWORKS = {network.name: network for network in _ALL}
+QUICK = ("wtconv_l2", "trained_super_resolution")

@@ -1,0 +1,47 @@
+"""Where the time of a network goes in onnxruntime, by type of operator."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["operator_shares"]
+
+
+def operator_shares(
+    model: Path, image: NDArray[np.float32], *, runs: int = 10
+) -> Sequence[tuple[str, float]]:
+    """Profile ``model`` on one thread.
+
+    Returns:
+        (operator, share of the time of all operators), largest first. Operators are those of the
+        graph as onnxruntime optimised it.
+    """
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.enable_mem_pattern = False  # as in waveedge.runtime
+        options.log_severity_level = 4
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(
+            str(model), options, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+        for _ in range(runs):
+            session.run(None, {name: image})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    times: Counter[str] = Counter()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            times[event["args"]["op_name"]] += event["dur"]
+    total = sum(times.values()) or 1
+    return [(operator, time / total) for operator, time in times.most_common()]

@@ -1,0 +1,39 @@
+"""How good a form of a network is: against the published form, and on a test set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.networks import Network, scoring
+from waveedge.compression.report import snr_db
+from waveedge.runtime import Session
+
+__all__ = ["fidelity", "score"]
+
+
+def fidelity(
+    model: Path, published: Path, images: Sequence[NDArray[np.float32]]
+) -> dict[str, float]:
+    """Compare outputs on images, both through onnxruntime.
+
+    Returns:
+        ``max_error``, the largest absolute difference, and ``snr_db``.
+    """
+    outputs = []
+    for path in (published, model):
+        session = Session(path, provider="cpu")
+        outputs.append(np.concatenate([np.ravel(session.run(image)) for image in images]))
+    wanted, found = outputs
+    worst = float(np.abs(wanted - found).max())
+    return {"max_error": worst, "snr_db": snr_db(wanted, found)}
+
+
+def score(network: Network, model: Path) -> dict[str, Any]:
+    """Score a trained network on its whole test set; see ``examples/scoring.py``."""
+    result = scoring().score(network.example, Session(model, provider="cpu").run)
+    return {name: result[name] for name in ("metric", "value", "baseline", "count")}

@@ -1,0 +1,238 @@
+"""The four tables, each a loop over networks that writes one record at a time."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.networks import Network
+from benchmarks.operators import operator_shares
+from benchmarks.quality import fidelity, score
+from benchmarks.records import Record, Records
+from benchmarks.roofline import SIZES, Peaks, measure_peaks
+from benchmarks.timing import measure
+from benchmarks.variants import Workshop, variants_of
+from waveedge.console import say
+from waveedge.errors import WaveedgeError
+from waveedge.export.engine import backend_version, build_engine
+
+__all__ = ["STAGES", "Bench", "Options"]
+
+TOP_OPERATORS = 4
+FORMS = ("published", "exact", "int8")
+
+_TIMED = (
+    *("cpu_ratio", "wall_ratio", "peak_ratio", "cpu_ms", "published_cpu_ms"),
+    *("peak_bytes", "published_peak_bytes", "onnx_bytes", "threads", "snr_db"),
+)
+"""What a record of ``side_by_side`` takes over from that of ``speed``."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and where to.
+
+    Attributes:
+        networks: in the order to measure them.
+        out: folder of the result files.
+        work: folder of exported networks.
+        threads: numbers of threads to time with.
+        runs: pairs of runs a measurement.
+        quick: peers' first settings and small matrices only.
+        resume: keep the records and files that are there.
+    """
+
+    networks: Sequence[Network]
+    out: Path
+    work: Path
+    threads: tuple[int, ...] = (1, 2)
+    runs: int = 30
+    quick: bool = False
+    resume: bool = False
+
+
+class Bench:
+    """Result files and the stages that fill them; see :data:`STAGES`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        options.out.mkdir(parents=True, exist_ok=True)
+        self.workshops = [
+            Workshop(network, options.work, quick=options.quick) for network in options.networks
+        ]
+        self._attempted: set[tuple[Any, ...]] = set()
+        self.records = {
+            "speed": self._records("speed", "network", "variant", "threads"),
+            "side_by_side": self._records("side_by_side", "network", "variant"),
+            "roofline": self._records("roofline", "network", "variant"),
+            "tensorrt_rtx": self._records("tensorrt_rtx", "network", "variant"),
+            "peaks": self._records("peaks", "threads"),
+        }
+
+    def _records(self, name: str, *key: str) -> Records:
+        return Records(self.options.out / f"{name}.json", key)
+
+    def start_over(self, stages: Sequence[str]) -> None:
+        """Forget what was measured of the chosen networks in ``stages``, and what was made."""
+        for shop in self.workshops:
+            shop.forget()
+            for stage in stages:
+                self.records[stage].drop(network=shop.network.name)
+        if "roofline" in stages:
+            self.records["peaks"].drop()
+
+    def speed(self) -> None:
+        """Time and memory of every variant against the published export."""
+        for shop in self.workshops:
+            for variant in variants_of(shop.network):
+                for threads in self.options.threads:
+                    self._time(shop, variant, threads)
+
+    def _time(self, shop: Workshop, variant: str, threads: int) -> Record:
+        def measured() -> Record:
+            made, published = shop.make(variant), shop.published.model
+            return {
+                **measure(
+                    made.path, published, shop.images, threads=threads, runs=self.options.runs
+                ),
+                **fidelity(made.model, published, shop.images),
+                "bits": made.bits,
+                "settings": made.settings,
+                "versions": made.versions,
+            }
+
+        return self._once("speed", shop, variant, measured, threads=threads)
+
+    def side_by_side(self) -> None:
+        """Quality on the test set beside size, operations, time and memory: trained networks."""
+        for shop in self.workshops:
+            if shop.network.example is None:
+                continue
+            for variant in ("published", *variants_of(shop.network)):
+                self._once("side_by_side", shop, variant, partial(self._whole, shop, variant))
+
+    def _whole(self, shop: Workshop, variant: str) -> Record:
+        made = shop.make(variant)
+        record = {
+            **score(shop.network, made.model),
+            "artifact_bytes": made.artifact_bytes,
+            **made.account,
+            "bits": made.bits,
+            "settings": made.settings,
+        }
+        if variant == "published":
+            return record
+        timed = self._time(shop, variant, self.options.threads[0])
+        if "error" in timed:
+            raise WaveedgeError(str(timed["error"]))
+        return {**record, **{name: timed[name] for name in _TIMED}}
+
+    def roofline(self) -> None:
+        """The machine's peaks, how near each network comes, and where its time goes."""
+        peaks = self._peaks()
+        for shop in self.workshops:
+            for form in FORMS:
+                if form in ("published", *variants_of(shop.network)):
+                    self._once("roofline", shop, form, partial(self._reach, shop, form, peaks))
+
+    def _peaks(self) -> Peaks:
+        """Peaks at every number of threads; returns those at the first."""
+        for threads in self.options.threads:
+            if self.records["peaks"].find(threads=threads) is None:
+                say(f"measuring the peaks of this machine, {threads} thread(s)")
+                sizes = SIZES[:1] if self.options.quick else SIZES
+                self.records["peaks"].add(measure_peaks(threads, sizes=sizes).to_dict())
+        first = self.records["peaks"].find(threads=self.options.threads[0])
+        assert first is not None
+        return Peaks(**first)
+
+    def _reach(self, shop: Workshop, form: str, peaks: Peaks) -> Record:
+        made = shop.make(form)
+        other = "exact" if form == "published" else form
+        timed = self._time(shop, other, peaks.threads)
+        if "error" in timed:
+            raise WaveedgeError(str(timed["error"]))
+        seconds = timed["published_wall_ms" if form == "published" else "wall_ms"] / 1000
+        macs, least_bytes = made.account["macs"], made.account["minimal_bytes"]
+        least = peaks.seconds(macs, least_bytes, int8=form == "int8")
+        shares = operator_shares(made.model, shop.images[0], runs=3 if self.options.quick else 10)
+        return {
+            "threads": peaks.threads,
+            "macs": macs,
+            "minimal_bytes": least_bytes,
+            "layer_bytes": made.account["layer_bytes"],
+            "copy_share": made.account["layer_bytes"] / (peaks.copy_gb * 1e9) / seconds,
+            "wall_ms": seconds * 1000,
+            "gmacs": macs / seconds / 1e9,
+            "roofline_ms": least * 1000,
+            "roofline_share": least / seconds,
+            "operators": [
+                {"operator": operator, "share": share} for operator, share in shares[:TOP_OPERATORS]
+            ],
+        }
+
+    def tensorrt_rtx(self) -> None:
+        """Whether TensorRT-RTX builds the graphs, and into how many kernels."""
+        if backend_version("tensorrt_rtx") is None:
+            say('no TensorRT-RTX here, so nothing is built: pip install "waveedge[rtx]"')
+            return
+        for shop in self.workshops:
+            for form in FORMS:
+                if form in ("published", *variants_of(shop.network)):
+                    self._once("tensorrt_rtx", shop, form, partial(_build, shop, form))
+
+    def _once(
+        self,
+        stage: str,
+        shop: Workshop,
+        variant: str,
+        measured: Callable[[], Record],
+        **more: Any,
+    ) -> Record:
+        """Return the record that is there, or measure and write one, be it of an error."""
+        key = {"network": shop.network.name, "variant": variant, **more}
+        found = self.records[stage].find(**key)
+        new = (stage, *key.values()) not in self._attempted
+        # What failed in an earlier run is tried again, once.
+        if found is not None and not ("error" in found and new):
+            return found
+        self._attempted.add((stage, *key.values()))
+        say(f"{stage}: {' '.join(str(part) for part in key.values())}")
+        record = {**key}
+        with _recorded(record):
+            record |= measured()
+        return self.records[stage].add(record)
+
+
+STAGES = ("speed", "side_by_side", "roofline", "tensorrt_rtx")
+
+
+@contextmanager
+def _recorded(record: Record) -> Iterator[None]:
+    """Turn an exception into the record's ``error``: one failure must not lose a night's run."""
+    try:
+        yield
+    except WaveedgeError as error:
+        record["error"] = error.what
+    except Exception as error:
+        traceback.print_exc()
+        record["error"] = f"{type(error).__name__}: {error}"
+    if "error" in record:
+        say(f"failed: {record['error']}")
+
+
+def _build(shop: Workshop, form: str) -> Record:
+    model = shop.for_tensorrt(form).read_bytes()
+    start = time.perf_counter()
+    build = build_engine(model, "tensorrt_rtx")
+    return {
+        "encoding": "int8, zero point 0" if form == "int8" else "float32",
+        **build.to_dict(),
+        "seconds": time.perf_counter() - start,
+    }
