@@ -12,7 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from waveedge.calibration.ranges import Histogram, Method, choose_range, grid, squared_error
+from waveedge.calibration.ranges import (
+    Histogram,
+    Method,
+    choose_range,
+    grid,
+    is_image,
+    squared_error,
+)
 from waveedge.errors import CheckpointError, ImageError, RecipeError, WaveedgeError
 from waveedge.nn.quantizers import ActivationQuantizer
 
@@ -85,6 +92,9 @@ def calibrate_activations(
         scale, signed = choose_range(
             histogram, quantizer.bits, method, must_be_signed=not quantizer.sign_is_open
         )
+        pixels = quantizer.pixels
+        if pixels is not None and signed and is_image(histogram, pixels.step, cut=pixels.cut):
+            scale = pixels.step * 2 ** (8 - quantizer.bits)
         with torch.no_grad():
             quantizer.scale.fill_(scale)
         quantizer.signed = signed

@@ -14,8 +14,9 @@ import torch
 from torch import fx, nn
 
 from waveedge.calibration import ImageSet, calibrate_activations, open_images
+from waveedge.compression.centre import centre_images
 from waveedge.compression.quantize import place_quantizers
-from waveedge.compression.recipe import Recipe, make_recipe
+from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, Shapes, reparameterize
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.rounding import round_weights
@@ -156,6 +157,8 @@ def structure(
     model = copy.deepcopy(model)
     replace_layers(model, list(decisions))
     graph = reparameterize(model, input_size)
+    if recipe.bits != FLOAT:
+        centre_images(graph, spec, input_size)
     graph.eval()
     reference = copy.deepcopy(graph)
     for name, module in list(reference.named_modules()):

@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-__all__ = ["concatenated_along", "is_clamp", "is_join", "is_pass_through", "layer_of", "layers"]
+__all__ = [
+    "concatenated_along",
+    "is_addition",
+    "is_clamp",
+    "is_join",
+    "is_pass_through",
+    "layer_of",
+    "layers",
+]
 
 # Operations that only move values: their output lies on the grid of their input.
 _MOVING_MODULES = (
@@ -86,4 +94,9 @@ def concatenated_along(node: fx.Node) -> int | None:
     if node.op != "call_function" or node.target not in (torch.cat, torch.concat):
         return None
     dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    return int(dim)  # type: ignore[call-overload, no-any-return]
+    return dim if isinstance(dim, int) else None
+
+
+def is_addition(node: fx.Node) -> bool:
+    """Whether a node adds two values."""
+    return node.op == "call_function" and node.target in (operator.add, torch.add)

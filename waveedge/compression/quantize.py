@@ -3,7 +3,8 @@
 A value is quantized where integers will read or write it, and nowhere else:
 
 1. A convolution or linear layer reads its input on the layer's grid (the recipe's bits; the first
-   and the last layer of a network never get fewer than 8).
+   and the last layers of a network, those that see its input or make its output with no other
+   layer between, never get fewer than 8).
 2. A convolution writes its output on an 8-bit grid when no rule asks for another, so that a runtime
    can keep the whole convolution in integers. A linear layer writes floats: what follows it
    (GELU, a residual sum before a LayerNorm) is floating point in every runtime.
@@ -34,9 +35,11 @@ from waveedge.compression.recipe import FLOAT, LayerSettings, Recipe
 from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import (
     ActivationQuantizer,
+    Pixels,
     QuantizedConv2d,
     QuantizedConvTranspose2d,
     QuantizedLinear,
+    Shift,
 )
 
 __all__ = ["place_quantizers"]
@@ -73,19 +76,37 @@ def _quantize_weights(
     ]
     bits: dict[str, int] = {}
     left_alone: dict[str, str] = {}
-    for position, (node, module) in enumerate(weighted):
+    outer = _outer_layers(graph, {node for node, _ in weighted})
+    for node, module in weighted:
         name = str(node.target)
         excluded = recipe.excluded(name)
         settings = recipe.settings(name)
         if excluded is not None:
             left_alone[name] = excluded
             continue
-        if position in (0, len(weighted) - 1):
+        if node in outer:
             settings = _at_least_container(settings)
         bits[node.name] = settings.bits if settings.bits != FLOAT else 0
         if settings.weight_bits != FLOAT:
             graph.set_submodule(name, _quantized(module, settings.weight_bits))
     return bits, left_alone
+
+
+def _outer_layers(graph: fx.GraphModule, weighted: set[fx.Node]) -> set[fx.Node]:
+    """Layers between which and the input, or the output, of the network there is no other."""
+    found: set[fx.Node] = set()
+    seen: set[fx.Node] = set()
+    inputs = [(node, True) for node in graph.graph.nodes if node.op == "placeholder"]
+    outputs = [(node, False) for node in graph.graph.nodes if node.op == "output"]
+    ways = inputs + outputs
+    while ways:
+        node, onward = ways.pop()
+        if node in weighted:
+            found.add(node)
+        elif node not in seen:
+            seen.add(node)
+            ways += [(other, onward) for other in (node.users if onward else node.all_input_nodes)]
+    return found
 
 
 def _at_least_container(settings: LayerSettings) -> LayerSettings:
@@ -113,7 +134,7 @@ class _Placement:
         self.graph = graph
         self.bits = bits
         # Values are tensors; what returns several (a transform) yields values through getitem.
-        self.values = [
+        self.values: list[fx.Node] = [
             node
             for node in graph.graph.nodes
             if isinstance(shapes[node], tuple) and node.op != "output"
@@ -130,7 +151,7 @@ class _Placement:
             if self._writes_integers(node):
                 self.integer.add(node)
         self.order = {node: position for position, node in enumerate(self.values)}
-        self.grids = {node: node for node in self.values}
+        self.grids: dict[fx.Node, fx.Node] = {node: node for node in self.values}
         self.shared: dict[fx.Node, list[fx.Node]] = {}
         for node in self.values:
             self.shared[node] = self._on_its_grid(node)
@@ -147,7 +168,7 @@ class _Placement:
                 (self._wanted(value, user) for value in grid for user in value.users), default=0
             )
             if bits:
-                quantizer = self._add(f"quantizer_{first.name}", bits)
+                quantizer = self._add(f"quantizer_{first.name}", bits, self._pixels(grid))
                 for value in grid:
                     self._apply(value, quantizer, bits)
 
@@ -173,6 +194,16 @@ class _Placement:
             # Pieces of one map, or parts of one value.
             return inputs
         return [value for value in inputs if self._read_alone(value)]
+
+    def _pixels(self, grid: list[fx.Node]) -> Pixels | None:
+        """What is known of a grid that holds the network's input or output image, shifted."""
+        for value in grid:
+            if isinstance(shift := layer_of(self.graph, value), Shift):
+                return Pixels(shift.step, cut=False)
+            for user in value.users:
+                if isinstance(shift := layer_of(self.graph, user), Shift):
+                    return Pixels(shift.step, cut=True)
+        return None
 
     def _shares(self, value: fx.Node, user: fx.Node) -> bool:
         return value in self.shared.get(user, ())
@@ -229,6 +260,8 @@ class _Placement:
                         narrower[wanted] = self.graph.graph.call_module(name, (quantized,))
                 user.replace_input_with(value, narrower[wanted])
 
-    def _add(self, name: str, bits: int) -> str:
-        self.graph.add_submodule(name, ActivationQuantizer(bits))
+    def _add(self, name: str, bits: int, pixels: Pixels | None = None) -> str:
+        quantizer = ActivationQuantizer(bits)
+        quantizer.pixels = pixels
+        self.graph.add_submodule(name, quantizer)
         return name

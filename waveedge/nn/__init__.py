@@ -5,10 +5,12 @@ from waveedge.nn.published import PublishedWCC
 from waveedge.nn.quantized import QuantizedConv2d, QuantizedConvTranspose2d, QuantizedLinear
 from waveedge.nn.quantizers import (
     ActivationQuantizer,
+    Pixels,
     WeightQuantizer,
     activation_quantizer,
     weight_quantizer,
 )
+from waveedge.nn.shift import Shift
 from waveedge.nn.wcc import WaveletCompressedConv2d
 from waveedge.nn.wtconv import ChannelScale, WTConv2d
 
@@ -17,10 +19,12 @@ __all__ = [
     "ChannelScale",
     "DWT2d",
     "IDWT2d",
+    "Pixels",
     "PublishedWCC",
     "QuantizedConv2d",
     "QuantizedConvTranspose2d",
     "QuantizedLinear",
+    "Shift",
     "WTConv2d",
     "WaveletCompressedConv2d",
     "WeightQuantizer",

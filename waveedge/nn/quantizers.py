@@ -16,16 +16,33 @@ The grids are symmetric, with no zero point: TensorRT takes no other, and uint8 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from waveedge.errors import RecipeError
 
-__all__ = ["ActivationQuantizer", "WeightQuantizer", "activation_quantizer", "weight_quantizer"]
+__all__ = [
+    "ActivationQuantizer",
+    "Pixels",
+    "WeightQuantizer",
+    "activation_quantizer",
+    "weight_quantizer",
+]
 
 FLOAT_BITS = 32
 """The number of bits that means "not quantized"."""
+
+
+class Pixels(NamedTuple):
+    """The values of an 8-bit image, shifted: -128 .. 127 times ``step``.
+
+    ``cut`` tells that what lies beyond may be cut off, as in an image that is about to be stored.
+    """
+
+    step: float
+    cut: bool
 
 
 class ActivationQuantizer(nn.Module):
@@ -40,6 +57,8 @@ class ActivationQuantizer(nn.Module):
     Attributes:
         scale: parameter, scalar float32: the step of the grid. Positive; set by calibration.
         enabled: False passes the input through, for observing what would be quantized.
+        pixels: what is known where the tensor is an 8-bit image, shifted so that its pixels are
+            -128 .. 127 times a step; None elsewhere. Calibration heeds it.
 
     Raises:
         RecipeError: bits out of range, or unsigned 8 bits.
@@ -51,6 +70,7 @@ class ActivationQuantizer(nn.Module):
         self.signed = signed
         self.sign_is_open = sign_is_open
         self.enabled = True
+        self.pixels: Pixels | None = None
         self.scale = nn.Parameter(torch.tensor(1.0))
 
     @property
