@@ -16,14 +16,17 @@ from .phases import Lower
 from .polyphase import Polyphase
 from .residual import Residual
 from .rewrite import Applied, Rewrite, Shapes, called
+from .scales import Scales
 from .trace import preserve, trace
 from .transposed import Transposed
+from .wtconv import WTConv
 
 __all__ = ["REWRITES", "reparameterize"]
 
 REWRITES: tuple[type[Rewrite], ...] = (
     Cleanup,
     BatchNorm,
+    Scales,
     Pyramid,
     Haar,
     Residual,
@@ -31,6 +34,7 @@ REWRITES: tuple[type[Rewrite], ...] = (
     Polyphase,
     Transposed,
     Lower,
+    WTConv,
 )
 """The order matters: each rewrite finds the patterns that those before it leave behind."""
 

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -92,7 +92,7 @@ class Rewrite(ABC):
             if isinstance(module, types) and self.free(node):
                 yield node, module
 
-    def free(self, node: fx.Node | None) -> bool:
+    def free(self, node: fx.Node | None) -> TypeGuard[fx.Node]:
         """Whether ``node`` calls a module that may be changed."""
         if node is None or node.op != "call_module" or node.target in self.keep:
             return False

@@ -1,0 +1,97 @@
+"""Fold a constant factor per channel into the layer before it."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from waveedge.nn import ChannelScale
+
+from .batchnorm import scale_outputs
+from .rewrite import Applied, Rewrite, Shapes, called, drop, macs, only_user
+
+__all__ = ["Scales"]
+
+_RESHAPES = ("reshape", "view", "unsqueeze", "flatten", "squeeze")
+
+
+class Scales(Rewrite):
+    """A layer scale (the gamma of a ConvNeXt block) multiplies channels by learnt constants.
+
+    Rules:
+
+    1. A product of a Linear's or convolution's output, read by nothing else, and a parameter or
+       buffer with one value, or one per output channel: the layer's weight and bias take it.
+    2. A ChannelScale behind such a layer: the same.
+    """
+
+    name = "scales"
+
+    def apply(self, graph_module: fx.GraphModule, shapes: Shapes) -> list[Applied]:
+        applied = []
+        for node in list(graph_module.graph.nodes):
+            found = _product(graph_module, node)
+            if found is None:
+                continue
+            value, factor, rule = found
+            layer = called(value, graph_module)
+            if (
+                not isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
+                or not self.free(value)
+                or only_user(value) is not node
+            ):
+                continue
+            vector = _per_channel(factor, layer, len(shapes[value]))
+            if vector is not None:
+                scale_outputs(layer, vector)
+                cost = macs(layer, shapes[value])
+                applied.append(Applied(f"scales.{rule}", str(value.target), cost, cost))
+                drop(node, value)
+        return applied
+
+
+def _product(graph_module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, Tensor, int] | None:
+    """(value, constant factor, rule) if ``node`` multiplies a value by a constant."""
+    module = called(node, graph_module)
+    if isinstance(module, ChannelScale):
+        value = node.args[0]
+        return (value, module.weight.detach(), 2) if isinstance(value, fx.Node) else None
+    if node.op != "call_function" or node.target not in (operator.mul, torch.mul):
+        return None
+    for value, factor in (node.args, node.args[::-1]):
+        constant = _constant(graph_module, factor)
+        if isinstance(value, fx.Node) and constant is not None:
+            return value, constant, 1
+    return None
+
+
+def _constant(graph_module: fx.GraphModule, node: Any) -> Tensor | None:
+    """The tensor that a node stands for, if it is a parameter or buffer, possibly reshaped."""
+    if not isinstance(node, fx.Node):
+        return None
+    if node.op == "get_attr":
+        owner, _, name = str(node.target).rpartition(".")
+        tensor = getattr(graph_module.get_submodule(owner), name)
+        return tensor.detach() if isinstance(tensor, Tensor) else None
+    if node.op == "call_method" and node.target in _RESHAPES:
+        inner = _constant(graph_module, node.args[0])
+        plain = not any(isinstance(argument, fx.Node) for argument in node.args[1:])
+        if inner is not None and plain:
+            result = getattr(inner, str(node.target))(*node.args[1:], **node.kwargs)
+            assert isinstance(result, Tensor)
+            return result
+    return None
+
+
+def _per_channel(factor: Tensor, layer: nn.Module, dimensions: int) -> Tensor | None:
+    """``factor`` as one float64 value per output channel of ``layer``, if it is that."""
+    channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    assert isinstance(channels, int)
+    axis = dimensions - 1 if isinstance(layer, nn.Linear) else 1
+    shape = (1,) * (dimensions - factor.dim()) + tuple(factor.shape)
+    if factor.dim() > dimensions or any(n != 1 for i, n in enumerate(shape) if i != axis):
+        return None
+    return factor.double().reshape(-1).expand(channels)
