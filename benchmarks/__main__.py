@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, help="pairs of runs a measurement (30; quick: 3)")
     parser.add_argument("--no-install", action="store_true", help="do without missing peers")
     parser.add_argument("--out", type=Path, help="folder of the results (benchmarks/results)")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder of exported networks")
+    parser.add_argument("--work", type=Path, help="folder of exported networks (build/benchmarks)")
     return parser
 
 
@@ -52,12 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return the exit status: 1 where a record holds an error."""
     given = parser().parse_args(arguments)
     quick: bool = given.quick
+    # Kept apart: a quick run tries less, and its files and figures must not pass for others.
+    work = given.work or (WORK / "quick" if quick else WORK)
     names = given.only or (QUICK if quick else list(NETWORKS))
     stages = given.stage or STAGES
     options = Options(
         networks=[NETWORKS[name] for name in names],
-        out=given.out or (WORK / "quick-results" if quick else RESULTS),
-        work=given.work,
+        out=given.out or (work / "results" if quick else RESULTS),
+        work=work,
         # More threads than cores measure the scheduler.
         threads=(1,) if quick else tuple(sorted({1, min(2, os.cpu_count() or 1)})),
         runs=given.runs or (3 if quick else 30),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["operator_shares"]
+__all__ = ["is_integer", "operator_shares"]
 
 
 def operator_shares(
@@ -45,3 +45,8 @@ def operator_shares(
             times[event["args"]["op_name"]] += event["dur"]
     total = sum(times.values()) or 1
     return [(operator, time / total) for operator, time in times.most_common()]
+
+
+def is_integer(operator: str) -> bool:
+    """Whether an operator computes with int8 numbers, as far as its name tells."""
+    return operator.startswith(("QLinear", "QGemm", "MatMulInteger", "ConvInteger"))

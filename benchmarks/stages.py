@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.networks import Network
-from benchmarks.operators import operator_shares
+from benchmarks.operators import is_integer, operator_shares
 from benchmarks.quality import fidelity, score
 from benchmarks.records import Record, Records
 from benchmarks.roofline import SIZES, Peaks, measure_peaks
@@ -24,7 +24,6 @@ from waveedge.export.engine import backend_version, build_engine
 
 __all__ = ["STAGES", "Bench", "Options"]
 
-TOP_OPERATORS = 4
 FORMS = ("published", "exact", "int8")
 
 _TIMED = (
@@ -79,9 +78,13 @@ class Bench:
         return Records(self.options.out / f"{name}.json", key)
 
     def start_over(self, stages: Sequence[str]) -> None:
-        """Forget what was measured of the chosen networks in ``stages``, and what was made."""
+        """Forget what was measured of the chosen networks in ``stages``.
+
+        Their files are made anew for ``speed``, which all other stages follow.
+        """
         for shop in self.workshops:
-            shop.forget()
+            if "speed" in stages:
+                shop.forget()
             for stage in stages:
                 self.records[stage].drop(network=shop.network.name)
         if "roofline" in stages:
@@ -172,9 +175,8 @@ class Bench:
             "gmacs": macs / seconds / 1e9,
             "roofline_ms": least * 1000,
             "roofline_share": least / seconds,
-            "operators": [
-                {"operator": operator, "share": share} for operator, share in shares[:TOP_OPERATORS]
-            ],
+            "integer_share": sum(share for operator, share in shares if is_integer(operator)),
+            "operators": [{"operator": operator, "share": share} for operator, share in shares],
         }
 
     def tensorrt_rtx(self) -> None:

@@ -17,6 +17,8 @@ from waveedge.console import count, size
 
 __all__ = ["render"]
 
+TOP_OPERATORS = 4
+
 Figure = Callable[[Record], str]
 
 
@@ -229,12 +231,16 @@ def _roofline(rows: Sequence[Record], peaks: Sequence[Record]) -> list[str]:
         ),
         "## What holds it back now: time by operator, one thread",
         _table(
-            ("network", "form", "operators of onnxruntime's optimised graph"),
+            ("network", "form", "operators of the optimised graph", "in integer operators"),
             [
                 (
                     _title(row),
                     TITLES[row["variant"]],
-                    ", ".join(f"{o['operator']} {o['share']:.0%}" for o in row["operators"]),
+                    ", ".join(
+                        f"{one['operator']} {one['share']:.0%}"
+                        for one in row["operators"][:TOP_OPERATORS]
+                    ),
+                    f"{row['integer_share']:.0%}",
                 )
                 for row in good
             ],
