@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from waveedge.calibration import ImageSet, calibrate_activations, open_images
+from waveedge.compression.biases import round_biases
 from waveedge.compression.centre import centre_images
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
@@ -109,6 +110,7 @@ def compress(
         images.calibration,
         progress=lambda done, total: report_progress("rounding weights", done, total),
     )
+    round_biases(graph)
     report_progress("measuring", 0, 1)
     quality, snr = measure(reference, graph, images.held_out, spec.task)
     after = profile(graph, size)
