@@ -12,7 +12,7 @@ from .emit import Builder
 from .layout import Layout, plan
 from .linear import step_of
 from .phases import SpaceToPhase
-from .rewrite import Applied, Rewrite, Shapes, called, macs, pair, prune, source
+from .rewrite import Applied, Rewrite, Shapes, called, macs, new_conv, pair, prune, source
 
 __all__ = ["Polyphase"]
 
@@ -26,7 +26,7 @@ class Polyphase(Rewrite):
 
     1. ConvTranspose2d: the convolution that yields its blocks.
     2. A sum: the sum of blocks.
-    3. A 1x1 convolution: the same convolution, on blocks whose phases are moved to the batch.
+    3. A 1x1 convolution: the same one for each phase, as a convolution of as many groups.
     4. Anything else: SpaceToPhase of the map, padded to whole blocks.
     5. SpaceToPhase itself: the blocks, cut to aligned phases.
     6. Whoever else reads one of those values gets it interleaved.
@@ -104,12 +104,13 @@ class _Converter:
         return result
 
     def _pointwise(self, build: Builder, value: fx.Node, layout: Layout) -> fx.Node:
-        inner = self.blocks(source(value), layout)
-        grid = layout.rows.blocks, layout.columns.blocks
-        channels_in, channels = self.shapes[source(value)][1], self.shapes[value][1]
-        batched = build.method("reshape", inner, -1, channels_in, *grid)
-        result = build.call(str(value.target), batched)
-        return build.method("reshape", result, -1, layout.phases * channels, *grid)
+        conv = called(value, self.graph_module)
+        assert isinstance(conv, nn.Conv2d)
+        inner, phases = self.blocks(source(value), layout), layout.phases
+        weight = conv.weight.detach().repeat(phases, 1, 1, 1)
+        bias = None if conv.bias is None else conv.bias.detach().repeat(phases)
+        grouped = new_conv(weight, bias, conv, groups=phases)
+        return build.module(str(value.target), grouped, inner)
 
     def _padded(self, value: fx.Node, layout: Layout) -> fx.Node:
         if value not in self.padded:

@@ -38,11 +38,8 @@ class Scales(Rewrite):
                 continue
             value, factor, rule = found
             layer = called(value, graph_module)
-            if (
-                not isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
-                or not self.free(value)
-                or only_user(value) is not node
-            ):
+            alone = only_user(value) is node and self.free(value)
+            if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)) or not alone:
                 continue
             vector = _per_channel(factor, layer, len(shapes[value]))
             if vector is not None:
