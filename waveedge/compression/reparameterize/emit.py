@@ -73,6 +73,7 @@ class Builder:
         ]
         if all(part == slice(None) for part in index):
             return value
+        index += [slice(None)] * (3 - len(index))
         return self.function(operator.getitem, value, (slice(None), *index))
 
     def blocks(

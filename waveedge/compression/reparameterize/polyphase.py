@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 
 import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from .emit import Builder
@@ -27,7 +26,7 @@ class Polyphase(Rewrite):
     1. ConvTranspose2d: the convolution that yields its blocks.
     2. A sum: the sum of blocks.
     3. A 1x1 convolution: the same one for each phase, as a convolution of as many groups.
-    4. Anything else: SpaceToPhase of the map, padded to whole blocks.
+    4. Anything else: SpaceToPhase of the map, extended to whole blocks.
     5. SpaceToPhase itself: the blocks, cut to aligned phases.
     6. Whoever else reads one of those values gets it interleaved.
     """
@@ -113,14 +112,21 @@ class _Converter:
         return build.module(str(value.target), grouped, inner)
 
     def _padded(self, value: fx.Node, layout: Layout) -> fx.Node:
+        """Rule 4. The pixels outside may hold anything; repeated ones lie on the value's own grid
+        when it is quantized."""
         if value not in self.padded:
-            build = Builder(self.graph_module, value.next)
-            pads = []
-            for axis in (layout.columns, layout.rows):
-                pads += [axis.shift, axis.blocks * axis.up - axis.shift - axis.size_out]
-            padded = build.function(F.pad, value, pads)
+            build, map_ = Builder(self.graph_module, value.next), value
+            for dim, axis in ((2, layout.rows), (3, layout.columns)):
+                size, after = axis.size_out, axis.blocks * axis.up - axis.shift - axis.size_out
+                whole = (None,) * (dim - 1)
+                pieces = [map_]
+                if axis.shift:
+                    pieces.insert(0, build.window(map_, *whole, (0, axis.shift, size)))
+                if after:
+                    pieces.append(build.window(map_, *whole, (size - after, size, size)))
+                map_ = build.join(pieces, dim)
             name = f"{value.name}_phases"
-            self.padded[value] = build.module(name, SpaceToPhase(), padded)
+            self.padded[value] = build.module(name, SpaceToPhase(), map_)
         return self.padded[value]
 
     def _is_pointwise(self, value: fx.Node, module: nn.Module | None) -> bool:
