@@ -197,10 +197,12 @@ def is_image(histogram: Histogram, step: float, *, cut: bool) -> bool:
     Args:
         histogram: the values.
         step: distance of two neighbouring pixels.
-        cut: values beyond the range of pixels do not matter; else there must be none.
+        cut: values a little beyond the range of pixels, as networks overshoot at edges, do not
+            matter; else there must be none. Values far beyond it belong to no image.
     """
-    low, high = -128.5 * step, 127.5 * step
-    fits = cut or (histogram.low >= low and histogram.high <= high)
+    slack = 1.5 if cut else 1.0
+    low, high = -128.5 * step * slack, 127.5 * step * slack
+    fits = histogram.low >= low and histogram.high <= high
     return fits and histogram.peak > 32 * step
 
 
