@@ -20,7 +20,8 @@ demo: .venv/installed
 	touch $@
 
 test: .venv-test/installed check
-	.venv-test/bin/pytest -n 2 --dist worksteal
+	# From another folder: in this one, Python would find the rooms half installed.
+	cd .venv-test && bin/pytest -c ../pyproject.toml --rootdir .. ../tests -n 2 --dist worksteal
 
 check: .venv-test/installed
 	.venv-test/bin/ruff check .
