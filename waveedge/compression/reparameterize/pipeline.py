@@ -82,9 +82,22 @@ def reparameterize(
 def _settle(graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:
     graph_module.graph.eliminate_dead_code()
     graph_module.delete_all_unused_submodules()
+    _drop_unread(graph_module)
     graph_module.graph.lint()
     graph_module.recompile()
     return _infer(graph_module, image)
+
+
+def _drop_unread(graph_module: fx.GraphModule) -> None:
+    """Remove parameters and buffers that no layer holds and no node reads any more."""
+    read = {node.target for node in graph_module.graph.nodes if node.op == "get_attr"}
+    layers = {node.target for node in graph_module.graph.nodes if node.op == "call_module"}
+    tensors = [*graph_module.named_parameters(), *graph_module.named_buffers()]
+    for name in [name for name, _ in tensors if name not in read]:
+        owner, _, leaf = name.rpartition(".")
+        parts = owner.split(".")
+        if not any(".".join(parts[:end]) in layers for end in range(1, len(parts) + 1)):
+            delattr(graph_module.get_submodule(owner), leaf)
 
 
 def _infer(graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:

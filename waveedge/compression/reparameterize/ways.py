@@ -153,35 +153,36 @@ def _means(terms: dict[int, tuple[Step, ...]], sizes: dict[int, tuple[int, ...]]
 def _maps(
     terms: dict[int, tuple[Step, ...]], sizes: dict[int, tuple[int, ...]], tail: str
 ) -> Found | None:
-    """Group terms by the geometry of their convolutions, the largest term's first."""
-    channels = next(iter(terms.values()))[-1].out_channels
+    """The terms as convolutions, as many as possible on one grid: the grid that costs least."""
     up = 2 if tail == "phases" else 1
+    natural = [plan(steps, sizes[number], up) for number, steps in terms.items()]
+    grids = {layout.grid: layout for layout in natural if layout is not None}
+    found = [_on_grid(layout, terms, sizes, tail) for layout in grids.values()]
+    return min((way for way in found if way), key=lambda way: way[2], default=None)
 
-    def lay_out(number: int, up: int, shift: Sequence[int | None]) -> tuple[float, Layout | None]:
-        layout = plan(terms[number], sizes[number], up, shift)
-        width = terms[number][0].in_channels
-        return (math.inf, None) if layout is None else (layout.cost(width, channels), layout)
 
-    natural = {number: lay_out(number, up, (None, None)) for number in terms}
-    if any(layout is None for _, layout in natural.values()):
-        return None
-    _, main = max(natural.values(), key=lambda found: found[0])
-    assert main is not None
-    shift = (main.rows.shift, main.columns.shift)
+def _on_grid(
+    main: Layout,
+    terms: dict[int, tuple[Step, ...]],
+    sizes: dict[int, tuple[int, ...]],
+    tail: str,
+) -> Found | None:
+    """Lay every term out on the grid of ``main``, or on its own where that is cheaper."""
+    channels = next(iter(terms.values()))[-1].out_channels
     grouped: dict[Layout, list[int]] = {}
-    for number in terms:
-        options = [lay_out(number, main.rows.up, shift)]
-        if options[0][1] is None or options[0][1].grid != main.grid:
-            options = []
-        # A layout of its own costs another conversion to what the reader reads.
-        cost, own = lay_out(number, 1, (None, None)) if tail else natural[number]
+    for number, steps in terms.items():
+        width, size, options = steps[0].in_channels, sizes[number], []
+        shared = plan(steps, size, main.rows.up, (main.rows.shift, main.columns.shift))
+        if shared is not None and shared.grid == main.grid:
+            options.append((float(shared.cost(width, channels)), shared))
+        own = plan(steps, size)
         if own is not None and (not tail or own.phases == 1):
-            options.append((cost + _conversion(own, channels, tail), own))
+            # It has to be turned into what the reader reads on its own.
+            cost = own.cost(width, channels) + _conversion(own, channels, tail)
+            options.append((cost, own))
         if not options:
             return None
-        layout = min(options, key=lambda option: option[0])[1]
-        assert layout is not None
-        grouped.setdefault(layout, []).append(number)
+        grouped.setdefault(min(options, key=lambda option: option[0])[1], []).append(number)
     cost, macs = 0.0, 0
     for layout, numbers in grouped.items():
         width = sum(terms[number][0].in_channels for number in numbers)

@@ -1,0 +1,82 @@
+"""What every proof of an exact rewrite needs: weights that matter, and the comparison itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from waveedge.compression.reparameterize import layout, reparameterize, ways
+from waveedge.spec import ModelSpec
+
+Randomize = Callable[[nn.Module], nn.Module]
+Check = Callable[..., fx.GraphModule]
+
+
+@pytest.fixture
+def randomize() -> Randomize:
+    """Statistics and scales such that every branch of a network matters to its output."""
+
+    def apply(model: nn.Module) -> nn.Module:
+        generator = torch.Generator().manual_seed(0)
+        for module in model.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.normal_(generator=generator)
+                module.running_var.uniform_(0.3, 3, generator=generator)
+                module.weight.data.uniform_(-1.5, 1.5, generator=generator)
+                module.bias.data.normal_(generator=generator)
+        for name, parameter in model.named_parameters():
+            if name.endswith(("gamma", "wavelet_scale.0.weight", "wavelet_scale.1.weight")):
+                parameter.data.normal_(generator=generator)
+        return model.eval()
+
+    return apply
+
+
+@pytest.fixture
+def check(randomize: Randomize) -> Check:
+    """Rewrite a network and prove that it computes the same.
+
+    In float64 the relative error is below 1e-10. In float32 the error against float64 is that of
+    the network as published: rounding errors of two orders of summation differ by chance, so up to
+    three times as much and two units in the last place are allowed.
+    """
+
+    def prove(
+        model: nn.Module, size: tuple[int, int], channels: int = 3, skip: Collection[str] = ()
+    ) -> fx.GraphModule:
+        randomize(model)
+        if not hasattr(model, "spec"):
+            model.spec = ModelSpec(family="custom", channels=channels)  # type: ignore[assignment]
+        torch.manual_seed(1)
+        x = torch.randn(2, channels, *size)
+        with torch.no_grad():
+            published = model(x)
+            small = reparameterize(model, size, skip=skip)
+            rewritten = small(x)
+            exact = model.double()(x.double())
+            result = reparameterize(model, size, skip=skip)
+            assert error(result(x.double()), exact) < 1e-10
+        assert error(rewritten, exact) < 3 * error(published, exact) + 2.4e-7
+        assert small.state_dict().keys() == result.state_dict().keys()
+        return result
+
+    return prove
+
+
+def error(value: Tensor, exact: Tensor) -> float:
+    """Relative error in the Euclidean norm."""
+    return float((value.double() - exact).norm() / exact.norm())
+
+
+@pytest.fixture
+def count_macs_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rewrites apply wherever they save multiply-adds, in networks of any size."""
+    for module in (layout, ways):
+        for name in ("ELEMENT", "NODE", "SHUFFLE"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, 0)
