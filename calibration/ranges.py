@@ -198,11 +198,14 @@ def is_image(histogram: Histogram, step: float, *, cut: bool) -> bool:
         histogram: the values.
         step: distance of two neighbouring pixels.
         cut: values a little beyond the range of pixels, as networks overshoot at edges, do not
-            matter; else there must be none. Values far beyond it belong to no image.
+            matter; else there must be none. Values far beyond it belong to no image, but for one
+            in a thousand.
     """
-    slack = 1.5 if cut else 1.0
-    low, high = -128.5 * step * slack, 127.5 * step * slack
-    fits = histogram.low >= low and histogram.high <= high
+    low, high = -128.5 * step, 127.5 * step
+    if cut:
+        fits = histogram.share_outside(1.25 * low, 1.25 * high) <= 1e-3
+    else:
+        fits = histogram.low >= low and histogram.high <= high
     return fits and histogram.peak > 32 * step
 
 

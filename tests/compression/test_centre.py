@@ -33,7 +33,9 @@ class Enlarger(nn.Module):
         self.left = nn.Conv2d(3, 8, (1, 4), stride=(1, 4))
         self.wide = nn.Conv2d(3, 8, (3, 5), padding=(0, 2))
         with torch.no_grad():  # let the skip connection carry the image
-            self.skip.weight[:, :, 1, 1] += 0.3
+            self.skip.weight.mul_(0.1)[:, :, 1, 1] += 0.3
+            for parameter in (*self.top.parameters(), *self.bottom.parameters()):
+                parameter.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.first(x) + self.wide(x[:, :, :3, :]) + F.pad(self.left(x[:, :, :, :8]), (0, 14))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.calibration import calibrate_activations
-from waveedge.compression.patches import second_moments
+from waveedge.compression.patches import sample
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
 from waveedge.compression.reparameterize import Shapes, trace
@@ -53,28 +53,34 @@ def test_a_common_mean_of_the_inputs_is_kept(columns: int) -> None:
 )  # fmt: skip
 def test_moments_of_a_convolution_tell_the_power_of_its_output(conv: nn.Conv2d) -> None:
     torch.manual_seed(0)
-    x = torch.randn(2, 4, 9, 8)
-    moments = second_moments(conv, x)
-    assert moments is not None
+    conv = conv.double()
+    x = torch.randn(2, 4, 9, 8, dtype=torch.float64)
+    samples = sample(conv, x, conv(x).detach())
+    assert samples is not None
+    assert samples.outputs is not None
+    moments = samples.moments()
     assert moments.shape[0] == conv.groups
     weight = conv.weight.detach().reshape(conv.groups, -1, moments.shape[-1])
     power = float(conv(x).detach().double().square().sum(1).mean())
     assert error_power(weight, moments) == pytest.approx(power, rel=1e-5)
+    torch.testing.assert_close(samples.inputs @ weight.mT, samples.outputs)
 
 
 def test_moments_of_linear_and_wcc_layers_tell_the_power_of_their_outputs() -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 16, 16, 6)
     linear = nn.Linear(6, 5, bias=False)
-    moments = second_moments(linear, x)
-    assert moments is not None
+    samples = sample(linear, x, linear(x).detach())
+    assert samples is not None
+    moments = samples.moments()
     power = float(linear(x).detach().double().square().sum(-1).mean())
     assert error_power(linear.weight.detach()[None], moments) == pytest.approx(power, rel=1e-5)
 
     x = x.movedim(-1, 1)
     wcc = WaveletCompressedConv2d(6, 5, levels=2, ratio=0.25, weight_bits=32, activation_bits=32)
-    moments = second_moments(wcc, x)
-    assert moments is not None
+    samples = sample(wcc, x, wcc(x))
+    assert samples is not None
+    moments = samples.moments()
     # The transform is orthonormal: energy of the image is energy of the coefficients.
     assert wcc.bias is not None
     energy = float((wcc(x) - wcc.bias[:, None, None]).detach().double().square().sum())

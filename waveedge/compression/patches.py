@@ -1,6 +1,8 @@
-"""Second moments of what a layer's weights are multiplied with."""
+"""What a layer's weights are multiplied with, and what should come of it, as matrices."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,84 +10,90 @@ from torch import Tensor, nn
 
 from waveedge.nn import WaveletCompressedConv2d
 
-__all__ = ["second_moments"]
+__all__ = ["Samples", "sample"]
 
 _SAMPLES = 4096
 """Positions that are enough for any layer, and more than that: 4 for every input of a filter."""
 
 
-def second_moments(module: nn.Module, x: Tensor) -> Tensor | None:
-    """Second moments of the inputs that meet the weights of one output, group by group.
+class Samples(NamedTuple):
+    """A regular sample of single outputs and of their inputs, float64.
 
-    Where the layer has a bias they are taken around the mean: the bias can take out the rest.
+    Where the layer has a bias both are taken around their means: the bias can take out the rest.
+
+    Attributes:
+        inputs: (groups, samples, columns), the columns in the order of the dimensions of the
+            layer's weight after the first.
+        outputs: (groups, samples, rows); None for a WCC, whose outputs are no such products.
+    """
+
+    inputs: Tensor
+    outputs: Tensor | None
+
+    def moments(self) -> Tensor:
+        """Second moments of the inputs: (groups, columns, columns)."""
+        return self.inputs.mT @ self.inputs / self.inputs.shape[1]
+
+
+def sample(module: nn.Module, x: Tensor, y: Tensor) -> Samples | None:
+    """Sample a layer's input and output.
 
     Args:
         module: a convolution, a linear layer or a WCC.
         x: its input, (N, ...).
+        y: its output, or what that should be.
 
     Returns:
-        (groups, columns, columns) float64 with the columns in the order of ``module.weight``'s
-        dimensions after the first; None for a layer that has no such form (transposed).
+        None for a layer that has no such form (a transposed convolution).
     """
-    columns = _columns(module, x)
-    if columns is None:
-        return None
-    columns = columns.double()
-    # The bias of a WCC is added to the image, not to the coefficients.
-    if getattr(module, "bias", None) is not None and not isinstance(
-        module, WaveletCompressedConv2d
-    ):
-        columns = columns - columns.mean(dim=1, keepdim=True)
-    return columns.mT @ columns / columns.shape[1]
-
-
-def _columns(module: nn.Module, x: Tensor) -> Tensor | None:
-    """A regular sample of the inputs of single outputs: (groups, samples, columns)."""
     if isinstance(module, WaveletCompressedConv2d):
+        # The bias is added to the image, not to the coefficients.
         kept = _kept_coefficients(module, x)
-        return _sample(kept.movedim(1, -1).flatten(0, -2), kept.shape[1]).unsqueeze(0)
+        rows = kept.movedim(1, -1).flatten(0, -2)
+        return Samples(rows[_regular(len(rows), rows.shape[1])].double().unsqueeze(0), None)
     if isinstance(module, nn.Linear):
-        return _sample(x.flatten(0, -2), x.shape[-1]).unsqueeze(0)
-    if isinstance(module, nn.Conv2d):
-        return _conv_columns(module, x)
-    return None
-
-
-def _sample(rows: Tensor, columns: int) -> Tensor:
-    return rows[_regular(rows.shape[0], columns)]
+        rows = x.flatten(0, -2)
+        chosen = _regular(len(rows), module.in_features)
+        inputs, outputs = rows[chosen].unsqueeze(0), y.flatten(0, -2)[chosen].unsqueeze(0)
+    elif isinstance(module, nn.Conv2d):
+        windows = _windows(module, x)
+        height, width = y.shape[2:]
+        chosen = _regular(len(y) * height * width, module.weight[0].numel())
+        at = (chosen // (height * width), chosen // width % height, chosen % width)
+        inputs, outputs = (
+            rows[at].reshape(len(chosen), module.groups, -1).movedim(1, 0)
+            for rows in (windows.movedim(1, 3), y.movedim(1, 3))
+        )
+    else:
+        return None
+    inputs, outputs = inputs.double(), outputs.double()
+    if module.bias is not None:
+        inputs = inputs - inputs.mean(dim=1, keepdim=True)
+        outputs = outputs - outputs.mean(dim=1, keepdim=True)
+    return Samples(inputs, outputs)
 
 
 def _regular(count: int, columns: int) -> Tensor:
     """Indices of a regular sample out of ``count``, large enough for ``columns`` unknowns."""
-    wanted = max(_SAMPLES, 4 * columns)
-    step = max(1, count // wanted)
+    step = count // max(_SAMPLES, 4 * columns)
     # An odd step visits every column of a map whose width is a power of two.
-    return torch.arange(0, count, step if step == 1 else step | 1)
+    return torch.arange(0, count, step | 1)
 
 
-def _conv_columns(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+def _windows(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """What each output position sees: a view (N, C, height, width, taps down, taps across)."""
+    if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
         left, right, top, bottom = conv._reversed_padding_repeated_twice
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
         x = F.pad(x, (left, right, top, bottom), mode=mode)
     else:
         vertical, horizontal = conv.padding
         x = F.pad(x, (horizontal, horizontal, vertical, vertical))
-    windows = x
     for dim, size, stride, dilation in zip(
         (2, 3), conv.kernel_size, conv.stride, conv.dilation, strict=True
     ):
-        windows = windows.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
-    count = windows.shape[0] * windows.shape[2] * windows.shape[3]
-    taps = windows.shape[4] * windows.shape[5]
-    chosen = _regular(count, conv.in_channels // conv.groups * taps)
-    columns = windows.shape[3]
-    rows = windows.shape[2]
-    picked = windows.movedim(1, 3)[
-        chosen // (rows * columns), chosen // columns % rows, chosen % columns
-    ]
-    rows_of_groups: Tensor = picked.reshape(len(chosen), conv.groups, -1)
-    return rows_of_groups.movedim(1, 0)
+        x = x.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    return x
 
 
 def _kept_coefficients(module: WaveletCompressedConv2d, x: Tensor) -> Tensor:

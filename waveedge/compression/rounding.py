@@ -7,8 +7,12 @@ arXiv 2210.17323, after LeCun's optimal brain surgeon). What the inputs allow is
 moments on the calibration images.
 
 The network is walked once, in execution order, with all images at once and with the float network
-beside it: every layer is rounded for the inputs that the quantized network before it really
-gives, and its bias then takes out what is left of the mean error of every channel.
+beside it. For the inputs that the quantized network before it really gives, every layer
+
+1. is refitted to the float network's outputs, by least squares drawn towards its own weights: it
+   makes up for errors of the layers before it;
+2. is rounded;
+3. takes out what is left of the mean error of every channel with its bias.
 """
 
 from __future__ import annotations
@@ -22,16 +26,18 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from waveedge.compression.graph import layer_of
-from waveedge.compression.patches import second_moments
+from waveedge.compression.patches import Samples, sample
 from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import WeightQuantizer
 
 __all__ = ["round_weights", "rounded"]
 
-_MEMORY = 1 << 30
+_MEMORY = 1 << 29
 """Bytes that the values alive at one time may take."""
 _DAMPING = 0.01
 """Share of the mean second moment that every input gets on top: noise, and what was never seen."""
+_REFIT_DAMPING = 0.1
+"""The same for the refit, which must not follow the noise of quantization."""
 _BLOCK = 128
 """Columns whose errors are handed on together."""
 
@@ -47,8 +53,8 @@ def round_weights(
 ) -> None:
     """Round the weights of every layer of ``graph`` that quantizes its weight, in place.
 
-    Afterwards the weights are grid points, so that rounding them again changes nothing. Scales of
-    weights stay; activation quantizers must be calibrated.
+    Afterwards the weights are grid points, so that rounding them again changes nothing. The
+    activation quantizers must be calibrated.
 
     Args:
         graph: the quantized network; its nodes are those of ``reference`` and quantizers.
@@ -85,11 +91,14 @@ def round_weights(
         else:
             wanted[node] = getattr(twin, node.op)(node.target, float_inputs, float_options)
         if module is not None and module not in done and _quantizes(module):
-            _round_layer(module, inputs[0])
+            _round_layer(module, inputs[0], wanted[node])
             found[node] = module(*inputs, **options)
             if isinstance(module.bias, Tensor):
-                module.bias.add_(_mean(wanted[node] - found[node], module))
-                found[node] = module(*inputs, **options)
+                channel = -1 if isinstance(module, nn.Linear) else 1
+                error = (wanted[node] - found[node]).movedim(channel, -1)
+                correction = error.mean(dim=list(range(error.dim() - 1)))
+                module.bias.add_(correction)
+                found[node].movedim(channel, -1).add_(correction)
             done.add(module)
         else:
             found[node] = getattr(interpreter, node.op)(node.target, inputs, options)
@@ -135,31 +144,48 @@ def rounded(weight: Tensor, scale: Tensor, qmax: int, moments: Tensor) -> Tensor
 
 def _factor(moments: Tensor, order: Tensor) -> Tensor:
     """Upper Cholesky factor of the damped inverse: row c says how error moves on from column c."""
-    size = moments.shape[-1]
+    # With rows and columns in reverse, H = L L' is H = R R' with R upper: the inverse is U' U
+    # with U the inverse of R.
+    order = order.flip(1)
     moments = moments.gather(1, order.unsqueeze(2).expand_as(moments))
     moments = moments.gather(2, order.unsqueeze(1).expand_as(moments))
-    level = moments.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
-    damping = torch.where(level > 0, _DAMPING * level, torch.ones_like(level))
-    damped = moments + damping[:, None, None] * torch.eye(size, dtype=moments.dtype)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    upper: Tensor = torch.linalg.cholesky(inverse, upper=True)
-    return upper
+    lower = torch.linalg.cholesky(_damped(moments, _DAMPING))
+    unit = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
+    inverse: Tensor = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
+    return inverse.flip(1, 2)
 
 
-def _round_layer(module: Any, x: Tensor) -> None:
-    moments = second_moments(module, x)
-    if moments is None:
+def _round_layer(module: Any, x: Tensor, wanted: Tensor) -> None:
+    samples = sample(module, x, wanted)
+    if samples is None:
         return
-    groups = moments.shape[0]
-    quantizer = module.weight_quantizer
-    weight = module.weight.reshape(groups, -1, moments.shape[-1])
-    scale = quantizer.scale.reshape(groups, -1)
+    quantizer: WeightQuantizer = module.weight_quantizer
+    moments = samples.moments()
+    weight = module.weight.reshape(len(moments), -1, moments.shape[-1]).double()
+    if samples.outputs is not None:
+        weight = _refitted(weight, samples, moments)
+        quantizer.fit(weight.reshape_as(module.weight))
+    scale = quantizer.scale.reshape(len(moments), -1)
     points = rounded(weight, scale, quantizer.qmax, moments).reshape_as(module.weight)
     # By way of the integers, so that a saved network is this one to the last bit.
-    module.weight.copy_(points)
-    integers = quantizer.integers(module.weight)
-    along = [-1, *[1] * (integers.dim() - 1)]
-    module.weight.copy_(integers * quantizer.scale.reshape(along))
+    integers = quantizer.integers(points)
+    module.weight.copy_(integers * quantizer.scale.reshape([-1, *[1] * (integers.dim() - 1)]))
+
+
+def _refitted(weight: Tensor, samples: Samples, moments: Tensor) -> Tensor:
+    """The weight that turns the inputs into the outputs, as far as the samples are sure of it."""
+    assert samples.outputs is not None
+    missing = samples.outputs - samples.inputs @ weight.mT
+    slope = samples.inputs.mT @ missing / missing.shape[1]
+    change: Tensor = torch.linalg.solve(_damped(moments, _REFIT_DAMPING), slope)
+    return weight + change.mT
+
+
+def _damped(moments: Tensor, share: float) -> Tensor:
+    level = moments.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+    damping = torch.where(level > 0, share * level, torch.ones_like(level))
+    unit = torch.eye(moments.shape[-1], dtype=moments.dtype, device=moments.device)
+    return moments + damping[:, None, None] * unit
 
 
 def _quantizes(module: nn.Module) -> bool:
@@ -177,12 +203,6 @@ def _has(graph: fx.GraphModule, name: str) -> bool:
     except AttributeError:
         return False
     return True
-
-
-def _mean(y: Tensor, module: nn.Module) -> Tensor:
-    """Mean of every output channel."""
-    channel = y.dim() - 1 if isinstance(module, nn.Linear) else 1
-    return y.mean(dim=[dim for dim in range(y.dim()) if dim != channel])
 
 
 def _arguments(node: fx.Node, values: dict[fx.Node, Any]) -> tuple[Any, Any]:
