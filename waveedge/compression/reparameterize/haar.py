@@ -138,18 +138,13 @@ class Haar(Rewrite):
             transform = called(node, graph_module)
             if not isinstance(transform, DWT2d) or node.target in self.keep:
                 continue
-            height, width = shapes[source(node)][2:] if source(node) in shapes else (1, 1)
+            if transform.levels > 1 or transform.filters.shape[1] != 2:
+                continue
             bands = bands_of(node, 1)
-            if (
-                bands is None
-                or transform.levels > 1
-                or transform.filters.shape[1] != 2
-                or height % 2
-                or width % 2
-            ):
+            if bands is None or any(side % 2 for side in shapes[source(node)][2:]):
                 continue
             readers = self._readers(graph_module, bands)
-            if readers is not None:
+            if readers:
                 applied += _fold(graph_module, shapes, node, bands, readers)
         return applied
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from waveedge.nn import WTConv2d
 
 from .emit import Builder
-from .rewrite import Applied, Rewrite, Shapes, new_conv, numel, prune, source, split
+from .rewrite import Applied, Rewrite, Shapes, new_conv, numel, prune, set_module, source, split
 
 __all__ = ["WTConv"]
 
@@ -42,6 +42,7 @@ class WTConv(Rewrite):
                 continue
             size = shapes[source(node)]
             build = Builder(graph_module, node)
+            set_module(graph_module, str(node.target), nn.Module())  # holds what it is made of
             result = _BandWise(build, str(node.target), layer).expand(source(node), size[2:])
             node.replace_all_uses_with(result)
             prune(node)

@@ -1,0 +1,94 @@
+"""Wavelet transforms shared and folded, and wavelet convolutions band by band."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from waveedge.nn import DWT2d, WTConv2d
+
+Check = Callable[..., fx.GraphModule]
+
+
+class Ladder(nn.Module):
+    """Several depths of transform, each started from the input, read by one 1x1 conv each."""
+
+    def __init__(self, levels: int, wavelet: str = "db1", mode: str = "zero") -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(
+            DWT2d(level, wavelet, mode) for level in range(1, levels + 1)
+        )
+        self.mix = nn.ModuleList(nn.Conv2d(12 + 2, 5, 1) for _ in range(levels))
+        self.other = nn.ModuleList(nn.Conv2d(3, 2, 1) for _ in range(levels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = 0
+        for level, transform in enumerate(self.transforms):
+            low, details = transform(x)
+            bands = torch.cat((low, details[-1].flatten(1, 2)), 1)
+            joined = torch.cat((self.other[level](low), bands), 1)
+            total = total + self.mix[level](joined).mean((2, 3))
+        return total  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_haar_levels_fold_into_the_convolutions_that_read_them(check: Check, levels: int) -> None:
+    result = check(Ladder(levels), (32, 16))
+    assert not any(isinstance(m, DWT2d) for m in result.modules())
+    rules = Counter(item.rule for item in result.applied)  # type: ignore[union-attr]
+    assert rules["haar.1"] == levels
+    assert rules["pyramid.1"] == (levels > 1)
+
+
+@pytest.mark.parametrize("wavelet", ["db2", "bior2.2"])
+@pytest.mark.parametrize("size", [(32, 16), (21, 27)], ids=str)
+def test_longer_wavelets_share_their_pyramid(
+    check: Check, wavelet: str, size: tuple[int, int]
+) -> None:
+    result = check(Ladder(3, wavelet, "symmetric"), size)
+    assert [m.levels for m in result.modules() if isinstance(m, DWT2d)] == [1]
+
+
+def test_haar_on_odd_sides_is_left_alone(check: Check) -> None:
+    result = check(Ladder(1), (9, 12))
+    assert any(isinstance(m, DWT2d) for m in result.modules())
+
+
+def test_details_that_something_else_reads_keep_the_transform(check: Check) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transform, self.mix = DWT2d(), nn.Conv2d(12, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            low, details = self.transform(x)
+            flat = details[0].flatten(1, 2)
+            y: Tensor = self.mix(torch.cat((low, flat), 1)).sum(1) + flat.abs().sum(1)
+            return y
+
+    assert any(isinstance(m, DWT2d) for m in check(Net(), (8, 8)).modules())
+
+
+@pytest.mark.parametrize("size", [(28, 28), (27, 35), (9, 16)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("kernel", "levels"), [(5, 1), (3, 2), (5, 3), (3, 4)])
+def test_wavelet_convolutions_go_band_by_band(
+    check: Check, kernel: int, levels: int, stride: int, size: tuple[int, int]
+) -> None:
+    layer = WTConv2d(6, 6, kernel, stride=stride, wt_levels=levels, bias=levels > 1)
+    result = check(nn.Sequential(layer), size, channels=6)
+    assert not any(isinstance(m, WTConv2d) for m in result.modules())
+    assert all(
+        m.groups == 6 == m.out_channels for m in result.modules() if isinstance(m, nn.Conv2d)
+    )
+
+
+@pytest.mark.parametrize(("kernel", "wavelet"), [(4, "db1"), (5, "db2")])
+def test_other_wavelet_convolutions_are_left_alone(check: Check, kernel: int, wavelet: str) -> None:
+    layer = WTConv2d(6, 6, kernel, wt_type=wavelet)
+    result = check(nn.Sequential(layer), (16, 16), channels=6)
+    assert any(isinstance(m, WTConv2d) for m in result.modules())
