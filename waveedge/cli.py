@@ -203,6 +203,9 @@ _INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with 0, or with 1 after one clear message."""
+    # Threads that wait should sleep: on a shared or small machine, spinning ones take the core
+    # from the thread they wait for. Read by torch when it is first imported, below.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
     # --debug is welcome anywhere on the line.
     debug = "--debug" in arguments
