@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import fx, nn
 
 from waveedge.calibration import ImageSet, calibrate_activations, open_images
@@ -23,7 +25,7 @@ from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.rounding import round_weights
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
-from waveedge.errors import RecipeError
+from waveedge.errors import ExportError, RecipeError
 from waveedge.models.build import spec_of
 from waveedge.nn import WaveletCompressedConv2d
 from waveedge.spec import ModelSpec
@@ -85,7 +87,7 @@ def compress(
 
     Raises:
         RecipeError: a field makes no sense, or a pattern matches no layer.
-        ExportError: the network cannot be traced.
+        ExportError: the network cannot be traced, or a rewrite changed what it computes.
     """
     recipe = make_recipe(fields) if recipe is None else recipe
     spec = spec_of(model)
@@ -97,6 +99,7 @@ def compress(
     before = profile(model, size)
     decisions = choose_layers(model, before, recipe)
     graph, reference = structure(model, spec, recipe, decisions, size)
+    _check_exact(model, reference, (images.held_out or images.calibration)[0])
     _check_patterns(recipe, [row.name for row in before.layers], graph)
 
     calibrate_activations(
@@ -195,6 +198,19 @@ def _feature_bits(row: LayerCost, ratio: float = 1.0) -> int:
     for extent in row.input_shape:
         elements *= extent
     return int(elements * ratio) * row.activation_bits
+
+
+def _check_exact(model: nn.Module, reference: nn.Module, image: NDArray[np.float32]) -> None:
+    """Refuse to go on from a rewrite that changed the network: the rest would hide it."""
+    x = torch.from_numpy(image)
+    with torch.no_grad():
+        wanted, got = model(x), reference(x)
+    error = float((wanted - got).abs().max() / wanted.abs().max().clamp(min=1e-30))
+    if not error < 1e-3:
+        raise ExportError(
+            f"an exact rewrite changed the output of this network by {error:.1e} of its range",
+            hint="This is a bug in waveedge; please report the network.",
+        )
 
 
 def _check_patterns(recipe: Recipe, published: Sequence[str], graph: fx.GraphModule) -> None:
