@@ -142,14 +142,17 @@ def test_streams_inside_a_network_that_reads_every_value(check: Check) -> None:
     check(Dense(), (16, 24))
 
 
+@pytest.mark.parametrize("stem", ["linear", "gelu"])
 @pytest.mark.usefixtures("count_macs_only")
-def test_two_streams_one_behind_the_other(check: Check) -> None:
+def test_two_streams_one_behind_the_other(check: Check, stem: str) -> None:
+    """With nothing but linear layers in between, the second starts where the first is read."""
+
     class Stages(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first = Net("linear", "4/2", "3x3", depth=2)
             self.between = nn.Conv2d(2, 3, 2, 2)
-            self.second = Net("gelu", "2/2", "pool", depth=2)
+            self.second = Net(stem, "2/2", "pool", depth=2)
 
         def forward(self, x: Tensor) -> Tensor:
             y: Tensor = self.second(self.between(self.first(x)))

@@ -18,7 +18,9 @@ from .rewrite import (
     Rewrite,
     Shapes,
     called,
+    calls,
     concatenated,
+    fresh_name,
     macs,
     new_conv,
     numel,
@@ -199,7 +201,7 @@ def _fold(
     basis = _basis(transform)
     channels = shapes[bands.details[0][0]][1]
     build = Builder(graph_module, node)
-    phases = build.module(f"{name}_phases_{node.name}", SpaceToPhase(), value)
+    phases = build.module(fresh_name(graph_module, f"{name}_phases"), SpaceToPhase(), value)
     shapes[phases] = (1, 4 * channels, *shapes[bands.details[0][0]][3:])
     applied = []
     for conv in readers:
@@ -213,7 +215,7 @@ def _fold(
         if set(_through_joins(low)) - set(readers):
             weight = torch.kron(basis[0][None], torch.eye(channels, dtype=torch.float64))
             conv_low = new_conv(weight[:, :, None, None], None, graph_module)
-            result = build.module(f"{name}_low_{node.name}", conv_low, phases)
+            result = build.module(fresh_name(graph_module, f"{name}_low"), conv_low, phases)
             shapes[result] = shapes[low]
             low.replace_all_uses_with(result)
             cost = macs(conv_low, shapes[low])
@@ -254,8 +256,8 @@ def _read_phases(
     folded = torch.cat([folded, *parts.values()], 1)[:, :, None, None]
     build = Builder(graph_module, conv)
     name = str(conv.target)
-    if len([n for n in conv.graph.nodes if n.op == "call_module" and n.target == name]) > 1:
-        name = f"{name}_{conv.name}"
+    if len(calls(conv.graph, name)) > 1:  # shared by levels, of which some may not fold
+        name = fresh_name(graph_module, name)
     result = build.module(name, new_conv(folded, layer.bias, layer), build.join([phases, *parts]))
     shapes[result] = shapes[conv]
     conv.replace_all_uses_with(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from torch import fx, nn
 
@@ -66,26 +67,32 @@ def reparameterize(
             f"skip: {name!r} is neither a rewrite nor a module of this network",
             hint="Rewrites: " + ", ".join(rewrite.name for rewrite in REWRITES) + ".",
         )
-    image = (1, _image_channels(graph_module), *input_size)
-    shapes = _infer(graph_module, image)
+    shapes = _infer(graph_module, (1, _image_channels(graph_module), *input_size))
+    output = _output(shapes)
     applied: list[Applied] = []
     for rewrite in REWRITES:
         if rewrite.name not in skip:
             done = rewrite(keep=frozenset(skip)).apply(graph_module, shapes)
             if done:
-                shapes = _settle(graph_module, image)
+                _settle(graph_module, shapes)
                 applied.extend(done)
+    assert _output(Shapes(graph_module, shapes.image)) == output, "a rewrite changed the output"
     preserve(graph_module, applied=tuple(applied))
     return graph_module
 
 
-def _settle(graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:
+def _settle(graph_module: fx.GraphModule, shapes: Shapes) -> None:
+    """Remove what nothing uses any more, and find the shapes of what is new."""
     graph_module.graph.eliminate_dead_code()
     graph_module.delete_all_unused_submodules()
     _drop_unread(graph_module)
     graph_module.graph.lint()
     graph_module.recompile()
-    return _infer(graph_module, image)
+    shapes.refresh(graph_module)
+
+
+def _output(shapes: Shapes) -> Any:
+    return next(shape for node, shape in shapes.items() if node.op == "output")
 
 
 def _drop_unread(graph_module: fx.GraphModule) -> None:
@@ -102,7 +109,7 @@ def _drop_unread(graph_module: fx.GraphModule) -> None:
 
 def _infer(graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:
     try:
-        return Shapes.infer(graph_module, image)
+        return Shapes(graph_module, image)
     except Exception as error:  # whatever a layer raises on a size it does not take
         raise ExportError(
             f"the network does not run on images of {image[2]}x{image[3]} pixels: "

@@ -9,7 +9,7 @@ from .emit import Builder
 from .phases import SpaceToPhase
 from .pooled import pooled_weight
 from .rewrite import Applied, Rewrite, Shapes, called, macs, prune, source
-from .streams import Stream, find_streams
+from .streams import Stream, describe, find_streams
 from .ways import Way, cheapest
 
 __all__ = ["Residual"]
@@ -42,7 +42,10 @@ class Residual(Rewrite):
 
     def apply(self, graph_module: fx.GraphModule, shapes: Shapes) -> list[Applied]:
         applied = []
-        for stream in find_streams(self, graph_module, shapes):
+        for values in find_streams(graph_module.graph, shapes):
+            if not set(values) <= set(graph_module.graph.nodes):
+                continue  # a stream before it took over what it started from
+            stream = describe(self, graph_module, shapes, values)
             made, ways = cheapest(stream, shapes)
             if not ways:
                 continue
@@ -56,6 +59,7 @@ class Residual(Rewrite):
             applied.append(Applied(f"residual.{rule}", where, before, after))
             for way in ways:
                 _replace(graph_module, stream, made, way)
+            shapes.refresh(graph_module)
         return applied
 
 

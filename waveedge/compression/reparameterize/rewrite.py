@@ -35,23 +35,32 @@ class Applied:
 
 
 class Shapes(dict[fx.Node, Any]):
-    """The shape of every value in a graph, for one image of a given size."""
+    """The shape of every value in a graph, for one image of shape ``image`` (1, C, H, W)."""
 
-    @classmethod
-    def infer(cls, graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:
-        """Run the graph on a tensor of shape ``image`` (N, C, H, W) that holds no data."""
-        shapes = cls()
+    def __init__(self, graph_module: fx.GraphModule, image: tuple[int, ...]) -> None:
+        super().__init__()
+        self.image = image
+        self.refresh(graph_module)
+
+    def refresh(self, graph_module: fx.GraphModule) -> None:
+        """Find the shapes of new nodes, by running them on tensors that hold no data.
+
+        Nodes that are known are not run again: a rewrite may change how a node is computed, not
+        what it yields.
+        """
+        shapes = self
+        dtype = next((p.dtype for p in graph_module.parameters()), torch.float32)
 
         class Recorder(fx.Interpreter):
             def run_node(self, n: fx.Node) -> Any:
+                if n in shapes:
+                    return _empty(shapes[n], dtype)
                 result = super().run_node(n)
                 shapes[n] = _shape(result)
                 return result
 
-        dtype = next((p.dtype for p in graph_module.parameters()), torch.float32)
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            Recorder(graph_module).run(mode.from_tensor(torch.empty(image, dtype=dtype)))
-        return shapes
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+            Recorder(graph_module).run(torch.empty(self.image, dtype=dtype))
 
 
 def _shape(value: Any) -> Any:
@@ -60,6 +69,13 @@ def _shape(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_shape(item) for item in value]
     return None
+
+
+def _empty(shape: Any, dtype: torch.dtype) -> Any:
+    """What has this shape: a tensor without data, or a list of such."""
+    if isinstance(shape, tuple):
+        return torch.empty(shape, dtype=dtype)
+    return [_empty(item, dtype) for item in shape] if isinstance(shape, list) else None
 
 
 @dataclass
@@ -160,6 +176,13 @@ def prune(node: fx.Node) -> None:
     node.graph.erase_node(node)
     for value in inputs:
         prune(value)
+
+
+def fresh_name(graph_module: fx.GraphModule, name: str) -> str:
+    """``name``, or ``name`` and a number where a module of that name exists."""
+    taken = dict(graph_module.named_modules())
+    names = [name, *(f"{name}_{number}" for number in range(2, len(taken) + 3))]
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 def macs(module: nn.Module | None, out_shape: Any) -> int:

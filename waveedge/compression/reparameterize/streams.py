@@ -13,7 +13,7 @@ from .linear import Step, step_of
 from .phases import SpaceToPhase
 from .rewrite import Rewrite, Shapes, called, numel, only_user, source
 
-__all__ = ["Reader", "Stream", "Term", "find_streams"]
+__all__ = ["Reader", "Stream", "Term", "describe", "find_streams"]
 
 Tail = Literal["", "phases", "pool"]
 
@@ -62,10 +62,10 @@ class Stream(NamedTuple):
     opaque: int
 
 
-def find_streams(rewrite: Rewrite, graph_module: fx.GraphModule, shapes: Shapes) -> list[Stream]:
-    """All residual streams of maps in a graph."""
+def find_streams(graph: fx.Graph, shapes: Shapes) -> list[list[fx.Node]]:
+    """The values x_0, x_1, ... of all residual streams of maps in a graph."""
     chains: list[list[fx.Node]] = []
-    for node in graph_module.graph.nodes:
+    for node in graph.nodes:
         written = _written(node, shapes)
         if written is None:
             continue
@@ -76,7 +76,7 @@ def find_streams(rewrite: Rewrite, graph_module: fx.GraphModule, shapes: Shapes)
                 break
         else:
             chains.append([before, node])
-    return [_describe(rewrite, graph_module, shapes, values) for values in chains]
+    return chains
 
 
 def _written(node: fx.Node, shapes: Shapes) -> fx.Node | None:
@@ -94,9 +94,10 @@ def _written(node: fx.Node, shapes: Shapes) -> fx.Node | None:
     return max(alone, key=lambda value: order[value], default=None)
 
 
-def _describe(
+def describe(
     rewrite: Rewrite, graph_module: fx.GraphModule, shapes: Shapes, values: list[fx.Node]
 ) -> Stream:
+    """The stream of ``values``: what is added to it, and who reads it."""
     terms = [_term(rewrite, graph_module, shapes, values[0])]
     for before, after in itertools.pairwise(values):
         written = next(value for value in after.all_input_nodes if value is not before)

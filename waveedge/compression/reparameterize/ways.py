@@ -100,12 +100,12 @@ def _direct(steps: Sequence[Step], tail: str, shape: tuple[int, ...]) -> float:
 def _ways(stream: Stream, shapes: Shapes, made: int, index: int, reader: Reader) -> list[Way]:
     ways = []
     shape = shapes[stream.values[index]]
-    for count in range(len(reader.layers) + 1):
-        whole = count == len(reader.layers)
+    for depth in range(len(reader.layers) + 1):
+        whole = depth == len(reader.layers)
         tail = reader.tail if whole else ""
-        if count == 0 and tail != "pool":
+        if depth == 0 and tail != "pool":
             continue
-        head, rest = reader.steps[:count], reader.steps[count:]
+        head, rest = reader.steps[:depth], reader.steps[depth:]
         between = (1, head[-1].out_channels if head else shape[1], *sizes_of(head, shape[2:])[-1])
         around = 0.0 if whole else _direct(rest, reader.tail, between)
         if made >= 0:
@@ -119,7 +119,7 @@ def _ways(stream: Stream, shapes: Shapes, made: int, index: int, reader: Reader)
         if found is not None:
             groups, frames, cost, macs = found
             ways.append(
-                Way(index, reader, count, terms, groups, frames, sizes, cost + around, macs)
+                Way(index, reader, depth, terms, groups, frames, sizes, cost + around, macs)
             )
     return ways
 
