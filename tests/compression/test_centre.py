@@ -72,7 +72,7 @@ def test_centring_changes_no_number(preprocessing: Preprocessing) -> None:
 
 def test_pixels_are_exact_on_the_grid_and_outputs_are_pixels() -> None:
     _, graph = graphs()
-    place_quantizers(graph, Shapes.infer(graph, (1, 3, *SIZE)), make_recipe({"bits": 8}))
+    place_quantizers(graph, Shapes(graph, (1, 3, *SIZE)), make_recipe({"bits": 8}))
     rng = np.random.default_rng(0)
     # Calibration sees dark images alone.
     dark = [(rng.integers(0, 200, (1, 3, *SIZE)) / 255).astype(np.float32) for _ in range(3)]

@@ -89,7 +89,7 @@ class Clamped(nn.Module):
 
 def placed(model: nn.Module, channels: int = 3, **fields: object) -> fx.GraphModule:
     graph = trace(model)
-    place_quantizers(graph, Shapes.infer(graph, (1, channels, 8, 8)), make_recipe(dict(fields)))
+    place_quantizers(graph, Shapes(graph, (1, channels, 8, 8)), make_recipe(dict(fields)))
     return graph
 
 

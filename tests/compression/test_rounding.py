@@ -106,7 +106,7 @@ def test_a_network_of_4_bit_weights_keeps_its_gain_and_its_mean() -> None:
     def network() -> nn.Module:
         graph = trace(model)
         recipe = make_recipe({"bits": 8, "weight_bits": 4})
-        place_quantizers(graph, Shapes.infer(graph, (1, 3, 24, 24)), recipe)
+        place_quantizers(graph, Shapes(graph, (1, 3, 24, 24)), recipe)
         calibrate_activations(graph, images)
         return graph.eval()
 

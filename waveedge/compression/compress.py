@@ -169,7 +169,7 @@ def structure(
     for name, module in list(reference.named_modules()):
         if isinstance(module, WaveletCompressedConv2d):
             reference.set_submodule(name, module.to_conv())
-    place_quantizers(graph, Shapes.infer(graph, (1, spec.channels, *input_size)), recipe)
+    place_quantizers(graph, Shapes(graph, (1, spec.channels, *input_size)), recipe)
     return graph.eval(), reference.eval()
 
 

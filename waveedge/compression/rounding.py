@@ -215,7 +215,7 @@ def _that_fit(
     dying: dict[fx.Node, list[fx.Node]],
 ) -> Sequence[NDArray[np.float32]]:
     """The first so many images whose values fit memory together, at least one."""
-    shapes = Shapes.infer(graph, images[0].shape)
+    shapes = Shapes(graph, images[0].shape)
     alive = most = 0
     for node in graph.graph.nodes:
         alive += _elements(shapes[node])
