@@ -23,6 +23,7 @@ from waveedge.export.encode_int8 import encode_int8
 from waveedge.export.encode_ort import encode_ort
 from waveedge.export.engine import Build
 from waveedge.export.finish import finish
+from waveedge.export.groups import merge_groups
 from waveedge.export.layers import (
     Layer,
     layers_of,
@@ -33,6 +34,8 @@ from waveedge.export.layers import (
 from waveedge.export.linear import linear_to_gemm
 from waveedge.export.lint import Finding
 from waveedge.export.manifest import MANIFEST, make_manifest, write_json
+from waveedge.export.paddings import absorb_paddings
+from waveedge.export.pieces import in_pieces
 from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
 from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.export.verify import Verification, verify
@@ -117,10 +120,12 @@ def export_model(
         traced = to_onnx(model, shape, batch=batch)
         layers = layers_of(traced, model)
         graph = finish(quantized_graph(traced, target))
-        onnx.save(graph, folder / "model.onnx")
+        shipped = in_pieces(graph) if target == "ort" else graph
+        onnx.save(shipped, folder / "model.onnx")
 
         step("verifying")
-        verification = {"model": verify(model, graph, batches, task=task, peak=high - low)}
+        whole = verify(model, graph, batches, shipped=shipped, task=task, peak=high - low)
+        verification = {"model": whole}
 
         if published is not None:
             step("exporting the baseline")
@@ -159,7 +164,11 @@ def export_model(
 def quantized_graph(traced: ir.Model, target: Target) -> ir.Model:
     """The graph with its FakeQuantize nodes in the target's encoding; ``traced`` is not changed."""
     model = traced.clone()
+    if target == "ort":
+        absorb_paddings(model)
     fold_weights(model)
+    if target == "ort":
+        merge_groups(model)
     linear_to_gemm(model)
     round_biases(model)
     (encode_ort if target == "ort" else encode_int8)(model)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["array", "constant", "layer_of", "new_node", "only_use", "replace"]
+__all__ = ["array", "constant", "layer_of", "new_node", "only_use", "replace", "replace_value"]
 
 LAYER = "waveedge.layer"
 """Key of a node's metadata under which the path of its torch module stands."""
@@ -79,3 +79,14 @@ def replace(graph: ir.Graph, old: ir.Node, new: Sequence[ir.Node]) -> None:
     name = before.name
     graph.remove(old, safe=True)
     after.name = name
+
+
+def replace_value(graph: ir.Graph, old: ir.Node, value: ir.Value) -> None:
+    """Lets everybody read ``value`` in the place of a node's output, and removes the node."""
+    output = old.outputs[0]
+    value.shape, name = output.shape, output.name
+    is_output = output.is_graph_output()
+    ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
+    graph.remove(old, safe=True)
+    if is_output:
+        value.name = name

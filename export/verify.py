@@ -113,6 +113,7 @@ def verify(
     graph: onnx.ModelProto,
     batches: Sequence[Array],
     *,
+    shipped: onnx.ModelProto | None = None,
     task: Task = "unknown",
     peak: float = 1.0,
 ) -> Verification:
@@ -123,6 +124,8 @@ def verify(
         graph: the exported graph, its nodes named as :func:`to_onnx` names them.
         batches: inputs (N, C, H, W) float32. The whole graph runs on all of them, the cut graph
             on the first.
+        shipped: the graph that is run as a whole, where it is not ``graph``: what a runtime gets,
+            with quantizers that the cut no longer recognises.
         task: decides which figures are added.
         peak: range of image outputs (white minus black), for the PSNR.
 
@@ -130,7 +133,7 @@ def verify(
         VerificationError: a check failed; the message has every failed check.
     """
     wanted, wanted_selections = _run_torch(model, batches)
-    got, got_selections = _run_onnx(graph, batches)
+    got, got_selections = _run_onnx(shipped or graph, batches)
     selection = _agreements(wanted_selections, got_selections)
     snr = _worst_snr(wanted, got)
     quantized = any(node.op_type == "DequantizeLinear" for node in graph.graph.node)

@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
-from waveedge.compression.reparameterize import Shapes, trace
-from waveedge.nn import ActivationQuantizer, QuantizedConv2d, QuantizedLinear
+from waveedge.compression.reparameterize import FramePool, Shapes, reparameterize, trace
+from waveedge.nn import ActivationQuantizer, QuantizedConv2d, QuantizedLinear, WTConv2d
 
 
 class Residual(nn.Module):
@@ -241,3 +241,61 @@ def test_the_quantized_graph_computes_nearly_the_same(model: nn.Module) -> None:
 def test_placement_is_the_same_every_time() -> None:
     keys = [list(placed(Residual(), bits=4).state_dict()) for _ in range(2)]
     assert keys[0] == keys[1]
+
+
+class Wavelet(nn.Module):
+    """A residual stream that a wavelet convolution reads, then two 1x1 convolutions; a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.spatial = nn.ModuleList(WTConv2d(8, 8, 3) for _ in range(2))
+        self.mix = nn.ModuleList(nn.Conv2d(8, 8, 1) for _ in range(2))
+        self.act, self.head = nn.GELU(), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for spatial, mix in zip(self.spatial, self.mix, strict=True):
+            x = x + mix(spatial(x))
+        return self.head(self.act(x))  # type: ignore[no-any-return]
+
+
+def quantized_layers(**fields: object) -> tuple[fx.GraphModule, dict[str, str]]:
+    graph = reparameterize(Wavelet(), (8, 8))
+    recipe = make_recipe({"bits": 8, **fields})
+    return graph, place_quantizers(graph, Shapes(graph, (1, 3, 8, 8)), recipe)
+
+
+def test_a_wavelet_convolution_stays_in_floating_point_and_so_does_its_stream() -> None:
+    graph, left_alone = quantized_layers()
+    assert len(left_alone) == 2 * 10  # four bands twice, the way back, the convolution of the map
+    assert all(name.startswith("spatial.") for name in left_alone)
+    (stream,) = next(node for node in graph.graph.nodes if node.name == "act").all_input_nodes
+    assert reads(graph, stream.name) == [32, 8]  # itself, and what a convolution adds to it
+    assert reads(graph, "spatial_1_base_conv") == [32]
+    assert reads(graph, "mix_1") == reads(graph, "head") == [8]
+
+
+def test_a_recipe_can_give_a_wavelet_convolution_bits() -> None:
+    graph, left_alone = quantized_layers(layers={"spatial.0.*": {"bits": 8}})
+    assert {name.split(".")[1] for name in left_alone} == {"1"}
+    assert reads(graph, "spatial_0_base_conv") == [8]
+
+
+def test_the_mean_of_a_quantized_map_reads_the_integers() -> None:
+    """Read in floats, the map would be kept in memory until the head of the network."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.act = nn.Conv2d(3, 8, 1), nn.GELU()
+            self.first, self.last = nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+            self.frame = FramePool((0, 0), (0, 0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.act(self.stem(x))
+            y: Tensor = self.last(self.frame(x) + self.frame(self.first(x)))
+            return y
+
+    graph = placed(Net(), bits=8)
+    assert reads(graph, "frame") == [8]

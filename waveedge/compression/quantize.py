@@ -8,7 +8,9 @@ A value is quantized where integers will read or write it, and nowhere else:
 2. A convolution writes its output on an 8-bit grid when no rule asks for another, so that a runtime
    can keep the whole convolution in integers. A linear layer writes floats: what follows it
    (GELU, a residual sum before a LayerNorm) is floating point in every runtime.
-3. A sum, concatenation or average of values that are all quantized is itself quantized, to 8 bits.
+3. A sum, concatenation or average of values that are all quantized is itself quantized, to 8 bits,
+   unless a layer that is left in floating point reads it, or nothing but LayerNorms and sums
+   that are not.
 4. Values on one grid are moved, not computed: operations that only move values (reshape, pixel
    shuffle) share the quantizer of their input, and a concatenation shares its quantizer with its
    inputs, where that costs no other reader of an input its own, finer grid.
@@ -16,11 +18,16 @@ A value is quantized where integers will read or write it, and nowhere else:
    reader of floats (GELU, LayerNorm, a transform) of a value that rules 1-3 do not touch reads
    the value as it is.
 
+A wavelet convolution (WTConv) stays in floating point unless the recipe's ``layers`` give it bits:
+its depthwise kernels take onnxruntime twice as long in int8 as in float, for a few percent of a
+network's multiply-adds.
+
 WCC layers carry their own quantizer, on the gathered coefficients.
 """
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import fx, nn
 
 from waveedge.compression.graph import (
@@ -32,7 +39,7 @@ from waveedge.compression.graph import (
     layers,
 )
 from waveedge.compression.recipe import FLOAT, LayerSettings, Recipe
-from waveedge.compression.reparameterize import Shapes
+from waveedge.compression.reparameterize import BandWise, FramePool, Shapes
 from waveedge.nn import (
     ActivationQuantizer,
     Pixels,
@@ -76,11 +83,16 @@ def _quantize_weights(
     ]
     bits: dict[str, int] = {}
     left_alone: dict[str, str] = {}
+    wavelets = tuple(
+        f"{name}." for name, module in graph.named_modules() if isinstance(module, BandWise)
+    )
     outer = _outer_layers(graph, {node for node, _ in weighted})
     for node, module in weighted:
         name = str(node.target)
         excluded = recipe.excluded(name)
         settings = recipe.settings(name)
+        if excluded is None and name.startswith(wavelets) and not recipe.gives_bits(name):
+            excluded = "depthwise kernels of a wavelet convolution are slower in int8"
         if excluded is not None:
             left_alone[name] = excluded
             continue
@@ -150,6 +162,12 @@ class _Placement:
         for node in self.values:
             if self._writes_integers(node):
                 self.integer.add(node)
+        for node in reversed(self.values):
+            if is_join(graph, node) and self._belongs_to_floats(node):
+                self.integer.discard(node)
+        for node in self.values:
+            if node in self.integer and not self._writes_integers(node):
+                self.integer.remove(node)
         self.order = {node: position for position, node in enumerate(self.values)}
         self.grids: dict[fx.Node, fx.Node] = {node: node for node in self.values}
         self.shared: dict[fx.Node, list[fx.Node]] = {}
@@ -181,6 +199,25 @@ class _Placement:
         if is_join(self.graph, node):
             return all(value in self.integer for value in node.all_input_nodes)
         return False
+
+    def _belongs_to_floats(self, join: fx.Node) -> bool:
+        """Whether a sum is better left in floating point, for the sake of those who read it."""
+        return any(self._is_float_layer(user) for user in join.users) or all(
+            self._reads_floats(user) for user in join.users
+        )
+
+    def _is_float_layer(self, user: fx.Node) -> bool:
+        layer = layer_of(self.graph, user)
+        weighted = isinstance(layer, nn.Conv2d | nn.Linear | nn.ConvTranspose2d)
+        return weighted and not self.bits.get(user.name)
+
+    def _reads_floats(self, user: fx.Node) -> bool:
+        if user in self.moving:
+            return all(self._reads_floats(reader) for reader in user.users)
+        if is_join(self.graph, user):
+            return user not in self.integer
+        normalises = isinstance(layer_of(self.graph, user), nn.LayerNorm)
+        return normalises or user.target is F.layer_norm or self._is_float_layer(user)
 
     def _on_its_grid(self, node: fx.Node) -> list[fx.Node]:
         """The inputs of ``node`` that share its grid (rule 4)."""
@@ -238,6 +275,12 @@ class _Placement:
             return max((self._wanted(user, reader) for reader in user.users), default=0)
         if self._fuses(value, user):
             return 0
+        if isinstance(layer_of(self.graph, user), FramePool) and value.users.keys() != {user}:
+            # The mean is taken last: read in integers, the map in floats need not wait for it.
+            quantized = any(
+                other.name in self.bits or self._shares(value, other) for other in value.users
+            )
+            return CONTAINER_BITS if quantized or value in self.integer else 0
         return CONTAINER_BITS if value in self.integer else 0
 
     def _apply(self, value: fx.Node, quantizer: str, bits: int) -> None:

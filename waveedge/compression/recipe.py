@@ -94,6 +94,13 @@ class Recipe(BaseModel):
                 merged.update(override.model_dump(exclude_none=True))
         return LayerSettings(**merged)
 
+    def gives_bits(self, layer: str) -> bool:
+        """Return whether an override names the bits of this layer."""
+        return any(
+            override.bits is not None and fnmatchcase(layer, pattern)
+            for pattern, override in self.layers.items()
+        )
+
     def excluded(self, layer: str) -> str | None:
         """Return why a layer must be left alone, or None when it may be compressed."""
         for pattern in self.skip:

@@ -151,7 +151,7 @@ def test_a_layer_scale_is_folded(check: Check, last: bool) -> None:
             return self.gamma.reshape(-1, 1, 1) * z
 
     result = check(Net(), (5, 6), channels=6)
-    assert rules(result) == ["scales.1"]
+    assert rules(result) == ["scales.1"] + ["pointwise.1"] * last
     assert "gamma" not in result.state_dict()
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, fx, nn
 
 from .rewrite import Applied, Rewrite, Shapes, called, drop, macs, new_conv, set_module, source
 
-__all__ = ["Lower", "PhaseToSpace", "SpaceToPhase"]
+__all__ = ["ELEMENTWISE", "Lower", "PhaseToSpace", "SpaceToPhase"]
 
-_ELEMENTWISE = (nn.GELU, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.Sigmoid)
+ELEMENTWISE = (nn.GELU, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.Sigmoid)
 
 
 class PhaseToSpace(nn.PixelShuffle):
@@ -83,7 +83,7 @@ class Lower(Rewrite):
 
     def _producer(self, graph_module: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:
         value = source(node)
-        while isinstance(called(value, graph_module), _ELEMENTWISE) and len(value.users) == 1:
+        while isinstance(called(value, graph_module), ELEMENTWISE) and len(value.users) == 1:
             value = source(value)
         conv = called(value, graph_module)
         alone = self.free(value) and len(value.users) == 1

@@ -14,6 +14,7 @@ from .chains import Chains
 from .cleanup import Cleanup
 from .haar import Haar, Pyramid
 from .phases import Lower
+from .pointwise import Pointwise
 from .polyphase import Polyphase
 from .residual import Residual
 from .rewrite import Applied, Rewrite, Shapes, called
@@ -28,6 +29,7 @@ REWRITES: tuple[type[Rewrite], ...] = (
     Cleanup,
     BatchNorm,
     Scales,
+    Pointwise,
     Pyramid,
     Haar,
     Residual,

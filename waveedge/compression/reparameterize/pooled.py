@@ -36,19 +36,23 @@ class FramePool(nn.Module):
         return (1 + sum(self.rows)) * (1 + sum(self.columns))
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        columns = _border(width, self.columns)
-        means = []
-        for line in (x.mean(2), *(x[:, :, row] for row in _border(height, self.rows))):
-            means += [line.mean(2), *(line[:, :, column] for column in columns)]
-        return torch.cat(means, 1)
+        # One product that reads the map once: a runtime would convert a quantized map to floats
+        # anew for the mean and for each line of the border.
+        rows, columns = (
+            _parts(size, border).to(x)
+            for size, border in zip(x.shape[-2:], (self.rows, self.columns), strict=True)
+        )
+        parts = x.flatten(2) @ torch.kron(rows, columns).T
+        return parts.transpose(1, 2).flatten(1)
 
     def extra_repr(self) -> str:
         return f"rows={self.rows}, columns={self.columns}"
 
 
-def _border(size: int, border: tuple[int, int]) -> list[int]:
-    return [*range(border[0]), *range(size - border[1], size)]
+def _parts(size: int, border: tuple[int, int]) -> Tensor:
+    """(1 + lines of the border, size): what takes the mean of a line, and its ends one by one."""
+    ends = [*range(border[0]), *range(size - border[1], size)]
+    return torch.cat([torch.full((1, size), 1 / size, dtype=torch.float64), torch.eye(size)[ends]])
 
 
 def frame_of(steps: Sequence[Step], size: Sequence[int]) -> FramePool | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
@@ -13,7 +12,11 @@ from waveedge.nn import WTConv2d
 from .emit import Builder
 from .rewrite import Applied, Rewrite, Shapes, new_conv, numel, prune, set_module, source, split
 
-__all__ = ["WTConv"]
+__all__ = ["BandWise", "WTConv"]
+
+
+class BandWise(nn.Module):
+    """Stands under the name of a WTConv2d and holds the layers that it is rewritten to."""
 
 
 class WTConv(Rewrite):
@@ -29,6 +32,8 @@ class WTConv(Rewrite):
        by channel and one grouped transposed convolution inverts the level.
     3. Channel scales are folded into the depthwise kernels, the stride into the base convolution.
 
+    4. Taps of a depthwise kernel that reach beyond the map from every pixel are removed.
+
     Longer wavelets (whose filters overlap) and even kernels (whose padding is lopsided) are left
     alone.
     """
@@ -42,8 +47,8 @@ class WTConv(Rewrite):
                 continue
             size = shapes[source(node)]
             build = Builder(graph_module, node)
-            set_module(graph_module, str(node.target), nn.Module())  # holds what it is made of
-            result = _BandWise(build, str(node.target), layer).expand(source(node), size[2:])
+            set_module(graph_module, str(node.target), BandWise())
+            result = _Expansion(build, str(node.target), layer).expand(source(node), size[2:])
             node.replace_all_uses_with(result)
             prune(node)
             cost = _macs(layer, size)
@@ -58,7 +63,7 @@ def _macs(layer: WTConv2d, size: tuple[int, ...]) -> int:
     return int(taps * elements // layer.stride**2 + levels)
 
 
-class _BandWise:
+class _Expansion:
     def __init__(self, build: Builder, name: str, layer: WTConv2d) -> None:
         self.build = build
         self.name = name
@@ -66,7 +71,7 @@ class _BandWise:
 
     def expand(self, x: fx.Node, size: tuple[int, int]) -> fx.Node:
         """All levels down, all levels up, and the convolution of the image itself."""
-        levels, low = [], x
+        levels, low, whole = [], x, size
         for level in range(self.layer.wt_levels):
             low, bands = self._down(level, low, size)
             levels.append((bands, size))
@@ -80,7 +85,7 @@ class _BandWise:
         base, stride = self.layer.base_conv, self.layer.stride
         scale = self.layer.base_scale.weight.flatten()
         bias = None if base.bias is None else base.bias.double() * scale.double()
-        image = self._depthwise("base_conv", x, base.weight, scale, bias, stride=stride)
+        image = self._depthwise("base_conv", x, base.weight, scale, bias, whole, stride=stride)
         if stride > 1:
             steps = (slice(None), slice(None), slice(None, None, stride), slice(None, None, stride))
             deeper = self.build.function(operator.getitem, deeper, steps)
@@ -96,6 +101,7 @@ class _BandWise:
         kernels = split(self.layer.get_parameter(f"wavelet_convs.{level}.weight"), channels)
         scales = split(self.layer.get_parameter(f"wavelet_scale.{level}.weight"), channels, 1)
         coefficients, filtered = [], []
+        half = (size[0] + 1) // 2, (size[1] + 1) // 2
         for band in range(4):
             label = f"{level}_{['low', 'high_h', 'high_w', 'high_hw'][band]}"
             conv = new_conv(
@@ -109,13 +115,17 @@ class _BandWise:
                     kernels[:, band],
                     scales[:, :, band].flatten(),
                     None,
+                    half,
                 )
             )
         return coefficients[0], filtered
 
     def _up(self, level: int, bands: list[fx.Node], size: tuple[int, int]) -> fx.Node:
         channels = self.layer.in_channels
-        joined = self.build.method("flatten", self.build.function(torch.stack, bands, 2), 1, 2)
+        # The rows of a channel's bands below each other, read as 4 channels: a stack, in two steps.
+        height, width = ((extent + 1) // 2 for extent in size)
+        rows = self.build.join(bands, 2)
+        joined = self.build.method("reshape", rows, -1, 4 * channels, height, width)
         synthesis = nn.ConvTranspose2d(
             4 * channels, channels, 2, stride=2, groups=channels, bias=False
         )
@@ -132,9 +142,15 @@ class _BandWise:
         weight: Tensor,
         scale: Tensor,
         bias: Tensor | None,
+        size: tuple[int, int],
         stride: int = 1,
     ) -> fx.Node:
         scaled = weight.double() * scale.double().view(-1, 1, 1, 1)
-        options = {"padding": self.layer.kernel_size // 2, "groups": self.layer.in_channels}
+        # On a map of few pixels, the outer taps of a kernel only ever meet padding.
+        radius = self.layer.kernel_size // 2
+        rows, columns = (min(radius, extent - 1) for extent in size)
+        scaled = scaled[:, :, radius - rows : radius + rows + 1]
+        scaled = scaled[:, :, :, radius - columns : radius + columns + 1]
+        options = {"padding": (rows, columns), "groups": self.layer.in_channels}
         conv = new_conv(scaled, bias, self.layer, stride=stride, **options)
         return self.build.module(f"{self.name}.{label}", conv, x)

@@ -1,0 +1,123 @@
+"""Pass for onnxruntime: paddings and crops beside a convolution become its own padding.
+
+torch pads a convolution alike on both sides; whatever else a network needs (an odd map that a
+wavelet transform extends by one row, the crop on the way back) stands as a Pad or Slice beside it,
+and costs a pass over the map. ONNX allows a padding for each side.
+
+1. ``Pad`` with zeros of height and width, read by convolutions alone: their padding. A quantizer
+   in between that repeats the grid of the map goes too: what is on the grid stays there.
+2. ``Slice`` of a transposed convolution's output that nothing else reads, in steps of one: negative
+   growth, which for a transposed convolution is what padding means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from waveedge.export.fake_quantize import activation_grid, grid_of
+from waveedge.export.graph import array, only_use, replace_value
+
+__all__ = ["absorb_paddings"]
+
+
+def absorb_paddings(model: ir.Model) -> None:
+    """Runs the pass on a model in place, before quantizers get the encoding of a target."""
+    for node in list(model.graph):
+        if node.op_type == "Pad":
+            _into_readers(model.graph, node)
+        elif node.op_type == "Slice":
+            _into_transposed(model.graph, node)
+
+
+def _into_readers(graph: ir.Graph, pad: ir.Node) -> None:  # rule 1
+    pads = _zero_padding(pad)
+    output = pad.outputs[0]
+    if pads is None or output.is_graph_output():
+        return
+    quantizers = [use.node for use in output.uses() if grid_of(use.node) is not None]
+    if any(not _repeats(quantizer, pad.inputs[0]) for quantizer in quantizers):
+        return
+    values = [output, *(quantizer.outputs[0] for quantizer in quantizers)]
+    if any(value.is_graph_output() for value in values):
+        return
+    uses = [use for value in values for use in value.uses() if use.node not in quantizers]
+    if not uses or any(use.node.op_type != "Conv" or use.idx != 0 for use in uses):
+        return
+    if any(_pads(use.node) is None for use in uses):
+        return
+    for use in uses:
+        _grow(use.node, pads)
+        use.node.replace_input_with(0, pad.inputs[0])
+    graph.remove([*quantizers, pad], safe=True)
+
+
+def _repeats(quantizer: ir.Node, value: ir.Value | None) -> bool:
+    """Whether ``value`` lies on the grid of a quantizer already."""
+    own, grid = grid_of(quantizer), activation_grid(value)
+    assert own is not None
+    return (
+        grid is not None
+        and (own.qmin, own.qmax, own.axis) == (grid.qmin, grid.qmax, grid.axis)
+        and np.array_equal(own.scale, grid.scale)
+    )
+
+
+def _zero_padding(pad: ir.Node) -> tuple[int, ...] | None:
+    """(top, left, bottom, right) of a Pad of the last two of four dimensions with zeros."""
+    mode = pad.attributes.get("mode")
+    amounts, value, axes = (array(x) for x in (*pad.inputs[1:], None, None, None)[:3])
+    constant = (mode is None or mode.as_string() == "constant") and (
+        len(pad.inputs) < 3 or pad.inputs[2] is None or (value is not None and not value.any())
+    )
+    if not constant or amounts is None or (len(pad.inputs) > 3 and axes is None):
+        return None
+    dimensions = [int(axis) % 4 for axis in axes] if axes is not None else [0, 1, 2, 3]
+    if len(amounts) != 2 * len(dimensions) or amounts.min() < 0:
+        return None
+    before = dict(zip(dimensions, map(int, amounts[: len(dimensions)]), strict=True))
+    after = dict(zip(dimensions, map(int, amounts[len(dimensions) :]), strict=True))
+    if any(before.get(dim) or after.get(dim) for dim in (0, 1)):
+        return None
+    return before.get(2, 0), before.get(3, 0), after.get(2, 0), after.get(3, 0)
+
+
+def _into_transposed(graph: ir.Graph, crop: ir.Node) -> None:  # rule 2
+    map_ = crop.inputs[0]
+    layer = map_.producer() if map_ is not None else None
+    if map_ is None or layer is None or layer.op_type != "ConvTranspose":
+        return
+    if only_use(map_) is None or _pads(layer) is None or "output_shape" in layer.attributes:
+        return
+    starts, ends, axes, steps = (array(x) for x in (*crop.inputs[1:], None, None)[:4])
+    if starts is None or ends is None or axes is None or map_.shape is None:
+        return
+    if (len(crop.inputs) > 4 and steps is None) or (steps is not None and (steps != 1).any()):
+        return
+    grow = [0, 0, 0, 0]
+    for start, end, axis in zip(starts, ends, axes, strict=True):
+        size = map_.shape[int(axis)]
+        if int(axis) not in (2, 3) or not isinstance(size, int):
+            return
+        first, last, _ = slice(int(start), int(end)).indices(size)
+        grow[int(axis) - 2], grow[int(axis)] = first, size - last
+    _grow(layer, grow)
+    replace_value(graph, crop, map_)
+
+
+def _pads(layer: ir.Node) -> list[int] | None:
+    """The padding of a 2-D convolution; None where it is not written out."""
+    auto = layer.attributes.get("auto_pad")
+    if auto is not None and auto.as_string() != "NOTSET":
+        return None
+    pads = layer.attributes.get("pads")
+    return list(pads.as_ints()) if pads is not None else [0, 0, 0, 0]
+
+
+def _grow(layer: ir.Node, by: Sequence[int]) -> None:
+    own = _pads(layer)
+    assert own is not None
+    pads = [pad + more for pad, more in zip(own, by, strict=True)]
+    layer.attributes["pads"] = ir.AttrInt64s("pads", pads)

@@ -1,0 +1,169 @@
+"""What the ort target rearranges for onnxruntime computes the same numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from waveedge.compression.quantize import place_quantizers
+from waveedge.compression.recipe import make_recipe
+from waveedge.compression.reparameterize import Shapes, reparameterize
+from waveedge.export.bundle import quantized_graph
+from waveedge.export.finish import finish
+from waveedge.export.paddings import absorb_paddings
+from waveedge.export.pieces import in_pieces
+from waveedge.export.torch_to_onnx import to_onnx
+from waveedge.nn import ActivationQuantizer, WTConv2d
+from waveedge.spec import ModelSpec
+
+STEP = 2.0**-5
+SIZES = [(8, 12), (9, 7), (11, 16)]
+
+
+def operators(graph: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in graph.graph.node)
+
+
+def attribute(graph: onnx.ModelProto, op_type: str, name: str) -> list[object]:
+    return [
+        onnx.helper.get_attribute_value(item)
+        for node in graph.graph.node
+        if node.op_type == op_type
+        for item in node.attribute
+        if item.name == name
+    ]
+
+
+def wavelet(size: tuple[int, int], *, quantized: bool) -> nn.Module:
+    """A WTConv of two levels in its band-wise form; with 8-bit weights and activations or not."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(WTConv2d(8, 8, 3, wt_levels=2))
+    layer.spec = ModelSpec(family="custom", channels=8)
+    graph = reparameterize(layer, size)
+    if quantized:
+        recipe = make_recipe({"bits": 8, "layers": {"*": {"bits": 8}}})
+        place_quantizers(graph, Shapes(graph, (1, 8, *size)), recipe)
+        for module in graph.modules():
+            if isinstance(module, ActivationQuantizer):
+                module.scale.data.fill_(STEP)
+    return graph.eval()
+
+
+def close(a: np.ndarray, b: np.ndarray, *, quantized: bool) -> None:
+    """Equal; or, behind a quantizer, one step off where a value lay between two steps."""
+    difference = np.abs(a - b)
+    assert difference.max() < (1.01 * STEP if quantized else 2e-6)
+    assert (difference > 2e-6).mean() < 0.01
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_odd_maps_need_no_pad_and_no_crop(run, size, quantized):
+    model = wavelet(size, quantized=quantized)
+    traced = to_onnx(model, (8, *size))
+    plain, tight = (finish(quantized_graph(traced, target)) for target in ("onnx", "ort"))
+    if size != (8, 12):
+        assert operators(plain)["Pad"]
+        assert operators(plain)["Slice"]
+    # That of the input stays where a quantizer follows it: no grid is repeated there.
+    assert operators(tight)["Pad"] == (quantized and size != (8, 12))
+    assert not operators(tight)["Slice"]
+    x = np.random.default_rng(0).standard_normal((1, 8, *size)).astype(np.float32)
+    a, b = (run(graph, x, as_written=True)[0] for graph in (plain, tight))
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(x)).numpy()
+    close(b, wanted, quantized=quantized)
+    close(a, b, quantized=quantized)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_small_transposed_convolutions_have_a_quarter_of_the_groups(run, quantized):
+    size = (16, 12)  # 8x6 and 4x3 pixels below
+    model = wavelet(size, quantized=quantized)
+    traced = to_onnx(model, (8, *size))
+    tight = finish(quantized_graph(traced, "ort"))
+    assert attribute(tight, "ConvTranspose", "group") == [2, 2]
+    assert attribute(finish(quantized_graph(traced, "onnx")), "ConvTranspose", "group") == [8, 8]
+    x = np.random.default_rng(0).standard_normal((1, 8, *size)).astype(np.float32)
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(x)).numpy()
+    close(run(tight, x, as_written=True)[0], wanted, quantized=quantized)
+
+
+def test_large_transposed_convolutions_keep_their_groups():
+    traced = to_onnx(wavelet((64, 64), quantized=False), (8, 64, 64))
+    graph = finish(quantized_graph(traced, "ort"))
+    assert attribute(graph, "ConvTranspose", "group") == [8, 8]
+
+
+class Padded(nn.Module):
+    """A padding with ``value`` before a convolution, and a sum of the padded map if ``shared``."""
+
+    def __init__(self, value: float, shared: bool) -> None:
+        super().__init__()
+        self.pad, self.conv = nn.ConstantPad2d((1, 2, 3, 0), value), nn.Conv2d(3, 4, 3)
+        self.shared = shared
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pad(x)
+        y: Tensor = self.conv(x)
+        return y + x.mean() if self.shared else y
+
+
+@pytest.mark.parametrize(("value", "shared", "left"), [(0, False, 0), (1, False, 1), (0, True, 1)])
+def test_only_zeros_that_convolutions_alone_read_become_their_padding(run, value, shared, left):
+    model = Padded(value, shared).eval()
+    traced = to_onnx(model, (3, 8, 9))
+    absorb_paddings(traced)
+    graph = finish(traced)
+    assert operators(graph)["Pad"] == left
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 9)).astype(np.float32)
+    with torch.no_grad():
+        np.testing.assert_allclose(run(graph, x)[0], model(torch.from_numpy(x)), atol=2e-6)
+
+
+def activation(height: int, width: int, channels: int) -> onnx.ModelProto:
+    """uint8 -> GELU in floating point -> uint8, as the ort target writes it."""
+    shape = f"N,{channels},{height},{width}"
+    text = f"""
+    <ir_version: 10, opset_import: ["" : 20]>
+    agraph (float[{shape}] input) => (float[{shape}] output)
+    <float step = {{0.05}}, uint8 zero = {{128}}>
+    {{
+        a = QuantizeLinear(input, step, zero)
+        b = DequantizeLinear(a, step, zero)
+        c = Gelu(b)
+        d = QuantizeLinear(c, step, zero)
+        output = DequantizeLinear(d, step, zero)
+    }}
+    """
+    graph = onnx.parser.parse_model(text)
+    for node in graph.graph.node:
+        node.name = node.output[0]
+    return graph
+
+
+@pytest.mark.parametrize(("height", "pieces"), [(64, 2), (129, 4), (600, 8)])
+def test_a_large_activation_is_computed_in_pieces_to_the_bit(run, height, pieces):
+    graph = activation(height, 64, 64)
+    divided = in_pieces(graph)
+    onnx.checker.check_model(divided, full_check=True)
+    assert operators(divided)["Gelu"] == pieces
+    assert operators(divided)["Concat"] == 1
+    x = np.random.default_rng(0).standard_normal((2, 64, height, 64)).astype(np.float32)
+    np.testing.assert_array_equal(run(divided, x)[0], run(graph, x)[0])
+
+
+def test_a_small_activation_stays_whole():
+    assert operators(in_pieces(activation(63, 64, 64)))["Gelu"] == 1
+
+
+def test_an_activation_whose_floats_are_read_stays_whole():
+    graph = activation(64, 64, 64)
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("c", 1, ["N", 64, 64, 64]))
+    assert operators(in_pieces(graph))["Gelu"] == 1
