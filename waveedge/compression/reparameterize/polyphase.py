@@ -141,7 +141,7 @@ class _Converter:
         )
 
     def settle(self) -> list[Applied]:
-        """Give whoever still reads a converted value the map, and remove what nobody reads."""
+        """Give whoever still reads a converted value the map; the pipeline removes the others."""
         for value in reversed(list(self.made)):
             blocks, layout = self.made[value]
             others = [user for user in value.users if user not in self.made]
@@ -151,8 +151,6 @@ class _Converter:
                 for user in others:
                     user.replace_input_with(value, image)
                 self.applied.append(Applied("polyphase.6", value.name, 0, 0))
-        for value in reversed(list(self.made)):
-            prune(value)
         return self.applied
 
 
