@@ -57,6 +57,26 @@ def test_a_chain_is_one_convolution_with_border_kernels(
     check(nn.Sequential(*CHAINS[name]).float(), size, channels=first.in_channels)
 
 
+class Fork(nn.Module):
+    """A chain whose result has two readers, one of them another chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*CHAINS["two 3x3"])
+        self.second = nn.Sequential(conv(3, 16, 3, 1, 1), conv(16, 3, 3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return x + self.second(x)
+
+
+@pytest.mark.usefixtures("count_macs_only")
+def test_a_chain_starts_from_what_another_left(check: Check) -> None:
+    rewritten = check(Fork(), (16, 12), channels=2)
+    applied: tuple[Applied, ...] = rewritten.applied  # type: ignore[assignment]
+    assert [change.rule for change in applied] == ["chains.2", "chains.2"]
+
+
 @pytest.mark.usefixtures("count_macs_only")
 def test_a_stem_of_two_convolutions_becomes_nine_regions_of_one(check: Check) -> None:
     result = check(nn.Sequential(conv(2, 16, 3, 1, 1), conv(16, 3, 3, 1, 1)), (9, 8), channels=2)

@@ -72,7 +72,9 @@ def _contract(
             build, name = Builder(graph_module, nodes[0]), str(nodes[-1].target)
             terms = [(source(nodes[0]), stretch)]
             blocks = build.blocks(name, terms, layout)
-            nodes[-1].replace_all_uses_with(build.image(name, blocks, layout))
+            image = build.image(name, blocks, layout)
+            shapes[image] = shapes[nodes[-1]]  # the next chain may start from it
+            nodes[-1].replace_all_uses_with(image)
             prune(nodes[-1])
             rule = 1 if layout.regions == 1 else 2
             applied.append(Applied(f"chains.{rule}", name, before, after))
