@@ -78,6 +78,7 @@ def export_model(
     images: Sequence[NDArray[np.float32]] | None = None,
     published: nn.Module | None = None,
     recipe: dict[str, Any] | None = None,
+    autotune: dict[str, Any] | None = None,
     source_sha256: str = "",
     artifact_sha256: str | None = None,
     progress: Progress | None = None,
@@ -96,6 +97,7 @@ def export_model(
             or noise for a model without spec.
         published: the uncompressed network, exported beside as the baseline of ``waveedge bench``.
         recipe: how the network was compressed, for the manifest.
+        autotune: how its form was chosen (``Choice.to_dict``), for the manifest.
         source_sha256: hash of the checkpoint.
         artifact_sha256: hash of the compressed artifact.
         progress: called as work goes on.
@@ -151,6 +153,7 @@ def export_model(
             baseline="published.onnx" if published is not None else None,
             engine=ENGINE if (folder / ENGINE).exists() else None,
             recipe=recipe,
+            autotune=autotune,
             layers=[layer.to_dict(layer.node in executed) for layer in layers],
             source_sha256=source_sha256,
             artifact_sha256=artifact_sha256,

@@ -149,6 +149,12 @@ def export(
     no_reparameterize: Annotated[
         bool, typer.Option("--no-reparameterize", help="Keep a checkpoint's published form.")
     ] = False,
+    autotune: Annotated[
+        bool,
+        typer.Option(
+            "--autotune", help="Time a checkpoint's forms on this CPU and keep the fastest."
+        ),
+    ] = False,
     calib: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Images to verify the export with.")
     ] = None,
@@ -159,6 +165,10 @@ def export(
     json: Json = False,
 ) -> None:
     """Export to ONNX, verified against torch on real images; and to an engine where one builds."""
+    if autotune and no_reparameterize:
+        raise RecipeError(
+            "--autotune chooses the form that --no-reparameterize fixes", hint="Give one of them."
+        )
     from waveedge.commands.export import run
 
     run(
@@ -167,6 +177,7 @@ def export(
         input_size=_parse_size(input_size),
         batch=_parse_batch(batch),
         published=no_reparameterize,
+        tune=autotune,
         calib=calib,
         out=out,
         load=lambda path: _load(path, set_, arch, trust_pickle),

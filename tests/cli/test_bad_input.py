@@ -145,14 +145,14 @@ def _pickled_array(folder: Path) -> Arguments:
     return ["compress", "model.pt", "--calib", "images"]
 
 
-def _artifact(header: str) -> Callable[[Path], Arguments]:
+def _artifact(header: str, *flags: str) -> Callable[[Path], Arguments]:
     def make(folder: Path) -> Arguments:
         save_file(
             {"a": torch.zeros(1)},
             folder / "bad.safetensors",
             metadata={"waveedge.artifact": header},
         )
-        return ["export", "bad.safetensors"]
+        return ["export", "bad.safetensors", *flags]
 
     return make
 
@@ -219,6 +219,21 @@ CASES = [
     Case("nothing to export", lambda _: ["export"], ("waveedge compress",)),
     Case("nothing to measure", lambda _: ["bench"], ("waveedge export",)),
     Case("an unknown target", lambda _: ["export", "model.pt", "--target", "gpu"], ("trt-rtx",)),
+    Case(
+        "two choices of a form",
+        lambda _: ["export", "model.pt", "--autotune", "--no-reparameterize"],
+        ("--autotune", "--no-reparameterize"),
+    ),
+    Case(
+        "a form timed for TensorRT",
+        lambda _: ["export", "model.pt", "--autotune", "--target", "trt"],
+        ("--autotune", "trt", "--target ort"),
+    ),
+    Case(
+        "another form of an artifact",
+        _artifact("{}", "--autotune"),
+        ("bad.safetensors is compressed", "checkpoint"),
+    ),
     Case("a batch of none", lambda _: ["export", "model.pt", "--batch", "0"], ("dynamic",)),
     Case("an artifact without a header", _artifact("{"), ("bad.safetensors", "waveedge compress")),
     Case("an artifact of the future", _artifact('{"format": 99}'), ("99", "Update")),

@@ -96,6 +96,27 @@ def test_a_checkpoint_exports_without_compression(run: Run, model: Path, tmp_pat
     assert sizes[0] != sizes[1]
 
 
+def test_autotune_exports_the_form_that_won(run: Run, tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "wavemix_cls_l1_strided.pth", tmp_path / "model.pt")
+    result = run("export", "model.pt", "--autotune", *SMALL)
+    assert result.code == 0, result.err
+    record = json.loads((tmp_path / "model.ort" / "manifest.json").read_text())["autotune"]
+    first, *others = record["candidates"]
+    best = {key: first[key] for key in ("form", "left_out")}
+    for trial in others:  # times are this machine's; what follows from them is not
+        assert trial["against"] == best
+        if trial["interval"][1] < 1:
+            best = {key: trial[key] for key in best}
+    assert record["chosen"] == best
+    assert {"form": "published", "left_out": []} in [{k: t[k] for k in best} for t in others]
+    assert any(trial["left_out"] for trial in others)
+    assert f"kept: {best['form']}" in result.out
+    x = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
+    bundle = tmp_path / "model.ort"
+    outputs = [Session(path).run(x) for path in (bundle, bundle / "published.onnx")]
+    np.testing.assert_allclose(*outputs, atol=1e-4)
+
+
 def test_any_network_by_its_factory(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch\n"

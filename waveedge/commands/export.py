@@ -13,6 +13,7 @@ from waveedge.artifact import is_artifact, load_artifact, newest_artifact
 from waveedge.calibration import open_images
 from waveedge.compression.reparameterize import reparameterize
 from waveedge.errors import InputError, RecipeError, WaveedgeError
+from waveedge.export.autotune import Choice, autotune
 from waveedge.export.bundle import Bundle, export_model
 from waveedge.files import sha256
 from waveedge.models.build import check_input_size, spec_of
@@ -20,6 +21,7 @@ from waveedge.models.build import check_input_size, spec_of
 __all__ = ["run"]
 
 TARGETS = ("onnx", "ort", "trt", "trt-rtx")
+TIMED = ("onnx", "ort")
 
 
 def run(
@@ -29,6 +31,7 @@ def run(
     input_size: tuple[int, int] | None,
     batch: int | Literal["dynamic"],
     published: bool,
+    tune: bool,
     calib: Path | None,
     out: Path | None,
     load: Callable[[Path], nn.Module],
@@ -40,14 +43,20 @@ def run(
     Args:
         load: loads a checkpoint with the command line's settings.
         published: keep a checkpoint's published form instead of rewriting it exactly.
+        tune: keep the form of a checkpoint that is fastest on this machine.
 
     Raises:
-        InputError: there is nothing to export, or an artifact is asked for in its published form.
-        RecipeError: the target is unknown.
+        InputError: there is nothing to export, or an artifact is asked for in another form.
+        RecipeError: the target is unknown, or is not what ``tune`` can time.
     """
     if target not in TARGETS:
         raise RecipeError(
             f"--target {target!r} is unknown", hint=f"Known targets: {', '.join(TARGETS)}."
+        )
+    if tune and target not in TIMED:
+        raise RecipeError(
+            f"--autotune times with onnxruntime on the CPU, which tells nothing about {target}",
+            hint="Use --target ort, or leave --autotune out.",
         )
     if source is None:
         source = newest_artifact(Path())
@@ -65,6 +74,11 @@ def run(
                 f"{source} is compressed and has no published form",
                 hint="Export the checkpoint with --no-reparameterize instead.",
             )
+        if tune:
+            raise InputError(
+                f"{source} is compressed: its form was fixed when its quantizers were placed",
+                hint="Export the checkpoint with --autotune, or leave --autotune out.",
+            )
         compressed = load_artifact(source, arch=arch)
         model: nn.Module = compressed.graph
         recipe = compressed.recipe.model_dump(mode="json")
@@ -73,11 +87,16 @@ def run(
     else:
         baseline = load(source)
         size = input_size or spec_of(baseline).input_size
-        model = baseline if published else reparameterize(baseline, size)
+        # A tuned network gets its form below, where there are images to time it on.
+        model = baseline if published or tune else reparameterize(baseline, size)
     spec = spec_of(model)
     check_input_size(spec, size)
     images = open_images(calib, spec=spec, size=size)
+    choice = None
     with console.progress_bar() as progress:
+        if tune:
+            choice = autotune(model, size, images=images.held_out, batch=batch, progress=progress)
+            model = choice.model
         bundle = export_model(
             model,
             out or Path(f"{_stem(source)}.{target}"),
@@ -87,6 +106,7 @@ def run(
             images=images.held_out,
             published=baseline,
             recipe=recipe,
+            autotune=choice.to_dict() if choice else None,
             source_sha256=getattr(baseline, "source_sha256", "") or "",
             artifact_sha256=sha256(source) if is_artifact(source) else None,
             progress=progress,
@@ -94,7 +114,21 @@ def run(
     if as_json:
         console.print_json({"bundle": str(bundle.path), **bundle.manifest})
     else:
+        if choice:
+            show_choice(choice)
         show(bundle)
+
+
+def show_choice(choice: Choice) -> None:
+    """Print every form that was timed, and which was kept."""
+    rows = []
+    for trial in choice.trials:
+        ratio, left_out = trial.ratio, ", ".join(trial.form.left_out)
+        figures = f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio else "-"
+        against = str(trial.against) if trial.against else "-"
+        rows.append((trial.form.name, left_out or "-", f"{trial.cpu_ms:.2f} ms", figures, against))
+    console.table("Forms", ("form", "left out", "CPU time", "ratio", "to the best so far"), rows)
+    console.out.print(f"kept: {choice.form}", highlight=False, markup=False)
 
 
 def show(bundle: Bundle) -> None:
