@@ -62,7 +62,7 @@ class Fork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Sequential(*CHAINS["two 3x3"])
+        self.first = nn.Sequential(conv(2, 16, 3, 1, 1), conv(16, 3, 3, 1, 1))
         self.second = nn.Sequential(conv(3, 16, 3, 1, 1), conv(16, 3, 3, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
