@@ -1,0 +1,275 @@
+"""``python -m benchmarks.activations``: GELU and LayerNorm between int8 convolutions, every form.
+
+One thread, CPU time. Each form of a chain is timed in pairs with the chain that leaves the
+activation in float, as exporters do, so ratios hold while the machine drifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.activation_graphs import GELU, LAYER_NORM, STEP, Case, alone, chain, gelu
+from benchmarks.operators import is_integer
+from benchmarks.records import Record, Records, write_text
+from waveedge.console import say
+from waveedge.runtime import Session
+from waveedge.runtime.machine import describe_machine
+from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
+
+RESULTS = Path(__file__).resolve().parent / "results"
+FORMS = {"GELU": GELU, "LayerNorm": LAYER_NORM}
+CASES = (
+    Case("WTConvNeXt-T, stage 1", 96, 384, (56, 56)),
+    Case("WTConvNeXt-T, stage 2", 192, 768, (28, 28)),
+    Case("WTConvNeXt-T, stage 3", 384, 1536, (14, 14)),
+    Case("WaveMix segmenter", 128, 256, (32, 64)),
+)
+FLOAT, NONE = "float", "none"
+WARMUP = 5
+STEP_MS = 4  # CPU time of what is timed at once; shorter measures the clock
+
+CLOSE = 1.5
+"""An output less than 1.5 steps off is the correctly rounded one or its neighbour."""
+
+Array = NDArray[Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write and print every table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.activations", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one shape, 3 rounds")
+    parser.add_argument("--rounds", type=int, help="pairs of runs a form (60; quick: 3)")
+    parser.add_argument("--out", type=Path, help="folder of the results (benchmarks/results)")
+    given = parser.parse_args(arguments)
+    # Kept apart: the figures of a quick run must not pass for others.
+    quick_out = Path("build") / "benchmarks" / "quick" / "results"
+    out: Path = given.out or (quick_out if given.quick else RESULTS)
+    rounds = given.rounds or (3 if given.quick else 60)
+
+    path = out / "activations.json"
+    path.unlink(missing_ok=True)
+    records = Records(path, ("activation", "case", "form"))
+    for activation in FORMS:
+        for case in CASES[-1:] if given.quick else CASES:
+            for record in _measure(activation, case, rounds):
+                records.add(record)
+    text = _render(records.rows, rounds)
+    write_text(out / "activations.md", text)
+    print(text)
+    return 0
+
+
+def _measure(activation: str, case: Case, rounds: int) -> list[Record]:
+    records = []
+    with tempfile.TemporaryDirectory() as folder:
+        image = _image((1, case.channels, *case.size))
+        base = _load(chain(case, activation, FLOAT), Path(folder) / "float.onnx")
+        repeats = _repeats(base, image)
+        for form in FORMS[activation]:
+            say(f"{activation}, {case.name}: {form}")
+            model = Path(folder) / "form.onnx"
+            session = _load(chain(case, activation, form), model)
+            steps = [partial(_run, one, image, repeats) for one in (base, session)]
+            cpu, _, _ = time_pairs(steps[:1], steps[1:], runs=rounds, warmup=WARMUP, seed=0)
+            base_ms, form_ms = np.median(cpu, axis=0) / repeats
+            operators = _operators(model)
+            records.append(
+                {
+                    "activation": activation,
+                    "case": case.name,
+                    "form": form,
+                    **asdict(case),
+                    "speed": asdict(bootstrap_ratio(cpu[:, 0], cpu[:, 1], seed=0)),
+                    "cpu_ms": float(form_ms),
+                    "float_cpu_ms": float(base_ms),
+                    **_error(activation, form, case),
+                    "integer_operators": sum(map(is_integer, operators.elements())) - 2,
+                    "operators": operators,
+                    "rounds": rounds,
+                    "runs_per_round": repeats,
+                }
+            )
+    # Differences of ratios to the same chain, not of times: those were taken minutes apart.
+    typical = float(np.median([record["float_cpu_ms"] for record in records]))
+    free = next(record["speed"]["value"] for record in records if record["form"] == NONE)
+    for record in records:
+        record["activation_ms"] = typical * (1 / record["speed"]["value"] - 1 / free)
+    return records
+
+
+def _load(model: bytes, path: Path) -> Session:
+    path.write_bytes(model)
+    return Session(path, threads=1, provider="cpu")
+
+
+def _run(session: Session, image: Array, repeats: int) -> None:
+    for _ in range(repeats):
+        session.run(image)
+
+
+def _repeats(session: Session, image: Array) -> int:
+    step = [partial(_run, session, image, 1)]
+    cpu, _, _ = time_pairs(step, step, runs=5, warmup=WARMUP, seed=0)
+    return ceil(STEP_MS / float(np.median(cpu)))
+
+
+def _operators(model: Path) -> Counter[str]:
+    """Operators of the graph as onnxruntime optimised it."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(model.with_suffix(".optimised"))
+    onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    graph = onnx.load_from_string(Path(options.optimized_model_filepath).read_bytes()).graph
+    found = Counter(node.op_type for node in graph.node)
+    # Q/DQ on every tensor must have fused at least both convolutions, or ratios mean nothing.
+    if found["QLinearConv"] < 2 or found["Conv"]:
+        raise RuntimeError(f"a convolution stayed in float: {dict(found)}")
+    return found
+
+
+def _image(shape: tuple[int, ...]) -> Array:
+    """Standard normal, on the grid; a position's gain and offset vary, as LayerNorm expects."""
+    random = np.random.default_rng(0)
+    position = (shape[0], 1, *shape[2:])
+    gain, offset = np.exp(random.normal(0, 0.25, position)), random.normal(0, 0.25, position)
+    return _bytes(random.standard_normal(shape) * gain + offset)
+
+
+def _bytes(values: Array) -> Array:
+    return np.asarray(np.clip(np.rint(values / STEP) + 128, 0, 255), np.uint8)
+
+
+def _error(activation: str, form: str, case: Case) -> Record:
+    """Steps between what a form computes and the exact activation of the same bytes."""
+    if form == NONE:
+        return {"max_error_steps": None, "rms_error_steps": None}
+    x: Array
+    if activation == "GELU":
+        # Every byte there is, each weighted by how often a standard normal takes it.
+        q = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+        x = (q - 128.0) * STEP
+        exact, weight = gelu(x), np.exp(-(x**2) / 2)
+    else:
+        q = _image((1, case.channels, *case.size))
+        x = (q - 128.0) * STEP
+        exact = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
+        exact = np.clip(exact, -128 * STEP, 127 * STEP)  # beyond, every form saturates alike
+        weight = np.ones(x.shape)
+    with tempfile.TemporaryDirectory() as folder:
+        session = _load(alone(activation, form, q.shape), Path(folder) / "alone.onnx")
+        found = session.run(q)
+    assert isinstance(found, np.ndarray)
+    error = (found - 128.0) - exact / STEP
+    return {
+        "max_error_steps": float(np.abs(error).max()),
+        "rms_error_steps": float(np.sqrt(np.average(error**2, weights=weight))),
+    }
+
+
+def _render(rows: Sequence[Record], rounds: int) -> str:
+    parts = ["# GELU and LayerNorm between int8 convolutions"]
+    for activation, forms in FORMS.items():
+        of_one = [row for row in rows if row["activation"] == activation]
+        cases = list(dict.fromkeys(row["case"] for row in of_one))
+        heads = ["form", *cases, "error: max, RMS", "operators of the activation"]
+        lines = [heads, ["---"] * len(heads)]
+        for form in forms:
+            of_form = [row for row in of_one if row["form"] == form]
+            lines.append([form, *map(_cell, of_form), _errors(of_form), _names(of_form[0])])
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts += [f"## {activation}", table, _verdict(activation, of_one)]
+    machine = describe_machine()
+    isa = ", ".join(name for name in machine.isa if "vnni" in name or "amx" in name)
+    sizes = "; ".join(
+        f"{case.name}: {case.channels} and {case.hidden} channels, {case.size[0]}x{case.size[1]}"
+        for case in CASES
+    )
+    parts.append(
+        "Speed of the chain against its first form [95 % interval], above 1 is faster; then "
+        "milliseconds of the activation alone, which is the chain less the chain without any. "
+        f"Errors in steps of {STEP:.4f} to the exact function of the same bytes. GELU: every "
+        "byte, weighted by a standard normal. LayerNorm: standard normal times exp(N(0, 0.25)) "
+        f"plus N(0, 0.25), both per position. Chains: {sizes}. {rounds} pairs of runs in random "
+        f"order, CPU time, one thread; {machine.cpu}{f' ({isa})' if isa else ''}, onnxruntime "
+        f"{machine.onnxruntime}. Written by `python -m benchmarks.activations`."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(row: Record) -> str:
+    speed = row["speed"]
+    interval = f"{speed['value']:.2f} [{speed['low']:.2f}, {speed['high']:.2f}]"
+    return f"{interval}, {row['activation_ms']:.2f} ms"
+
+
+def _worst(rows: Sequence[Record], field: str) -> float:
+    return float(max(row[field] for row in rows))
+
+
+def _errors(rows: Sequence[Record]) -> str:
+    if rows[0]["max_error_steps"] is None:
+        return "-"
+    return f"{_worst(rows, 'max_error_steps'):.2f}, {_worst(rows, 'rms_error_steps'):.2f}"
+
+
+def _names(row: Record) -> str:
+    # What every chain has: two convolutions, and a Transpose at each end.
+    shared = Counter({"QLinearConv": 2, "Transpose": 2})
+    own = Counter[str](row["operators"]) - shared
+    return ", ".join(f"{n} {name}" if n > 1 else name for name, n in own.items()) or "-"
+
+
+def _verdict(activation: str, rows: Sequence[Record]) -> str:
+    """Say which form won and at what error, from the records alone."""
+    forms: dict[str, list[Record]] = {}
+    for row in rows:
+        forms.setdefault(row["form"], []).append(row)
+    free = forms.pop(NONE)
+    ranked = sorted(forms, key=lambda form: -_mean_speed(forms[form]))
+    close = [form for form in ranked if _worst(forms[form], "max_error_steps") < CLOSE]
+    winner, second = close[:2]
+    text = (
+        f"Of the forms of {activation} that are never {CLOSE} steps off, *{winner}* is the "
+        f"fastest: {_describe(forms[winner])}. Next comes *{second}*: {_describe(forms[second])}."
+    )
+    if ranked[0] != winner:
+        text += f" Faster, but further off: *{ranked[0]}*, {_describe(forms[ranked[0]])}."
+    return f"{text} An activation that costs nothing would give {_range(free)}."
+
+
+def _mean_speed(rows: Sequence[Record]) -> float:
+    return float(np.exp(np.mean([np.log(row["speed"]["value"]) for row in rows])))
+
+
+def _range(rows: Sequence[Record]) -> str:
+    speeds = [row["speed"]["value"] for row in rows]
+    return f"{min(speeds):.2f} to {max(speeds):.2f} times the speed of the float chain"
+
+
+def _describe(rows: Sequence[Record]) -> str:
+    if rows[0]["form"] == FLOAT:
+        return f"what the others are measured against, error (max, RMS) {_errors(rows)} steps"
+    sure = sum(row["speed"]["low"] > 1 for row in rows)
+    return (
+        f"{_range(rows)}, surely above 1 on {sure} of {len(rows)} shapes, error (max, RMS) "
+        f"{_errors(rows)} steps"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
