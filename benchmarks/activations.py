@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.activation_graphs import GELU, LAYER_NORM, STEP, Case, alone, chain, gelu
+from benchmarks.activation_tables import render
 from benchmarks.operators import is_integer
 from benchmarks.records import Record, Records, write_text
 from waveedge.console import say
 from waveedge.runtime import Session
-from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -36,12 +36,9 @@ CASES = (
     Case("WTConvNeXt-T, stage 3", 384, 1536, (14, 14)),
     Case("WaveMix segmenter", 128, 256, (32, 64)),
 )
-FLOAT, NONE = "float", "none"
+FLOAT, NONE = "float", "none"  # the first and the last form of each
 WARMUP = 5
 STEP_MS = 4  # CPU time of what is timed at once; shorter measures the clock
-
-CLOSE = 1.5
-"""An output less than 1.5 steps off is the correctly rounded one or its neighbour."""
 
 Array = NDArray[Any]
 
@@ -65,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in CASES[-1:] if given.quick else CASES:
             for record in _measure(activation, case, rounds):
                 records.add(record)
-    text = _render(records.rows, rounds)
+    text = render(records.rows)
     write_text(out / "activations.md", text)
     print(text)
     return 0
@@ -90,7 +87,9 @@ def _measure(activation: str, case: Case, rounds: int) -> list[Record]:
                     "activation": activation,
                     "case": case.name,
                     "form": form,
-                    **asdict(case),
+                    "channels": case.channels,
+                    "hidden": case.hidden,
+                    "size": case.size,
                     "speed": asdict(bootstrap_ratio(cpu[:, 0], cpu[:, 1], seed=0)),
                     "cpu_ms": float(form_ms),
                     "float_cpu_ms": float(base_ms),
@@ -179,96 +178,6 @@ def _error(activation: str, form: str, case: Case) -> Record:
         "max_error_steps": float(np.abs(error).max()),
         "rms_error_steps": float(np.sqrt(np.average(error**2, weights=weight))),
     }
-
-
-def _render(rows: Sequence[Record], rounds: int) -> str:
-    parts = ["# GELU and LayerNorm between int8 convolutions"]
-    for activation, forms in FORMS.items():
-        of_one = [row for row in rows if row["activation"] == activation]
-        cases = list(dict.fromkeys(row["case"] for row in of_one))
-        heads = ["form", *cases, "error: max, RMS", "operators of the activation"]
-        lines = [heads, ["---"] * len(heads)]
-        for form in forms:
-            of_form = [row for row in of_one if row["form"] == form]
-            lines.append([form, *map(_cell, of_form), _errors(of_form), _names(of_form[0])])
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts += [f"## {activation}", table, _verdict(activation, of_one)]
-    machine = describe_machine()
-    isa = ", ".join(name for name in machine.isa if "vnni" in name or "amx" in name)
-    sizes = "; ".join(
-        f"{case.name}: {case.channels} and {case.hidden} channels, {case.size[0]}x{case.size[1]}"
-        for case in CASES
-    )
-    parts.append(
-        "Speed of the chain against its first form [95 % interval], above 1 is faster; then "
-        "milliseconds of the activation alone, which is the chain less the chain without any. "
-        f"Errors in steps of {STEP:.4f} to the exact function of the same bytes. GELU: every "
-        "byte, weighted by a standard normal. LayerNorm: standard normal times exp(N(0, 0.25)) "
-        f"plus N(0, 0.25), both per position. Chains: {sizes}. {rounds} pairs of runs in random "
-        f"order, CPU time, one thread; {machine.cpu}{f' ({isa})' if isa else ''}, onnxruntime "
-        f"{machine.onnxruntime}. Written by `python -m benchmarks.activations`."
-    )
-    return "\n\n".join(parts) + "\n"
-
-
-def _cell(row: Record) -> str:
-    speed = row["speed"]
-    interval = f"{speed['value']:.2f} [{speed['low']:.2f}, {speed['high']:.2f}]"
-    return f"{interval}, {row['activation_ms']:.2f} ms"
-
-
-def _worst(rows: Sequence[Record], field: str) -> float:
-    return float(max(row[field] for row in rows))
-
-
-def _errors(rows: Sequence[Record]) -> str:
-    if rows[0]["max_error_steps"] is None:
-        return "-"
-    return f"{_worst(rows, 'max_error_steps'):.2f}, {_worst(rows, 'rms_error_steps'):.2f}"
-
-
-def _names(row: Record) -> str:
-    # What every chain has: two convolutions, and a Transpose at each end.
-    shared = Counter({"QLinearConv": 2, "Transpose": 2})
-    own = Counter[str](row["operators"]) - shared
-    return ", ".join(f"{n} {name}" if n > 1 else name for name, n in own.items()) or "-"
-
-
-def _verdict(activation: str, rows: Sequence[Record]) -> str:
-    """Say which form won and at what error, from the records alone."""
-    forms: dict[str, list[Record]] = {}
-    for row in rows:
-        forms.setdefault(row["form"], []).append(row)
-    free = forms.pop(NONE)
-    ranked = sorted(forms, key=lambda form: -_mean_speed(forms[form]))
-    close = [form for form in ranked if _worst(forms[form], "max_error_steps") < CLOSE]
-    winner, second = close[:2]
-    text = (
-        f"Of the forms of {activation} that are never {CLOSE} steps off, *{winner}* is the "
-        f"fastest: {_describe(forms[winner])}. Next comes *{second}*: {_describe(forms[second])}."
-    )
-    if ranked[0] != winner:
-        text += f" Faster, but further off: *{ranked[0]}*, {_describe(forms[ranked[0]])}."
-    return f"{text} An activation that costs nothing would give {_range(free)}."
-
-
-def _mean_speed(rows: Sequence[Record]) -> float:
-    return float(np.exp(np.mean([np.log(row["speed"]["value"]) for row in rows])))
-
-
-def _range(rows: Sequence[Record]) -> str:
-    speeds = [row["speed"]["value"] for row in rows]
-    return f"{min(speeds):.2f} to {max(speeds):.2f} times the speed of the float chain"
-
-
-def _describe(rows: Sequence[Record]) -> str:
-    if rows[0]["form"] == FLOAT:
-        return f"what the others are measured against, error (max, RMS) {_errors(rows)} steps"
-    sure = sum(row["speed"]["low"] > 1 for row in rows)
-    return (
-        f"{_range(rows)}, surely above 1 on {sure} of {len(rows)} shapes, error (max, RMS) "
-        f"{_errors(rows)} steps"
-    )
 
 
 if __name__ == "__main__":
