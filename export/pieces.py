@@ -7,7 +7,7 @@ at a time, which stay in the processor's cache.
 
 1. ``QuantizeLinear -> DequantizeLinear -> f -> QuantizeLinear``, f elementwise with one input, each
    value read by the next node alone.
-2. The map has at least 2^18 values, and rows to divide; a piece has about 2^17.
+2. The map has at least 2^18 values, and rows to divide: into 4 or 8, of 2^16 values or more.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from waveedge.export.graph import constant, new_node, only_use, replace
 __all__ = ["in_pieces"]
 
 _ELEMENTWISE = {"Elu", "Erf", "Gelu", "HardSwish", "Mish", "Sigmoid", "Softplus", "Tanh"}
-_LARGE = 2**18
-_PIECE = 2**17
-_PIECES = 8
+_PIECE = 2**16
+_PIECES = (8, 4)
 _ROWS = 2  # the axis of height in (N, C, H, W)
 
 
@@ -80,7 +79,6 @@ def _rows(value: ir.Value) -> list[int]:
         return []
     size = math.prod(int(dim) for dim in dims[1:])  # type: ignore[arg-type]
     height = int(dims[_ROWS])  # type: ignore[arg-type]
-    pieces = min(_PIECES, height, size // _PIECE)
-    if size < _LARGE or pieces < 2:
-        return []
+    fitting = (count for count in _PIECES if count * _PIECE <= size and count <= height)
+    pieces = next(fitting, 0)
     return [height * (k + 1) // pieces - height * k // pieces for k in range(pieces)]
