@@ -34,6 +34,7 @@ from waveedge.export.layers import (
 from waveedge.export.linear import linear_to_gemm
 from waveedge.export.lint import Finding
 from waveedge.export.manifest import MANIFEST, make_manifest, write_json
+from waveedge.export.means import pool_means
 from waveedge.export.paddings import absorb_paddings
 from waveedge.export.pieces import in_pieces
 from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
@@ -169,6 +170,7 @@ def quantized_graph(traced: ir.Model, target: Target) -> ir.Model:
     model = traced.clone()
     if target == "ort":
         absorb_paddings(model)
+        pool_means(model)
     fold_weights(model)
     if target == "ort":
         merge_groups(model)

@@ -15,6 +15,7 @@ from waveedge.compression.recipe import make_recipe
 from waveedge.compression.reparameterize import Shapes, reparameterize
 from waveedge.export.bundle import quantized_graph
 from waveedge.export.finish import finish
+from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.export.paddings import absorb_paddings
 from waveedge.export.pieces import in_pieces
 from waveedge.export.torch_to_onnx import to_onnx
@@ -167,3 +168,36 @@ def test_an_activation_whose_floats_are_read_stays_whole():
     graph = activation(64, 64, 64)
     graph.graph.output.append(onnx.helper.make_tensor_value_info("c", 1, ["N", 64, 64, 64]))
     assert operators(in_pieces(graph))["Gelu"] == 1
+
+
+class Pooled(nn.Module):
+    """A convolution whose map is averaged, with channels last in memory, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool, self.dense = (
+            nn.Conv2d(3, 8, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Linear(8, 4),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).contiguous(memory_format=torch.channels_last)
+        y: Tensor = self.dense(self.pool(x).flatten(1))
+        return y
+
+
+def test_the_mean_of_a_map_runs_in_integers(run):
+    graph = reparameterize(Pooled(), (8, 12))
+    place_quantizers(graph, Shapes(graph, (1, 3, 8, 12)), make_recipe({"bits": 8}))
+    for module in graph.modules():
+        if isinstance(module, ActivationQuantizer):
+            module.scale.data.fill_(STEP)
+    exported = finish(quantized_graph(to_onnx(graph.eval(), (3, 8, 12), batch="dynamic"), "ort"))
+    optimised = operators(optimised_by_onnxruntime(exported.SerializeToString()))
+    assert optimised["QLinearGlobalAveragePool"] == 1
+    assert not optimised["ReduceMean"]
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 12)).astype(np.float32)
+    with torch.no_grad():
+        # The bias of the linear layer is rounded to the grid of its accumulator.
+        np.testing.assert_allclose(run(exported, x)[0], graph(torch.from_numpy(x)), atol=1e-4)

@@ -8,9 +8,10 @@ A value is quantized where integers will read or write it, and nowhere else:
 2. A convolution writes its output on an 8-bit grid when no rule asks for another, so that a runtime
    can keep the whole convolution in integers. A linear layer writes floats: what follows it
    (GELU, a residual sum before a LayerNorm) is floating point in every runtime.
-3. A sum, concatenation or average of values that are all quantized is itself quantized, to 8 bits,
-   unless a layer that is left in floating point reads it, or nothing but LayerNorms and sums
-   that are not.
+3. A sum, concatenation or average of values that are all quantized is itself quantized, to 8 bits.
+   A residual stream may begin with a float operation (the GELU of a stem) that is quantized for
+   another reader. A sum stays in floating point if a layer that does so reads it, or if nothing but
+   LayerNorms and such sums do.
 4. Values on one grid are moved, not computed: operations that only move values (reshape, pixel
    shuffle) share the quantizer of their input, and a concatenation shares its quantizer with its
    inputs, where that costs no other reader of an input its own, finer grid.
@@ -32,6 +33,7 @@ from torch import fx, nn
 
 from waveedge.compression.graph import (
     concatenated_along,
+    is_addition,
     is_clamp,
     is_join,
     is_pass_through,
@@ -160,14 +162,14 @@ class _Placement:
         }
         self.integer: set[fx.Node] = set()
         for node in self.values:
-            if self._writes_integers(node):
+            if self._writes_integers(node) or self._starts_a_stream(node):
                 self.integer.add(node)
         for node in reversed(self.values):
-            if is_join(graph, node) and self._belongs_to_floats(node):
+            if is_addition(node) and self._belongs_to_floats(node):
                 self.integer.discard(node)
         for node in self.values:
-            if node in self.integer and not self._writes_integers(node):
-                self.integer.remove(node)
+            if is_join(graph, node) and not self._writes_integers(node):
+                self.integer.discard(node)
         self.order = {node: position for position, node in enumerate(self.values)}
         self.grids: dict[fx.Node, fx.Node] = {node: node for node in self.values}
         self.shared: dict[fx.Node, list[fx.Node]] = {}
@@ -199,6 +201,17 @@ class _Placement:
         if is_join(self.graph, node):
             return all(value in self.integer for value in node.all_input_nodes)
         return False
+
+    def _starts_a_stream(self, node: fx.Node) -> bool:
+        """Whether floats that a layer reads in integers are also what blocks add to (rule 3)."""
+        return any(self.bits.get(user.name) for user in node.users) and self._is_added_to(node)
+
+    def _is_added_to(self, node: fx.Node) -> bool:
+        return any(
+            is_addition(user)
+            or ((user in self.moving or concatenated_along(user)) and self._is_added_to(user))
+            for user in node.users
+        )
 
     def _belongs_to_floats(self, join: fx.Node) -> bool:
         """Whether a sum is better left in floating point, for the sake of those who read it."""

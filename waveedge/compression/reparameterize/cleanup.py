@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from .rewrite import Applied, Rewrite, Shapes, called, drop, source
+from .rewrite import Applied, Rewrite, Shapes, called, drop, set_module, source
 
-__all__ = ["Cleanup"]
+__all__ = ["Cleanup", "GlobalMean"]
 
 _MODULES = (
     nn.Identity,
@@ -23,18 +23,36 @@ _FUNCTIONS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout,
 _METHODS = ("contiguous", "clone", "detach")
 
 
+class GlobalMean(nn.AdaptiveAvgPool2d):
+    """The mean over a map, (N, C, H, W) to (N, C, 1, 1).
+
+    torch exports its own pooling of a map with channels last as a gather by strides, which no
+    runtime computes in integers and which fixes the batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input.mean((2, 3), keepdim=True)
+
+
 class Cleanup(Rewrite):
     """Rules:
 
     1. A dropout layer or ``nn.Identity`` is removed: in eval mode each returns its input.
     2. A call of a dropout function with ``training`` false is removed.
     3. ``contiguous``, ``clone`` and ``detach`` are removed: they change no value.
+    4. An AdaptiveAvgPool2d to one pixel becomes a GlobalMean.
     """
 
     name = "cleanup"
 
     def apply(self, graph_module: fx.GraphModule, shapes: Shapes) -> list[Applied]:
         applied = []
+        for node, pool in self.modules(graph_module, nn.AdaptiveAvgPool2d):
+            if pool.output_size in (1, (1, 1)):
+                set_module(graph_module, str(node.target), GlobalMean())
         for node in list(graph_module.graph.nodes):
             if isinstance(called(node, graph_module), _MODULES):
                 rule = 1
