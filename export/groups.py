@@ -45,9 +45,9 @@ def merge_groups(model: ir.Model) -> None:
 
 def _is_small(node: ir.Node) -> bool:
     map_ = node.inputs[0]
-    sides = map_.shape.dims[2:] if map_ is not None and map_.shape is not None else ()
-    known = len(sides) == 2 and all(isinstance(side, int) for side in sides)
-    return known and math.prod(int(side) for side in sides) <= _PIXELS  # type: ignore[arg-type]
+    dims = map_.shape.dims[2:] if map_ is not None and map_.shape is not None else ()
+    sides = [dim for dim in dims if isinstance(dim, int)]
+    return len(sides) == 2 and math.prod(sides) <= _PIXELS
 
 
 def _is_dequantized(node: ir.Node | None) -> bool:

@@ -75,10 +75,10 @@ def _divide(graph: ir.Graph, node: ir.Node) -> None:
 def _rows(value: ir.Value) -> list[int]:
     """How many rows each piece has; empty where a map stays whole."""
     dims = value.shape.dims if value.shape is not None else ()
-    if len(dims) != 4 or not all(isinstance(dim, int) for dim in dims[1:]):
+    sides = [dim for dim in dims[1:] if isinstance(dim, int)]
+    if len(dims) != 4 or len(sides) != 3:
         return []
-    size = math.prod(int(dim) for dim in dims[1:])  # type: ignore[arg-type]
-    height = int(dims[_ROWS])  # type: ignore[arg-type]
+    size, height = math.prod(sides), sides[_ROWS - 1]
     fitting = (count for count in _PIECES if count * _PIECE <= size and count <= height)
     pieces = next(fitting, 0)
     return [height * (k + 1) // pieces - height * k // pieces for k in range(pieces)]
