@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.activation_graphs import STEP
 from benchmarks.records import Record
+from benchmarks.tables import table
 from waveedge.runtime.machine import describe_machine
 
 __all__ = ["render"]
@@ -24,15 +25,14 @@ def render(rows: Sequence[Record]) -> str:
     for activation in _distinct(rows, "activation"):
         of_one = [row for row in rows if row["activation"] == activation]
         heads = ["form", *_distinct(of_one, "case"), "error: max, RMS", "operators"]
-        lines = [heads, ["---"] * len(heads)]
+        lines = []
         forms = {
             form: [row for row in of_one if row["form"] == form]
             for form in _distinct(of_one, "form")
         }
         for form, of_form in forms.items():
             lines.append([form, *map(_cell, of_form), _errors(of_form), _names(of_form[0])])
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts += [f"## {activation}", table, _verdict(activation, forms)]
+        parts += [f"## {activation}", table(heads, lines), _verdict(activation, forms)]
     return "\n\n".join([*parts, _conditions(rows)]) + "\n"
 
 

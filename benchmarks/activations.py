@@ -25,6 +25,7 @@ from benchmarks.activation_tables import render
 from benchmarks.operators import is_integer
 from benchmarks.records import Record, Records, write_text
 from waveedge.console import say
+from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.runtime import Session
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
 
@@ -126,15 +127,8 @@ def _repeats(session: Session, image: Array) -> int:
 
 def _operators(model: Path) -> Counter[str]:
     """Operators of the graph as onnxruntime optimised it."""
-    import onnx
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(model.with_suffix(".optimised"))
-    onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    graph = onnx.load_from_string(Path(options.optimized_model_filepath).read_bytes()).graph
-    found = Counter(node.op_type for node in graph.node)
+    optimised = optimised_by_onnxruntime(model.read_bytes())
+    found = Counter(node.op_type for node in optimised.graph.node)
     # Q/DQ on every tensor must have fused at least both convolutions, or ratios mean nothing.
     if found["QLinearConv"] < 2 or found["Conv"]:
         raise RuntimeError(f"a convolution stayed in float: {dict(found)}")

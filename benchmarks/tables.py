@@ -15,7 +15,7 @@ from benchmarks.trials import EQUALLY_GOOD_DB
 from benchmarks.variants import OWN, TITLES
 from waveedge.console import count, size
 
-__all__ = ["render"]
+__all__ = ["render", "table"]
 
 TOP_OPERATORS = 4
 
@@ -72,7 +72,7 @@ def _speed(rows: Sequence[Record]) -> list[str]:
             ]
     parts += [
         "## int8 against the best of the quantizing peers, CPU time",
-        _table(
+        table(
             ("network", "threads", "waveedge w8a8", "best peer", "its speed", "times faster"),
             _against_peers(rows),
         ),
@@ -83,7 +83,7 @@ def _speed(rows: Sequence[Record]) -> list[str]:
         "## Settings of the peers",
         f"Each setting was tried; of those within {EQUALLY_GOOD_DB:g} dB of the most accurate, the "
         "fastest was kept.",
-        _table(("network", "peer", "kept", "tried: speed, dB", "versions"), _settings(one)),
+        table(("network", "peer", "kept", "tried: speed, dB", "versions"), _settings(one)),
     ]
     return parts
 
@@ -158,7 +158,7 @@ def _side_by_side(rows: Sequence[Record]) -> list[str]:
         parts += [
             f"## {NETWORKS[network].title}",
             f"{scored}.",
-            _table(heads, [_whole(row, accuracy) for row in of_network]),
+            table(heads, [_whole(row, accuracy) for row in of_network]),
         ]
     return [
         *parts,
@@ -196,7 +196,7 @@ def _roofline(rows: Sequence[Record], peaks: Sequence[Record]) -> list[str]:
     )
     return [
         "# Roofline",
-        _table(
+        table(
             ("threads", "float32 MatMul, G/s", "int8 QLinearMatMul, G/s", "copy, GB/s"),
             [
                 (
@@ -212,7 +212,7 @@ def _roofline(rows: Sequence[Record], peaks: Sequence[Record]) -> list[str]:
         "each once. The roofline is the larger of multiply-adds at the peak rate and least bytes "
         "at copy bandwidth. The last column: copying alone, if every layer read its input from "
         "memory and wrote its output there, as a share of the time. Caches can make it less.",
-        _table(
+        table(
             heads,
             [
                 (
@@ -230,7 +230,7 @@ def _roofline(rows: Sequence[Record], peaks: Sequence[Record]) -> list[str]:
             ],
         ),
         "## What holds it back now: time by operator, one thread",
-        _table(
+        table(
             ("network", "form", "operators of the optimised graph", "in integer operators"),
             [
                 (
@@ -253,7 +253,7 @@ def _tensorrt_rtx(rows: Sequence[Record]) -> list[str]:
         "# TensorRT-RTX builds, without a GPU",
         "One engine for SM 8.6 and 8.9 each, from the same rewritten networks. A proxy: that it "
         "builds, and into how many kernels, tells that the rewrites carry over; times need a GPU.",
-        _table(
+        table(
             ("network", "form", "encoding", "built", "engine", "kernels", "of them int8"),
             [
                 (
@@ -283,7 +283,7 @@ def _grid(rows: Sequence[Record], figure: Figure) -> str:
         (row["network"], row["variant"]): "failed" if "error" in row else figure(row)
         for row in rows
     }
-    return _table(
+    return table(
         ("", *(TITLES[name] for name in variants)),
         [
             (NETWORKS[network].title, *(cells.get((network, name), "") for name in variants))
@@ -292,7 +292,8 @@ def _grid(rows: Sequence[Record], figure: Figure) -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 

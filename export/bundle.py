@@ -168,11 +168,10 @@ def export_model(
 def quantized_graph(traced: ir.Model, target: Target) -> ir.Model:
     """The graph with its FakeQuantize nodes in the target's encoding; ``traced`` is not changed."""
     model = traced.clone()
+    fold_weights(model)
     if target == "ort":
         absorb_paddings(model)
         pool_means(model)
-    fold_weights(model)
-    if target == "ort":
         merge_groups(model)
     linear_to_gemm(model)
     round_biases(model)

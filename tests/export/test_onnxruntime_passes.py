@@ -188,6 +188,7 @@ class Pooled(nn.Module):
 
 
 def test_the_mean_of_a_map_runs_in_integers(run):
+    torch.manual_seed(0)
     graph = reparameterize(Pooled(), (8, 12))
     place_quantizers(graph, Shapes(graph, (1, 3, 8, 12)), make_recipe({"bits": 8}))
     for module in graph.modules():

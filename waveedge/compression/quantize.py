@@ -209,7 +209,10 @@ class _Placement:
     def _is_added_to(self, node: fx.Node) -> bool:
         return any(
             is_addition(user)
-            or ((user in self.moving or concatenated_along(user)) and self._is_added_to(user))
+            or (
+                (user in self.moving or concatenated_along(user) is not None)
+                and self._is_added_to(user)
+            )
             for user in node.users
         )
 
@@ -291,7 +294,7 @@ class _Placement:
         if isinstance(layer_of(self.graph, user), FramePool) and value.users.keys() != {user}:
             # The mean is taken last: read in integers, the map in floats need not wait for it.
             quantized = any(
-                other.name in self.bits or self._shares(value, other) for other in value.users
+                self.bits.get(other.name) or self._shares(value, other) for other in value.users
             )
             return CONTAINER_BITS if quantized or value in self.integer else 0
         return CONTAINER_BITS if value in self.integer else 0
