@@ -35,6 +35,7 @@ from waveedge.export.linear import linear_to_gemm
 from waveedge.export.lint import Finding
 from waveedge.export.manifest import MANIFEST, make_manifest, write_json
 from waveedge.export.means import pool_means
+from waveedge.export.norms import unfold_norms
 from waveedge.export.paddings import absorb_paddings
 from waveedge.export.pieces import in_pieces
 from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
@@ -172,6 +173,7 @@ def quantized_graph(traced: ir.Model, target: Target) -> ir.Model:
     if target == "ort":
         absorb_paddings(model)
         pool_means(model)
+        unfold_norms(model)
         merge_groups(model)
     linear_to_gemm(model)
     round_biases(model)

@@ -6,7 +6,8 @@ networks have their peak of memory. Rows in pieces give the same numbers, and fl
 at a time, which stay in the processor's cache.
 
 1. ``QuantizeLinear -> DequantizeLinear -> f -> QuantizeLinear``, f elementwise with one input, each
-   value read by the next node alone.
+   value read by the next node alone. Between f and QuantizeLinear may stand products and sums with
+   constants of shape (1, C, 1, 1).
 2. The map has at least 2^18 values, and rows to divide: into 4 or 8, of 2^16 values or more.
 """
 
@@ -18,11 +19,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from waveedge.export.graph import constant, new_node, only_use, replace
+from waveedge.export.graph import array, constant, new_node, only_use, replace
 
 __all__ = ["in_pieces"]
 
-_ELEMENTWISE = {"Elu", "Erf", "Gelu", "HardSwish", "Mish", "Sigmoid", "Softplus", "Tanh"}
+_ELEMENTWISE = {"Elu", "Erf", "Gelu", "HardSwish", "Mish", "Softplus", "Tanh"}
 _PIECE = 2**16
 _PIECES = (8, 4)
 _ROWS = 2  # the axis of height in (N, C, H, W)
@@ -40,12 +41,11 @@ def in_pieces(graph: onnx.ModelProto) -> onnx.ModelProto:
 def _divide(graph: ir.Graph, node: ir.Node) -> None:
     value = node.inputs[0]
     assert value is not None
-    before, use = value.producer(), only_use(node.outputs[0])
-    if before is None or use is None or only_use(value) is None:
+    before, sizes = value.producer(), _rows(node.outputs[0])
+    if before is None or before.op_type != "DequantizeLinear" or only_use(value) is None:
         return
-    after = use[0]
-    sizes = _rows(node.outputs[0])
-    if before.op_type != "DequantizeLinear" or after.op_type != "QuantizeLinear" or not sizes:
+    chain = _chain(node)
+    if not sizes or not chain or chain[-1].op_type != "QuantizeLinear":
         return
     integers = before.inputs[0]
     assert integers is not None
@@ -55,21 +55,38 @@ def _divide(graph: ir.Graph, node: ir.Node) -> None:
     made, pieces = [split], []
     for number, piece in enumerate(split.outputs):
         piece.name, piece.type = f"{split.name}_out_{number}", integers.type
-        chain = [
-            new_node(node, "DequantizeLinear", [piece, *before.inputs[1:]], suffix=f"_{number}")
-        ]
-        activation = new_node(node, node.op_type, chain[-1].outputs, suffix=f"_{number}")
-        activation.attributes.update(node.attributes)
-        chain.append(activation)
-        quantize = [activation.outputs[0], *after.inputs[1:]]
-        chain.append(
-            new_node(node, "QuantizeLinear", quantize, suffix=f"_{number}", dtype=ir.DataType.UINT8)
-        )
-        made += chain
-        pieces.append(chain[-1].outputs[0])
+        for link in (before, *chain):
+            inputs = [piece, *link.inputs[1:]]
+            copy = new_node(node, link.op_type, inputs, suffix=f"_{number}", dtype=_type(link))
+            copy.attributes.update(link.attributes)
+            made.append(copy)
+            piece = copy.outputs[0]
+        pieces.append(piece)
     joined = new_node(node, "Concat", pieces, dtype=ir.DataType.UINT8, axis=_ROWS)
-    replace(graph, after, [*made, joined])
-    graph.remove([node, before], safe=True)
+    replace(graph, chain[-1], [*made, joined])
+    graph.remove([*reversed(chain[:-1]), before], safe=True)
+
+
+def _chain(node: ir.Node) -> list[ir.Node]:
+    """A node and what reads it alone, up to the first that is no product or sum per channel."""
+    chain = [node]
+    while len(chain) == 1 or _is_per_channel(chain[-1]):
+        use = only_use(chain[-1].outputs[0])
+        if use is None or use[1] != 0:
+            return []
+        chain.append(use[0])
+    return chain
+
+
+def _is_per_channel(node: ir.Node) -> bool:
+    if node.op_type not in {"Mul", "Add"}:
+        return False
+    constant_ = array(node.inputs[1])
+    return constant_ is not None and constant_.ndim == 4 and constant_.shape[_ROWS:] == (1, 1)
+
+
+def _type(node: ir.Node) -> ir.DataType:
+    return ir.DataType.UINT8 if node.op_type == "QuantizeLinear" else ir.DataType.FLOAT
 
 
 def _rows(value: ir.Value) -> list[int]:

@@ -110,6 +110,10 @@ def _options(ort: Any, threads: int, arena: bool) -> Any:
     # plan beside what the arena already holds: twice the memory for no measurable time.
     options.enable_cpu_mem_arena = arena
     options.enable_mem_pattern = False
+    # Reuse is planned by shape: a buffer is kept from its last reader to the next tensor of that
+    # very shape, however far away. Freed at once, it serves any tensor, and is still in the
+    # cache: up to two thirds less memory and 3 to 8 % less time (docs/speed.md).
+    options.enable_mem_reuse = False
     # Errors come as exceptions; a second copy on stderr helps nobody.
     options.log_severity_level = 4
     return options

@@ -6,11 +6,12 @@
   needed and given back when it is not;
 * glibc gives freed blocks of 64 KiB and more back to the system at once
   (``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_``, read when a process starts);
-* after loading, 5 is written to ``/proc/self/clear_refs``, which resets the kernel's record of
-  the peak resident size (``VmHWM``).
+* after loading and a first run, which maps the pages of the library's own code (about 1 MiB), 5 is
+  written to ``/proc/self/clear_refs``, which resets the kernel's record of the peak resident size
+  (``VmHWM``).
 
-The figure is ``VmHWM`` after the runs minus the resident size after loading: what running costs
-beyond the loaded weights. It repeats within 1 to 5 %, and needs Linux with glibc.
+The figure is ``VmHWM`` after more runs minus the resident size before them: what running costs
+beyond weights and code. It repeats within 1 to 5 %, and needs Linux with glibc.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class PeakMemory:
 
     Attributes:
         peak_bytes: peak of the activations in bytes, or None where it cannot be measured.
-        loaded_bytes: resident size of the process after loading, in bytes, or None.
+        loaded_bytes: resident size of the process after loading and a first run, or None.
         note: why there is no figure; empty where there is one.
     """
 
@@ -63,7 +64,7 @@ def peak_memory(
         model: a bundle folder or an ``.onnx`` file.
         threads: CPU threads.
         shape: the input's shape, where the model leaves it open.
-        runs: how often to run it.
+        runs: how often to run it, after a first run that is not counted.
     """
     command = [sys.executable, "-m", "waveedge.runtime.memory", str(Path(model).resolve())]
     command += ["--in-process", "--threads", str(threads), "--runs", str(runs)]
@@ -93,6 +94,7 @@ def measure_here(
 
     session = Session(model, threads=threads, provider="cpu", arena=False)
     image = session.example_input(shape)
+    session.run(image)
     gc.collect()
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)

@@ -160,6 +160,49 @@ def test_a_large_activation_is_computed_in_pieces_to_the_bit(run, height, pieces
     np.testing.assert_array_equal(run(divided, x)[0], run(graph, x)[0])
 
 
+class Stem(nn.Module):
+    """A GELU with a BatchNorm behind it, between two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = (
+            nn.Conv2d(3, 64, 1),
+            nn.BatchNorm2d(64),
+            nn.Conv2d(64, 4, 3, padding=1),
+        )
+        for values in (self.norm.running_mean, self.norm.weight, self.norm.bias):
+            nn.init.normal_(values)
+        nn.init.uniform_(self.norm.running_var, 0.5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(nn.functional.gelu(self.conv(x)))
+        y: Tensor = self.last(x) + x[:, :4]
+        return y
+
+
+def test_a_norm_behind_an_activation_is_computed_in_pieces_of_channels_last(run):
+    torch.manual_seed(0)
+    graph = reparameterize(Stem().eval(), (64, 66))
+    place_quantizers(graph, Shapes(graph, (1, 3, 64, 66)), make_recipe({"bits": 8}))
+    for module in graph.modules():
+        if isinstance(module, ActivationQuantizer):
+            module.scale.data.fill_(STEP)
+    traced = to_onnx(graph.eval(), (3, 64, 66), batch="dynamic")
+    assert operators(finish(quantized_graph(traced, "onnx")))["BatchNormalization"] == 1
+    whole = finish(quantized_graph(traced, "ort"))
+    assert not operators(whole)["BatchNormalization"]
+    divided = in_pieces(whole)
+    onnx.checker.check_model(divided, full_check=True)
+    assert [operators(divided)[name] for name in ("Gelu", "Mul", "Split")] == [4, 4, 1]
+    x = np.random.default_rng(0).standard_normal((2, 3, 64, 66)).astype(np.float32)
+    np.testing.assert_array_equal(run(divided, x)[0], run(whole, x)[0])
+    with torch.no_grad():
+        close(run(whole, x)[0], graph(torch.from_numpy(x)).numpy(), quantized=True)
+    optimised = optimised_by_onnxruntime(divided.SerializeToString())
+    assert operators(optimised)["QLinearConv"] == 2
+    assert operators(optimised)["Transpose"] <= 3  # of the input, the output and the slice
+
+
 def test_a_small_activation_stays_whole():
     assert operators(in_pieces(activation(63, 64, 64)))["Gelu"] == 1
 

@@ -1,0 +1,49 @@
+"""Pass for onnxruntime: a BatchNormalization between quantizers becomes a product and a sum.
+
+What stands behind a GELU cannot be folded into a convolution. onnxruntime's BatchNormalization
+wants channels first, while all around it is computed with channels last: a product and a sum need
+no transposition, and can be computed in pieces (:mod:`~waveedge.export.pieces`).
+
+1. Every reader quantizes; scale, shift, mean and variance are constants.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from waveedge.export.fake_quantize import DOMAIN
+from waveedge.export.graph import array, constant, new_node, replace
+
+__all__ = ["unfold_norms"]
+
+_EPSILON = 1e-5  # where the node gives none
+
+
+def unfold_norms(model: ir.Model) -> None:
+    """Runs the pass on a model in place, while quantizers are FakeQuantize nodes."""
+    for node in list(model.graph):
+        if node.op_type != "BatchNormalization" or not _is_quantized(node.outputs[0]):
+            continue
+        constants = [array(value) for value in node.inputs[1:]]
+        if any(values is None for values in constants):
+            continue
+        weight, bias, mean, variance = (np.asarray(values, np.float64) for values in constants)
+        given = node.attributes.get("epsilon")
+        epsilon = given.as_float() if given is not None else _EPSILON
+        scale = weight / np.sqrt(variance + epsilon)
+        factor = _per_channel(model.graph, f"{node.name}.scale", scale)
+        product = new_node(node, "Mul", [node.inputs[0], factor], shape=node.outputs[0].shape)
+        summand = _per_channel(model.graph, f"{node.name}.shift", bias - mean * scale)
+        replace(model.graph, node, [product, new_node(node, "Add", [product.outputs[0], summand])])
+
+
+def _per_channel(graph: ir.Graph, name: str, values: NDArray[np.float64]) -> ir.Value:
+    """A constant of shape (1, C, 1, 1)."""
+    return constant(graph, name, values.astype(np.float32).reshape(1, -1, 1, 1))
+
+
+def _is_quantized(value: ir.Value) -> bool:
+    uses = list(value.uses())
+    return bool(uses) and all(use.node.domain == DOMAIN for use in uses)
