@@ -18,6 +18,7 @@ from torch import fx, nn
 from waveedge.calibration import ImageSet, calibrate_activations, open_images
 from waveedge.compression.biases import round_biases
 from waveedge.compression.centre import centre_images
+from waveedge.compression.grids import align_grids
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, Shapes, reparameterize
@@ -107,6 +108,7 @@ def compress(
         images.calibration,
         progress=lambda done, total: report_progress("calibrating", done, total),
     )
+    align_grids(graph)
     round_weights(
         graph,
         reference,
