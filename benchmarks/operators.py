@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from waveedge.runtime.backend import session_options
+
 __all__ = ["is_integer", "operator_shares"]
 
 
@@ -26,10 +28,7 @@ def operator_shares(
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.enable_mem_pattern = False  # as in waveedge.runtime
-        options.log_severity_level = 4
+        options = session_options()
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(

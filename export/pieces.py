@@ -8,7 +8,7 @@ at a time, which stay in the processor's cache.
 1. ``QuantizeLinear -> DequantizeLinear -> f -> QuantizeLinear``, f elementwise with one input, each
    value read by the next node alone. Between f and QuantizeLinear may stand products and sums with
    constants of shape (1, C, 1, 1).
-2. The map has at least 2^18 values, and rows to divide: into 4 or 8, of 2^16 values or more.
+2. The map has at least 2^18 values and 4 rows: it is computed in 4 pieces.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from waveedge.export.graph import array, constant, new_node, only_use, replace
 __all__ = ["in_pieces"]
 
 _ELEMENTWISE = {"Elu", "Erf", "Gelu", "HardSwish", "Mish", "Softplus", "Tanh"}
-_PIECE = 2**16
-_PIECES = (8, 4)
+_PIECES = 4
+_LEAST = 2**18
 _ROWS = 2  # the axis of height in (N, C, H, W)
 
 
@@ -95,7 +95,7 @@ def _rows(value: ir.Value) -> list[int]:
     sides = [dim for dim in dims[1:] if isinstance(dim, int)]
     if len(dims) != 4 or len(sides) != 3:
         return []
-    size, height = math.prod(sides), sides[_ROWS - 1]
-    fitting = (count for count in _PIECES if count * _PIECE <= size and count <= height)
-    pieces = next(fitting, 0)
-    return [height * (k + 1) // pieces - height * k // pieces for k in range(pieces)]
+    height = sides[_ROWS - 1]
+    if math.prod(sides) < _LEAST or height < _PIECES:
+        return []
+    return [height * (k + 1) // _PIECES - height * k // _PIECES for k in range(_PIECES)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from waveedge.errors import ArtifactError, InputError, MissingDependencyError
 from waveedge.runtime.denormals import flushed_denormals
 
-__all__ = ["Array", "Backend", "OnnxBackend", "TensorInfo"]
+__all__ = ["Array", "Backend", "OnnxBackend", "TensorInfo", "session_options"]
 
 Array = NDArray[Any]
 
@@ -59,7 +59,7 @@ class OnnxBackend:
             # Making a session may set the calling thread's flags for good: see denormals.py.
             with flushed_denormals():
                 self._session = ort.InferenceSession(
-                    str(path), _options(ort, threads, arena), providers=[provider]
+                    str(path), session_options(threads=threads, arena=arena), providers=[provider]
                 )
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             raise ArtifactError(
@@ -92,7 +92,9 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _options(ort: Any, threads: int, arena: bool) -> Any:
+def session_options(*, threads: int = 1, arena: bool = True) -> Any:
+    """onnxruntime's settings for these networks, each with its reason."""
+    ort = _import_onnxruntime()
     options = ort.SessionOptions()
     # All: the layout and int8 fusions (NCHWc, QLinearConv) are in the last level.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL

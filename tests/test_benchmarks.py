@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 # At the end: the installed waveedge comes first, not the folder of that name.
 sys.path.append(str(ROOT))
 
-from benchmarks import networks, trials  # noqa: E402
+from benchmarks import networks, settings, trials  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.costs import account, quantized_by_peer  # noqa: E402
 from benchmarks.peers import PEERS, Peer, run_peer  # noqa: E402
@@ -180,3 +180,18 @@ def test_command_line_measures_resumes_and_writes_tables(tmp_path: Path) -> None
     main([*arguments, "--resume"])
     again = {row["variant"]: row for row in json.loads(path.read_text())}
     assert again["exact"] == exact
+
+
+def test_memory_settings_are_measured_and_tabulated(tmp_path: Path) -> None:
+    model = small_onnx(tmp_path)
+    rows = [
+        {"network": "segmenter_128x4", "variant": "int8", "setting": name}
+        | {"peak_bytes": settings._peak(model, name)}
+        for name in settings.SETTINGS
+    ]
+    assert all(0 <= row["peak_bytes"] < 1 << 26 for row in rows)
+    rows[-1]["cpu_ratio"] = {"value": 1.05, "low": 1.02, "high": 1.1}
+    lines = [line for line in settings._render(rows).splitlines() if "segmenter" in line]
+    assert lines[0].endswith("| 1.05 [1.02, 1.10] |")
+    assert len(lines) == 2
+    assert lines[1].count("B |") == 4
