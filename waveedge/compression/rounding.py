@@ -10,7 +10,8 @@ The network is walked once, in execution order, with all images at once and with
 beside it. For the inputs that the quantized network before it really gives, every layer
 
 1. is refitted to the float network's outputs, by least squares drawn towards its own weights: it
-   makes up for errors of the layers before it;
+   makes up for errors of the layers before it. With fewer samples than inputs (a linear layer has
+   one an image), it would learn the samples, and is not;
 2. is rounded;
 3. takes out what is left of the mean error of every channel with its bias.
 """
@@ -162,7 +163,7 @@ def _round_layer(module: Any, x: Tensor, wanted: Tensor) -> None:
     quantizer: WeightQuantizer = module.weight_quantizer
     moments = samples.moments()
     weight = module.weight.reshape(len(moments), -1, moments.shape[-1]).double()
-    if samples.outputs is not None:
+    if samples.outputs is not None and samples.inputs.shape[1] >= moments.shape[-1]:
         weight = _refitted(weight, samples, moments)
         quantizer.fit(weight.reshape_as(module.weight))
     scale = quantizer.scale.reshape(len(moments), -1)

@@ -17,8 +17,9 @@ class FramePool(nn.Module):
     """Means of a map as a whole and of the rows, columns and corners along its border.
 
     (N, C, h, w) to (N, C * (1 + top + bottom) * (1 + left + right)): the mean over everything, then
-    over single columns, then for every row of the border the mean of that row and its corners.
-    The mean of any map that a transposed convolution makes of x is a linear function of these.
+    what single columns add to it, then what every row of the border and its corners do. The mean of
+    any map that a transposed convolution makes of x is a linear function of these. As shares of one
+    mean, all fit one grid of integers: a corner as it is would be a hundred times the mean.
 
     Args:
         rows: (top, bottom), how many rows of each border stand alone.
@@ -50,9 +51,10 @@ class FramePool(nn.Module):
 
 
 def _parts(size: int, border: tuple[int, int]) -> Tensor:
-    """(1 + lines of the border, size): what takes the mean of a line, and its ends one by one."""
+    """(1 + lines of the border, size): what takes the mean of a line, and the share of its ends."""
     ends = [*range(border[0]), *range(size - border[1], size)]
-    return torch.cat([torch.full((1, size), 1 / size, dtype=torch.float64), torch.eye(size)[ends]])
+    shares = torch.cat([torch.ones(1, size), torch.eye(size)[ends]])
+    return shares.double() / size
 
 
 def frame_of(steps: Sequence[Step], size: Sequence[int]) -> FramePool | None:
@@ -129,10 +131,10 @@ def _output_sums(steps: Sequence[Step], size: Sequence[int]) -> Tensor:
 
 
 def _by_mean(sums: Tensor, dim: int, top: int, size: int) -> Tensor:
-    """Weights of single lines as weights of (the mean over all lines, each line of the border)."""
+    """Weights of single lines as weights of (the mean over all lines, the share of each border)."""
     inner = sums.narrow(dim, top, 1)
     border = [sums.narrow(dim, 0, top), sums.narrow(dim, top + 1, sums.shape[dim] - top - 1)]
-    return torch.cat([inner * size, torch.cat(border, dim) - inner], dim)
+    return torch.cat([inner, torch.cat(border, dim) - inner], dim) * size
 
 
 def _mean_bias(steps: Sequence[Step], size: Sequence[int]) -> Tensor:
