@@ -4,7 +4,8 @@ What stands behind a GELU cannot be folded into a convolution. onnxruntime's Bat
 wants channels first, while all around it is computed with channels last: a product and a sum need
 no transposition, and can be computed in pieces (:mod:`~waveedge.export.pieces`).
 
-1. Every reader quantizes; scale, shift, mean and variance are constants.
+1. The value is a map (N, C, H, W), and every reader quantizes it; scale, shift, mean and variance
+   are constants.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _EPSILON = 1e-5  # where the node gives none
 def unfold_norms(model: ir.Model) -> None:
     """Runs the pass on a model in place, while quantizers are FakeQuantize nodes."""
     for node in list(model.graph):
-        if node.op_type != "BatchNormalization" or not _is_quantized(node.outputs[0]):
+        if node.op_type != "BatchNormalization" or not _is_quantized_map(node.outputs[0]):
             continue
         constants = [array(value) for value in node.inputs[1:]]
         if any(values is None for values in constants):
@@ -44,6 +45,6 @@ def _per_channel(graph: ir.Graph, name: str, values: NDArray[np.float64]) -> ir.
     return constant(graph, name, values.astype(np.float32).reshape(1, -1, 1, 1))
 
 
-def _is_quantized(value: ir.Value) -> bool:
-    uses = list(value.uses())
-    return bool(uses) and all(use.node.domain == DOMAIN for use in uses)
+def _is_quantized_map(value: ir.Value) -> bool:
+    uses, is_map = list(value.uses()), value.shape is not None and len(value.shape) == 4
+    return is_map and bool(uses) and all(use.node.domain == DOMAIN for use in uses)

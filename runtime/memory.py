@@ -4,14 +4,15 @@
 
 * onnxruntime's arena and memory pattern are off, so that each tensor is allocated when it is
   needed and given back when it is not;
-* glibc gives freed blocks of 64 KiB and more back to the system at once
+* glibc gives freed blocks of 4 KiB and more back to the system at once
   (``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_``, read when a process starts);
 * after loading and a first run, which maps the pages of the library's own code (about 1 MiB), 5 is
   written to ``/proc/self/clear_refs``, which resets the kernel's record of the peak resident size
   (``VmHWM``).
 
 The figure is ``VmHWM`` after more runs minus the resident size before them: what running costs
-beyond weights and code. It repeats within 1 to 5 %, and needs Linux with glibc.
+beyond weights and code. It repeats within 1 to 5 %, is not given below 0.5 MiB, and needs Linux
+with glibc.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ __all__ = ["PeakMemory", "peak_memory"]
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _RESET_PEAK = "5"
-_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+_RESOLUTION = 1 << 19  # Linux adds up the pages of each processor now and then, not at once
+_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_TRIM_THRESHOLD_": "4096"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ def measure_here(
         loaded = _status("VmRSS")
         for _ in range(runs):
             session.run(image)
-        return PeakMemory(_status("VmHWM") - loaded, loaded)
+        peak = _status("VmHWM") - loaded
+        if peak < _RESOLUTION:
+            return PeakMemory(None, loaded, "less than 0.5 MiB: too little to be measured")
+        return PeakMemory(peak, loaded)
     except OSError as error:
         return PeakMemory(None, None, f"peak memory needs {_CLEAR_REFS} of Linux: {error}")
 

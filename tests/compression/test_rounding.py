@@ -89,6 +89,24 @@ def test_moments_of_linear_and_wcc_layers_tell_the_power_of_their_outputs() -> N
     assert error_power(weight, moments) == pytest.approx(power, rel=1e-4)
 
 
+@pytest.mark.parametrize(("images", "refitted"), [(4, False), (64, True)])
+def test_a_layer_is_refitted_only_from_as_many_samples_as_it_has_inputs(
+    images: int, refitted: bool
+) -> None:
+    """Its twin in floating point has other weights here, which a refit goes after."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    graph, reference = trace(model), trace(model)
+    place_quantizers(graph, Shapes(graph, (1, 4, 2, 2)), make_recipe({"bits": 8}))
+    reference.get_parameter("1.weight").data += 1
+    inputs = list(np.random.default_rng(0).standard_normal((images, 1, 4, 2, 2), np.float32))
+    calibrate_activations(graph, inputs)
+    before = graph.get_parameter("1.weight").detach().clone()
+    round_weights(graph, reference, inputs)
+    change = (graph.get_parameter("1.weight").detach() - before).abs().mean()
+    assert (float(change) > 0.5) == refitted
+
+
 def test_a_network_of_4_bit_weights_keeps_its_gain_and_its_mean() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

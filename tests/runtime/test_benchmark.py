@@ -122,8 +122,12 @@ def test_a_bundle_is_compared_with_its_own_baseline(comparison: Comparison) -> N
             assert timing.p99 <= max(timing.samples)
 
 
-def test_memory_is_measured_for_both(bundle: Path) -> None:
-    result = benchmark(bundle, runs=1, warmup=0)
+def test_memory_is_measured_for_both(tmp_path: Path, make_chain: Callable[..., Path]) -> None:
+    narrow, wide = (
+        make_chain(tmp_path / f"{width}.onnx", width=width, shape=(1, 3, 128, 128))
+        for width in (32, 64)
+    )
+    result = benchmark(narrow, wide, runs=1, warmup=0)
     assert result.a.peak_bytes is not None
     assert result.b.peak_bytes is not None
     assert result.memory_ratio == result.b.peak_bytes / result.a.peak_bytes

@@ -55,15 +55,18 @@ def test_what_is_freed_in_between_does_not_count_twice(tmp_path: Path, make_grap
     assert peak_memory(path).peak_bytes == pytest.approx(32 * MIB, rel=0.1)
 
 
-def test_weights_do_not_count(tmp_path: Path, make_graph: Make) -> None:
+def test_weights_do_not_count_and_next_to_nothing_is_not_given(
+    tmp_path: Path, make_graph: Make
+) -> None:
+    """An output of 8 KiB beside a weight of 16 MiB: the kernel's counters do not resolve it."""
     nodes = [helper.make_node("MatMul", ["image", "weight"], ["y"])]
     weight = np.random.default_rng(0).standard_normal((2048, 2048)).astype(np.float32)
     path = make_graph(tmp_path / "w.onnx", nodes, (1, 2048), ["y"], weights={"weight": weight})
     result = peak_memory(path)
-    assert result.peak_bytes is not None
+    assert result.peak_bytes is None
+    assert "less than 0.5 MiB" in result.note
     assert result.loaded_bytes is not None
     assert result.loaded_bytes > weight.nbytes
-    assert result.peak_bytes < weight.nbytes / 4
 
 
 def test_the_shape_can_be_given(tmp_path: Path, make_chain: Make) -> None:
