@@ -223,7 +223,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     if debug:
         arguments = ["--debug", *arguments]
-    sys.exit(_run(arguments, debug=debug))
+    with console.remembered_interrupts():
+        sys.exit(_run(arguments, debug=debug))
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
