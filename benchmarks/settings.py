@@ -20,11 +20,12 @@ import numpy as np
 
 from benchmarks.networks import NETWORKS
 from benchmarks.records import Record, Records, write_text
-from benchmarks.tables import table
+from benchmarks.tables import interval, table
 from benchmarks.variants import TITLES, Workshop
 from waveedge.console import say, size
 from waveedge.runtime.backend import session_options
 from waveedge.runtime.machine import describe_machine
+from waveedge.runtime.memory import added_by
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -98,20 +99,10 @@ def _peak(model: Path, setting: str) -> int:
     value = session.get_inputs()[0]
     shape = [extent if isinstance(extent, int) else 1 for extent in value.shape]
     image = np.random.default_rng(0).random(shape, dtype=np.float32)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    loaded = _resident("VmRSS")
-    for _ in range(PROBED_RUNS):
-        session.run(None, {value.name: image})
-    return _resident("VmHWM") - loaded
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+    return added_by(partial(session.run, None, {value.name: image}), PROBED_RUNS)[0]
 
 
 def _render(rows: Sequence[Record]) -> str:
-    machine = describe_machine().to_dict()
     parts = ["# Memory settings of onnxruntime"]
     for title, cell in (("Speed by CPU time, 1 thread", _speed), ("Peak memory", _memory)):
         lines = [
@@ -132,15 +123,13 @@ def _render(rows: Sequence[Record]) -> str:
         f"process that runs the network {PROBED_RUNS} times, less what it holds after loading; the "
         "arena is on. Less than 1 MiB: the activations fit where weights were before onnxruntime "
         "packed them. Interleaved pairs of runs in random order, medians, 95 % bootstrap "
-        f"intervals; {machine.get('cpu', '')}. Written by `python -m benchmarks.settings`."
+        f"intervals; {describe_machine().cpu}. Written by `python -m benchmarks.settings`."
     )
     return "\n\n".join(parts) + "\n"
 
 
 def _speed(row: Record) -> str:
-    if "cpu_ratio" not in row:
-        return "1"
-    return "{value:.2f} [{low:.2f}, {high:.2f}]".format(**row["cpu_ratio"])
+    return interval(row["cpu_ratio"]) if "cpu_ratio" in row else "1"
 
 
 def _memory(row: Record) -> str:

@@ -15,7 +15,7 @@ from benchmarks.trials import EQUALLY_GOOD_DB
 from benchmarks.variants import OWN, TITLES
 from waveedge.console import count, size
 
-__all__ = ["render", "table"]
+__all__ = ["interval", "render", "table"]
 
 TOP_OPERATORS = 4
 
@@ -181,7 +181,7 @@ def _whole(row: Record, accuracy: bool) -> tuple[str, ...]:
         size(row["artifact_bytes"]),
         count(row["bops"]),
         count(row["feature_bits"]),
-        _interval(row["cpu_ratio"]) if timed else "1",
+        interval(row["cpu_ratio"]) if timed else "1",
         memory,
         row["bits"]["requested"],
         f"{row['bits']['int8']} / {row['bits']['float']}",
@@ -303,10 +303,11 @@ def _title(row: Record) -> str:
 
 
 def _ratio(field: str, row: Record) -> str:
-    return _interval(row[field])
+    return interval(row[field])
 
 
-def _interval(ratio: Mapping[str, Any]) -> str:
+def interval(ratio: Mapping[str, Any]) -> str:
+    """A ratio with its 95 % interval."""
     return f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
 
 

@@ -23,13 +23,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from waveedge.errors import InputError, WaveedgeError
 
-__all__ = ["PeakMemory", "peak_memory"]
+__all__ = ["PeakMemory", "added_by", "peak_memory"]
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
@@ -99,16 +99,25 @@ def measure_here(
     session.run(image)
     gc.collect()
     try:
-        _CLEAR_REFS.write_text(_RESET_PEAK)
-        loaded = _status("VmRSS")
-        for _ in range(runs):
-            session.run(image)
-        peak = _status("VmHWM") - loaded
+        peak, loaded = added_by(lambda: session.run(image), runs)
         if peak < _RESOLUTION:
             return PeakMemory(None, loaded, "less than 0.5 MiB: too little to be measured")
         return PeakMemory(peak, loaded)
     except OSError as error:
         return PeakMemory(None, None, f"peak memory needs {_CLEAR_REFS} of Linux: {error}")
+
+
+def added_by(run: Callable[[], object], runs: int) -> tuple[int, int]:
+    """Peak of what ``runs`` calls add to this process's resident memory, and that before; bytes.
+
+    Raises:
+        OSError: this is no Linux.
+    """
+    _CLEAR_REFS.write_text(_RESET_PEAK)
+    before = _status("VmRSS")
+    for _ in range(runs):
+        run()
+    return _status("VmHWM") - before, before
 
 
 def _status(field: str) -> int:

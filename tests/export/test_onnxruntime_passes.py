@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
@@ -47,12 +47,16 @@ def wavelet(size: tuple[int, int], *, quantized: bool) -> nn.Module:
     layer.spec = ModelSpec(family="custom", channels=8)
     graph = reparameterize(layer, size)
     if quantized:
-        recipe = make_recipe({"bits": 8, "layers": {"*": {"bits": 8}}})
-        place_quantizers(graph, Shapes(graph, (1, 8, *size)), recipe)
-        for module in graph.modules():
-            if isinstance(module, ActivationQuantizer):
-                module.scale.data.fill_(STEP)
+        quantize(graph, (8, *size), layers={"*": {"bits": 8}})
     return graph.eval()
+
+
+def quantize(graph: fx.GraphModule, shape: tuple[int, int, int], **fields: object) -> None:
+    """8 bits, every activation in steps of STEP."""
+    place_quantizers(graph, Shapes(graph, (1, *shape)), make_recipe({"bits": 8, **fields}))
+    for module in graph.modules():
+        if isinstance(module, ActivationQuantizer):
+            module.scale.data.fill_(STEP)
 
 
 def close(a: np.ndarray, b: np.ndarray, *, quantized: bool) -> None:
@@ -183,10 +187,7 @@ class Stem(nn.Module):
 def test_a_norm_behind_an_activation_is_computed_in_pieces_of_channels_last(run):
     torch.manual_seed(0)
     graph = reparameterize(Stem().eval(), (64, 66))
-    place_quantizers(graph, Shapes(graph, (1, 3, 64, 66)), make_recipe({"bits": 8}))
-    for module in graph.modules():
-        if isinstance(module, ActivationQuantizer):
-            module.scale.data.fill_(STEP)
+    quantize(graph, (3, 64, 66))
     traced = to_onnx(graph.eval(), (3, 64, 66), batch="dynamic")
     assert operators(finish(quantized_graph(traced, "onnx")))["BatchNormalization"] == 1
     whole = finish(quantized_graph(traced, "ort"))
@@ -233,10 +234,7 @@ class Pooled(nn.Module):
 def test_the_mean_of_a_map_runs_in_integers(run):
     torch.manual_seed(0)
     graph = reparameterize(Pooled(), (8, 12))
-    place_quantizers(graph, Shapes(graph, (1, 3, 8, 12)), make_recipe({"bits": 8}))
-    for module in graph.modules():
-        if isinstance(module, ActivationQuantizer):
-            module.scale.data.fill_(STEP)
+    quantize(graph, (3, 8, 12))
     exported = finish(quantized_graph(to_onnx(graph.eval(), (3, 8, 12), batch="dynamic"), "ort"))
     optimised = operators(optimised_by_onnxruntime(exported.SerializeToString()))
     assert optimised["QLinearGlobalAveragePool"] == 1
