@@ -38,6 +38,7 @@ from waveedge.export.means import pool_means
 from waveedge.export.norms import unfold_norms
 from waveedge.export.paddings import absorb_paddings
 from waveedge.export.pieces import in_pieces
+from waveedge.export.sigmoids import integer_sigmoids
 from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
 from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.export.verify import Verification, verify
@@ -124,7 +125,7 @@ def export_model(
         traced = to_onnx(model, shape, batch=batch)
         layers = layers_of(traced, model)
         graph = finish(quantized_graph(traced, target))
-        shipped = in_pieces(graph) if target == "ort" else graph
+        shipped = in_pieces(integer_sigmoids(graph)) if target == "ort" else graph
         onnx.save(shipped, folder / "model.onnx")
 
         step("verifying")

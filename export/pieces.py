@@ -1,9 +1,9 @@
 """Pass for onnxruntime: a floating-point activation between integers is computed in pieces.
 
-GELU has no int8 form in onnxruntime that is exact, so it stays in floating point between two
-quantizers. As a whole, it writes the map twice at four bytes a value, which is where most int8
-networks have their peak of memory. Rows in pieces give the same numbers, and floats for one piece
-at a time, which stay in the processor's cache.
+What has no integer form (a GELU with a BatchNorm behind it) stays in floating point between two
+quantizers. As a whole, it writes the map twice at four bytes a value, which can be where an int8
+network has its peak of memory. Rows in pieces give the same numbers, and floats for one piece at a
+time, which stay in the processor's cache.
 
 1. ``QuantizeLinear -> DequantizeLinear -> f -> QuantizeLinear``, f elementwise with one input, each
    value read by the next node alone. Between f and QuantizeLinear may stand products and sums with

@@ -18,6 +18,7 @@ from torch import fx, nn
 from waveedge.calibration import ImageSet, calibrate_activations, open_images
 from waveedge.compression.biases import round_biases
 from waveedge.compression.centre import centre_images
+from waveedge.compression.gelus import fit_gelus, place_gelus, separate_gelus
 from waveedge.compression.grids import align_grids
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
@@ -109,6 +110,7 @@ def compress(
         progress=lambda done, total: report_progress("calibrating", done, total),
     )
     align_grids(graph)
+    fit_gelus(graph)
     round_weights(
         graph,
         reference,
@@ -166,12 +168,14 @@ def structure(
     graph = reparameterize(model, input_size)
     if recipe.bits != FLOAT:
         centre_images(graph, spec, input_size)
+    separate_gelus(graph)
     graph.eval()
     reference = copy.deepcopy(graph)
     for name, module in list(reference.named_modules()):
         if isinstance(module, WaveletCompressedConv2d):
             reference.set_submodule(name, module.to_conv())
     place_quantizers(graph, Shapes(graph, (1, spec.channels, *input_size)), recipe)
+    place_gelus(graph, recipe)
     return graph.eval(), reference.eval()
 
 

@@ -23,7 +23,8 @@ A wavelet convolution (WTConv) stays in floating point unless the recipe's ``lay
 its depthwise kernels take onnxruntime twice as long in int8 as in float, for a few percent of a
 network's multiply-adds.
 
-WCC layers carry their own quantizer, on the gathered coefficients.
+WCC layers carry their own quantizer, on the gathered coefficients. A GELU that stands between two
+quantizers is computed in integers afterwards (:mod:`~waveedge.compression.gelus`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Layers: wavelet transforms, wavelet convolutions, wavelet-compressed convolutions, quantizers."""
 
 from waveedge.nn.dwt import DWT2d, IDWT2d
+from waveedge.nn.gelu import SigmoidGELU
 from waveedge.nn.published import PublishedWCC
 from waveedge.nn.quantized import QuantizedConv2d, QuantizedConvTranspose2d, QuantizedLinear
 from waveedge.nn.quantizers import (
@@ -25,6 +26,7 @@ __all__ = [
     "QuantizedConvTranspose2d",
     "QuantizedLinear",
     "Shift",
+    "SigmoidGELU",
     "WTConv2d",
     "WaveletCompressedConv2d",
     "WeightQuantizer",

@@ -1,0 +1,95 @@
+"""Pass for onnxruntime: the sigmoid of an integer GELU is computed by its integer kernel.
+
+QLinearSigmoid reads and writes bytes through a table. onnxruntime finds it where a Sigmoid stands
+alone between DequantizeLinear and QuantizeLinear; what stands between them here is part of the
+two grids:
+
+1. ``DequantizeLinear(scale) -> Mul(slope) -> Sigmoid`` reads the same bytes with ``scale * slope``.
+2. ``Sub(128/255) -> QuantizeLinear -> DequantizeLinear -> Add(128/255)`` with steps of 1/255 and
+   zero point 128 are the same bytes with zero point 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from waveedge.export.graph import array, constant, new_node, only_use, replace
+
+__all__ = ["integer_sigmoids"]
+
+_CHAIN = ("Sub", "QuantizeLinear", "DequantizeLinear", "Add")
+
+
+def integer_sigmoids(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Runs the pass on a finished graph of uint8 activations; returns another one."""
+    model = ir.from_proto(graph)
+    for node in list(model.graph):
+        if node.op_type == "Sigmoid":
+            _rewrite(model.graph, node)
+    return ir.to_proto(model)
+
+
+def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
+    product = _producer(node.inputs[0], "Mul")
+    reads = _dequantized(product) if product is not None else None
+    chain = _chain(node)
+    if product is None or reads is None or not chain:
+        return
+    before, slope = reads
+    integers, scale, zero = before.inputs
+    step = chain[_CHAIN.index("QuantizeLinear")].inputs[1]
+    factor = constant(graph, f"{node.name}/scale", slope * _constant(scale))
+    origin = constant(graph, "zero_point_0", np.array(0, np.uint8))
+    read = new_node(product, "DequantizeLinear", [integers, factor, zero])
+    sigmoid = new_node(node, "Sigmoid", read.outputs, suffix="_of_integers")
+    uint8 = ir.DataType.UINT8
+    write = new_node(node, "QuantizeLinear", [sigmoid.outputs[0], step, origin], dtype=uint8)
+    restore = new_node(node, "DequantizeLinear", [write.outputs[0], step, origin])
+    replace(graph, chain[-1], [read, sigmoid, write, restore])
+    graph.remove([*reversed(chain[:-1]), node], safe=True)
+    if not list(product.outputs[0].uses()):
+        graph.remove(product, safe=True)
+
+
+def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op_type else None
+
+
+def _dequantized(product: ir.Node) -> tuple[ir.Node, NDArray[np.float32]] | None:
+    """The DequantizeLinear that a product with one number reads, and the number."""
+    one, other = product.inputs
+    for value, factor in ((one, other), (other, one)):
+        node = _producer(value, "DequantizeLinear")
+        if node is not None and array(factor) is not None and _constant(factor).size == 1:
+            return node, _constant(factor).reshape(())
+    return None
+
+
+def _chain(node: ir.Node) -> list[ir.Node]:
+    """The nodes of rule 2 behind a Sigmoid; none where they are others."""
+    chain = [node]
+    for op_type in _CHAIN:
+        use = only_use(chain[-1].outputs[0])
+        if use is None or use[0].op_type != op_type:
+            return []
+        chain.append(use[0])
+    _, before, quantize, _, after = chain
+    scale, zero = (_constant(value) for value in quantize.inputs[1:])
+    # Sums have their constant on either side, differences on the right.
+    shifts = [
+        value for node in (before, after) for value in node.inputs if array(value) is not None
+    ]
+    middle = scale * zero.astype(np.float32)
+    exact = [np.allclose(_constant(shift), middle, rtol=1e-6, atol=0) for shift in shifts]
+    return chain[1:] if len(exact) == 2 and all(exact) else []
+
+
+def _constant(value: ir.Value | None) -> NDArray[np.float32]:
+    """The numbers of a value that is known to be constant."""
+    data = array(value)
+    assert data is not None
+    return data
