@@ -39,6 +39,7 @@ from waveedge.export.norms import unfold_norms
 from waveedge.export.paddings import absorb_paddings
 from waveedge.export.pieces import in_pieces
 from waveedge.export.sigmoids import integer_sigmoids
+from waveedge.export.stems import fold_stems
 from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
 from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.export.verify import Verification, verify
@@ -125,7 +126,7 @@ def export_model(
         traced = to_onnx(model, shape, batch=batch)
         layers = layers_of(traced, model)
         graph = finish(quantized_graph(traced, target))
-        shipped = in_pieces(integer_sigmoids(graph)) if target == "ort" else graph
+        shipped = in_pieces(fold_stems(integer_sigmoids(graph))) if target == "ort" else graph
         onnx.save(shipped, folder / "model.onnx")
 
         step("verifying")

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["array", "constant", "layer_of", "new_node", "only_use", "replace", "replace_value"]
+__all__ = [
+    "array",
+    "constant",
+    "layer_of",
+    "new_node",
+    "only_use",
+    "pads_of",
+    "replace",
+    "replace_value",
+]
 
 LAYER = "waveedge.layer"
 """Key of a node's metadata under which the path of its torch module stands."""
@@ -47,6 +56,15 @@ def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
 def layer_of(node: ir.Node) -> str:
     """Path of the torch module that a node came from, for example ``blocks.0.conv``."""
     return node.metadata_props.get(LAYER, "")
+
+
+def pads_of(node: ir.Node) -> list[int] | None:
+    """The padding of a 2-D convolution; None where it is not written out."""
+    auto = node.attributes.get("auto_pad")
+    if auto is not None and auto.as_string() != "NOTSET":
+        return None
+    pads = node.attributes.get("pads")
+    return list(pads.as_ints()) if pads is not None else [0, 0, 0, 0]
 
 
 def new_node(

@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from waveedge.export.fake_quantize import activation_grid, grid_of
-from waveedge.export.graph import array, only_use, replace_value
+from waveedge.export.graph import array, only_use, pads_of, replace_value
 
 __all__ = ["absorb_paddings"]
 
@@ -46,7 +46,7 @@ def _into_readers(graph: ir.Graph, pad: ir.Node) -> None:  # rule 1
     uses = [use for value in values for use in value.uses() if use.node not in quantizers]
     if not uses or any(use.node.op_type != "Conv" or use.idx != 0 for use in uses):
         return
-    if any(_pads(use.node) is None for use in uses):
+    if any(pads_of(use.node) is None for use in uses):
         return
     for use in uses:
         _grow(use.node, pads)
@@ -89,7 +89,7 @@ def _into_transposed(graph: ir.Graph, crop: ir.Node) -> None:  # rule 2
     layer = map_.producer() if map_ is not None else None
     if map_ is None or layer is None or layer.op_type != "ConvTranspose":
         return
-    if only_use(map_) is None or _pads(layer) is None or "output_shape" in layer.attributes:
+    if only_use(map_) is None or pads_of(layer) is None or "output_shape" in layer.attributes:
         return
     starts, ends, axes, steps = (array(x) for x in (*crop.inputs[1:], None, None)[:4])
     if starts is None or ends is None or axes is None or map_.shape is None:
@@ -107,17 +107,8 @@ def _into_transposed(graph: ir.Graph, crop: ir.Node) -> None:  # rule 2
     replace_value(graph, crop, map_)
 
 
-def _pads(layer: ir.Node) -> list[int] | None:
-    """The padding of a 2-D convolution; None where it is not written out."""
-    auto = layer.attributes.get("auto_pad")
-    if auto is not None and auto.as_string() != "NOTSET":
-        return None
-    pads = layer.attributes.get("pads")
-    return list(pads.as_ints()) if pads is not None else [0, 0, 0, 0]
-
-
 def _grow(layer: ir.Node, by: Sequence[int]) -> None:
-    own = _pads(layer)
+    own = pads_of(layer)
     assert own is not None
     pads = [pad + more for pad, more in zip(own, by, strict=True)]
     layer.attributes["pads"] = ir.AttrInt64s("pads", pads)

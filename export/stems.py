@@ -1,0 +1,213 @@
+"""Pass for onnxruntime: a strided convolution of an image reads neighbouring pixels as channels.
+
+onnxruntime's integer convolution copies what each output reads, one row of the kernel at a time,
+and then multiplies matrices. Of an image with three channels these are a few bytes at a time, and
+the copies take as long as the product. With channels last, s neighbouring columns are one pixel of
+s times the channels. These are the same bytes, so that seeing them so costs nothing; a kernel that
+zeros fill up to whole pixels then moves by one of them instead of s.
+
+1. A convolution in integers of 4 channels or fewer, in one group, without padding, with the same
+   stride s of 2 or more in both directions and at least 1024 outputs a channel. It reads a
+   quantized image or a part of it.
+2. The columns, a multiple of s, become channels. With s = 2 so do the rows. These have to be moved,
+   once for all convolutions of one image; with larger strides that costs what it saves.
+3. Zeros make the kernel at most 1.5 times as large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from waveedge.export.graph import array, constant, new_node, pads_of
+
+__all__ = ["fold_stems"]
+
+_CHANNELS = 4
+_OUTPUTS = 1024
+_GROWTH = 1.5
+_Pair = tuple[int, int]
+
+
+class _Stem(NamedTuple):
+    """A convolution that rule 1 describes.
+
+    Attributes:
+        conv: the node.
+        read, weight: the DequantizeLinear nodes of its inputs.
+        image: the bytes that it reads, from row and column ``start`` on.
+        stride: in both directions.
+        outputs: rows and columns of the output.
+    """
+
+    conv: ir.Node
+    read: ir.Node
+    weight: ir.Node
+    image: ir.Value
+    start: _Pair
+    stride: int
+    outputs: _Pair
+
+    @property
+    def fold(self) -> _Pair:
+        """How many rows, and columns, become channels (rule 2)."""
+        return (2 if self.stride == 2 else 1), self.stride
+
+
+def fold_stems(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Runs the pass on a finished graph of uint8 activations; returns another one."""
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(graph))
+    folded: dict[tuple[ir.Value, _Pair], ir.Value] = {}
+    for node in list(model.graph):
+        stem = _stem(node) if node.op_type == "Conv" else None
+        kernel = _folded_kernel(stem) if stem is not None else None
+        if stem is not None and kernel is not None:
+            image = folded.get((stem.image, stem.fold)) or _folded_image(model.graph, stem)
+            folded[stem.image, stem.fold] = image
+            _rewrite(model.graph, stem, image, kernel)
+    RemoveUnusedNodesPass()(model)
+    return ir.to_proto(model)
+
+
+def _rewrite(graph: ir.Graph, stem: _Stem, image: ir.Value, kernel: NDArray[np.int8]) -> None:
+    conv, extents = stem.conv, kernel.shape[2:]
+    strides = [stem.stride // fold for fold in stem.fold]
+    starts = [start // fold for start, fold in zip(stem.start, stem.fold, strict=True)]
+    ends = [
+        start + (count - 1) * stride + extent
+        for start, count, stride, extent in zip(starts, stem.outputs, strides, extents, strict=True)
+    ]
+    part = new_node(
+        conv,
+        "Slice",
+        [image, *(_numbers(graph, values) for values in (starts, ends, [2, 3]))],
+        dtype=ir.DataType.UINT8,
+    )
+    read = new_node(conv, "DequantizeLinear", [part.outputs[0], *stem.read.inputs[1:]])
+    integers = stem.weight.inputs[0]
+    assert integers is not None
+    folded = constant(graph, f"{integers.name}_folded", kernel)
+    weight = new_node(
+        conv, "DequantizeLinear", [folded, *stem.weight.inputs[1:]], suffix="_weight", axis=0
+    )
+    graph.insert_before(conv, [part, read, weight])
+    conv.replace_input_with(0, read.outputs[0])
+    conv.replace_input_with(1, weight.outputs[0])
+    for name, values in (("kernel_shape", extents), ("strides", strides)):
+        conv.attributes[name] = ir.AttrInt64s(name, list(values))
+
+
+def _folded_kernel(stem: _Stem) -> NDArray[np.int8] | None:
+    """(O, C, h, w) as (O, fold * C, h', w'), with zeros around it; None if rule 3 forbids it."""
+    integers = array(stem.weight.inputs[0])
+    assert integers is not None
+    out, channels, *extents = integers.shape
+    pads = []
+    for start, extent, fold in zip(stem.start, extents, stem.fold, strict=True):
+        pads.append((start % fold, -(start % fold + extent) % fold))
+    kernel = np.pad(integers, [(0, 0), (0, 0), *pads])
+    if kernel.size > _GROWTH * integers.size:
+        return None
+    rows, columns = stem.fold
+    height, width = kernel.shape[2] // rows, kernel.shape[3] // columns
+    kernel = kernel.reshape(out, channels, height, rows, width, columns)
+    return kernel.transpose(0, 3, 5, 1, 2, 4).reshape(out, -1, height, width)
+
+
+def _folded_image(graph: ir.Graph, stem: _Stem) -> ir.Value:
+    """(N, C, H, W) as (N, fold * C, H', W'), made with channels last."""
+    channels, height, width = _sizes(stem.image)
+    rows, columns = stem.fold
+    pixels, moved = stem.image, []
+
+    def move(op_type: str, shape: Sequence[int] = (), **attributes: list[int]) -> None:
+        nonlocal pixels
+        inputs = [pixels, *([_numbers(graph, [0, *shape])] if shape else [])]
+        suffix, uint8 = f"_fold{len(moved)}", ir.DataType.UINT8
+        moved.append(new_node(stem.conv, op_type, inputs, suffix=suffix, dtype=uint8, **attributes))
+        pixels = moved[-1].outputs[0]
+
+    move("Transpose", perm=[0, 2, 3, 1])
+    if rows > 1:
+        move("Reshape", [height // rows, rows, width // columns, columns * channels])
+        move("Transpose", perm=[0, 1, 3, 2, 4])
+    move("Reshape", [height // rows, width // columns, rows * columns * channels])
+    move("Transpose", perm=[0, 3, 1, 2])
+    graph.insert_before(stem.conv, moved)
+    return pixels
+
+
+def _stem(conv: ir.Node) -> _Stem | None:
+    read, weight = (_producer(value, "DequantizeLinear") for value in conv.inputs[:2])
+    if read is None or weight is None or array(weight.inputs[0]) is None:
+        return None
+    image, start = _image(read)
+    if len(sizes := _sizes(image)) != 3 or len(outputs := _sizes(conv.outputs[0])) != 3:
+        return None
+    strides = _integers(conv, "strides", [1, 1])
+    stem = _Stem(conv, read, weight, image, start, strides[0], (outputs[1], outputs[2]))
+    unfit = sizes[0] > _CHANNELS or outputs[1] * outputs[2] < _OUTPUTS
+    if unfit or strides[0] < 2 or strides[0] != strides[1] or pads_of(conv) != [0] * 4:
+        return None
+    if _integers(conv, "group", [1]) != [1] or _integers(conv, "dilations", [1, 1]) != [1, 1]:
+        return None
+    whole = all(size % fold == 0 for size, fold in zip(sizes[1:], stem.fold, strict=True))
+    return stem if whole else None
+
+
+def _image(read: ir.Node) -> tuple[ir.Value, _Pair]:
+    """The bytes that a DequantizeLinear reads; of a part, the whole, and where the part begins."""
+    own, *grid = read.inputs
+    assert own is not None
+    written = _producer(own, "QuantizeLinear")
+    crop = _producer(written.inputs[0], "Slice") if written is not None else None
+    source = crop or written
+    before = _producer(source.inputs[0], "DequantizeLinear") if source is not None else None
+    start = _start(crop) if crop is not None else (0, 0)
+    if written is None or before is None or start is None:
+        return own, (0, 0)
+    if not list(written.inputs[1:]) == list(before.inputs[1:]) == grid:
+        return own, (0, 0)
+    image, first = _image(before)
+    return image, (first[0] + start[0], first[1] + start[1])
+
+
+def _start(crop: ir.Node) -> _Pair | None:
+    """First row and column of a Slice that takes nothing but rows and columns, in steps of one."""
+    starts, _, axes, steps = (array(value) for value in crop.inputs[1:])
+    if starts is None or axes is None or steps is None or (steps != 1).any() or min(starts) < 0:
+        return None
+    begin = dict(zip(map(int, axes), map(int, starts), strict=True))
+    before, after = crop.inputs[0], crop.outputs[0]
+    if before is None or _sizes(before)[:1] != _sizes(after)[:1] or begin.get(0):
+        return None
+    return begin.get(2, 0), begin.get(3, 0)
+
+
+def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op_type else None
+
+
+def _integers(node: ir.Node, name: str, default: list[int]) -> list[int]:
+    attribute = node.attributes.get(name)
+    if attribute is None:
+        return default
+    whole = attribute.type == ir.AttributeType.INT
+    return [attribute.as_int()] if whole else list(attribute.as_ints())
+
+
+def _sizes(value: ir.Value) -> list[int]:
+    """Channels, height and width of a map; shorter where they are not known."""
+    shape = value.shape if value.shape is not None else ()
+    return [size for size in list(shape)[1:] if isinstance(size, int)]
+
+
+def _numbers(graph: ir.Graph, values: Sequence[int]) -> ir.Value:
+    return constant(graph, f"numbers_{'_'.join(map(str, values))}", np.array(values, np.int64))
