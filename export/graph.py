@@ -15,6 +15,7 @@ __all__ = [
     "new_node",
     "only_use",
     "pads_of",
+    "producer",
     "replace",
     "replace_value",
 ]
@@ -51,6 +52,12 @@ def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
     if len(uses) != 1 or value.is_graph_output():
         return None
     return uses[0].node, uses[0].idx
+
+
+def producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node that computes a value, if it is of that type."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op_type else None
 
 
 def layer_of(node: ir.Node) -> str:

@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from waveedge.export.graph import array, constant, new_node, only_use, replace
+from waveedge.export.graph import array, constant, new_node, only_use, producer, replace
 
 __all__ = ["integer_sigmoids"]
 
@@ -33,7 +33,7 @@ def integer_sigmoids(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
-    product = _producer(node.inputs[0], "Mul")
+    product = producer(node.inputs[0], "Mul")
     reads = _dequantized(product) if product is not None else None
     chain = _chain(node)
     if product is None or reads is None or not chain:
@@ -54,16 +54,11 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
         graph.remove(product, safe=True)
 
 
-def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type == op_type else None
-
-
 def _dequantized(product: ir.Node) -> tuple[ir.Node, NDArray[np.float32]] | None:
     """The DequantizeLinear that a product with one number reads, and the number."""
     one, other = product.inputs
     for value, factor in ((one, other), (other, one)):
-        node = _producer(value, "DequantizeLinear")
+        node = producer(value, "DequantizeLinear")
         if node is not None and array(factor) is not None and _constant(factor).size == 1:
             return node, _constant(factor).reshape(())
     return None
@@ -79,12 +74,9 @@ def _chain(node: ir.Node) -> list[ir.Node]:
         chain.append(use[0])
     _, before, quantize, _, after = chain
     scale, zero = (_constant(value) for value in quantize.inputs[1:])
-    # Sums have their constant on either side, differences on the right.
-    shifts = [
-        value for node in (before, after) for value in node.inputs if array(value) is not None
-    ]
-    middle = scale * zero.astype(np.float32)
-    exact = [np.allclose(_constant(shift), middle, rtol=1e-6, atol=0) for shift in shifts]
+    shifts = [array(value) for value in (*before.inputs[1:], *after.inputs)]
+    known = [shift for shift in shifts if shift is not None]
+    exact = [np.allclose(shift, scale * np.float32(zero), rtol=1e-6, atol=0) for shift in known]
     return chain[1:] if len(exact) == 2 and all(exact) else []
 
 

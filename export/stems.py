@@ -25,7 +25,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from waveedge.export.graph import array, constant, new_node, pads_of
+from waveedge.export.graph import array, constant, new_node, pads_of, producer
 
 __all__ = ["fold_stems"]
 
@@ -144,7 +144,7 @@ def _folded_image(graph: ir.Graph, stem: _Stem) -> ir.Value:
 
 
 def _stem(conv: ir.Node) -> _Stem | None:
-    read, weight = (_producer(value, "DequantizeLinear") for value in conv.inputs[:2])
+    read, weight = (producer(value, "DequantizeLinear") for value in conv.inputs[:2])
     if read is None or weight is None or array(weight.inputs[0]) is None:
         return None
     image, start = _image(read)
@@ -165,10 +165,10 @@ def _image(read: ir.Node) -> tuple[ir.Value, _Pair]:
     """The bytes that a DequantizeLinear reads; of a part, the whole, and where the part begins."""
     own, *grid = read.inputs
     assert own is not None
-    written = _producer(own, "QuantizeLinear")
-    crop = _producer(written.inputs[0], "Slice") if written is not None else None
+    written = producer(own, "QuantizeLinear")
+    crop = producer(written.inputs[0], "Slice") if written is not None else None
     source = crop or written
-    before = _producer(source.inputs[0], "DequantizeLinear") if source is not None else None
+    before = producer(source.inputs[0], "DequantizeLinear") if source is not None else None
     start = _start(crop) if crop is not None else (0, 0)
     if written is None or before is None or start is None:
         return own, (0, 0)
@@ -180,19 +180,16 @@ def _image(read: ir.Node) -> tuple[ir.Value, _Pair]:
 
 def _start(crop: ir.Node) -> _Pair | None:
     """First row and column of a Slice that takes nothing but rows and columns, in steps of one."""
-    starts, _, axes, steps = (array(value) for value in crop.inputs[1:])
-    if starts is None or axes is None or steps is None or (steps != 1).any() or min(starts) < 0:
+    starts, _, axes, steps = (array(value) for value in (*crop.inputs, None, None)[1:5])
+    if starts is None or axes is None or steps is None or (steps != 1).any():
         return None
     begin = dict(zip(map(int, axes), map(int, starts), strict=True))
+    if min(begin) < 0 or min(begin.values()) < 0 or begin.get(0) or begin.get(1):
+        return None
     before, after = crop.inputs[0], crop.outputs[0]
-    if before is None or _sizes(before)[:1] != _sizes(after)[:1] or begin.get(0):
+    if before is None or _sizes(before)[:1] != _sizes(after)[:1]:
         return None
     return begin.get(2, 0), begin.get(3, 0)
-
-
-def _producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type == op_type else None
 
 
 def _integers(node: ir.Node, name: str, default: list[int]) -> list[int]:

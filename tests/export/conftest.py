@@ -1,7 +1,8 @@
-"""One small network with every kind of layer, traced once for all tests of this folder."""
+"""One small network with every kind of layer, traced once, and what all tests of graphs need."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -11,9 +12,12 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from waveedge.calibration import open_images
+from waveedge.compression.quantize import place_quantizers
+from waveedge.compression.recipe import make_recipe
+from waveedge.compression.reparameterize import Shapes
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import (
     ActivationQuantizer,
@@ -27,6 +31,7 @@ from waveedge.nn import (
 from waveedge.spec import ModelSpec
 
 SHAPE = (3, 32, 32)
+STEP = 2.0**-5
 
 
 def quantizer(bits: int, scale: float, *, signed: bool = True) -> ActivationQuantizer:
@@ -142,3 +147,23 @@ def run() -> Callable[..., list[np.ndarray]]:
         return session.run(values, {"input": x})
 
     return run_graph
+
+
+def operators(graph: onnx.ModelProto) -> Counter[str]:
+    """How many nodes of each type a graph has."""
+    return Counter(node.op_type for node in graph.graph.node)
+
+
+def quantize(graph: fx.GraphModule, shape: tuple[int, int, int], **fields: object) -> None:
+    """8 bits, every activation in steps of STEP."""
+    place_quantizers(graph, Shapes(graph, (1, *shape)), make_recipe({"bits": 8, **fields}))
+    for module in graph.modules():
+        if isinstance(module, ActivationQuantizer):
+            module.scale.data.fill_(STEP)
+
+
+def close(a: np.ndarray, b: np.ndarray, *, quantized: bool) -> None:
+    """Equal; or, behind a quantizer, one step off where a value lay between two steps."""
+    difference = np.abs(a - b)
+    assert difference.max() < (1.01 * STEP if quantized else 2e-6)
+    assert (difference > 2e-6).mean() < 0.01

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import onnx
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from waveedge.compression.gelus import fit_gelus, place_gelus
-from waveedge.compression.quantize import place_quantizers
-from waveedge.compression.recipe import make_recipe
-from waveedge.compression.reparameterize import Shapes, reparameterize
+from waveedge.compression.reparameterize import reparameterize, trace
 from waveedge.export.bundle import quantized_graph
 from waveedge.export.finish import finish
 from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.export.paddings import absorb_paddings
 from waveedge.export.pieces import in_pieces
-from waveedge.export.sigmoids import integer_sigmoids
-from waveedge.export.stems import fold_stems
 from waveedge.export.torch_to_onnx import to_onnx
-from waveedge.nn import ActivationQuantizer, WTConv2d
+from waveedge.nn import WTConv2d
 from waveedge.spec import ModelSpec
 
-STEP = 2.0**-5
+from .conftest import close, operators, quantize
+
 SIZES = [(8, 12), (9, 7), (11, 16)]
-
-
-def operators(graph: onnx.ModelProto) -> Counter[str]:
-    return Counter(node.op_type for node in graph.graph.node)
 
 
 def attribute(graph: onnx.ModelProto, op_type: str, name: str) -> list[object]:
@@ -52,21 +42,6 @@ def wavelet(size: tuple[int, int], *, quantized: bool) -> nn.Module:
     if quantized:
         quantize(graph, (8, *size), layers={"*": {"bits": 8}})
     return graph.eval()
-
-
-def quantize(graph: fx.GraphModule, shape: tuple[int, int, int], **fields: object) -> None:
-    """8 bits, every activation in steps of STEP."""
-    place_quantizers(graph, Shapes(graph, (1, *shape)), make_recipe({"bits": 8, **fields}))
-    for module in graph.modules():
-        if isinstance(module, ActivationQuantizer):
-            module.scale.data.fill_(STEP)
-
-
-def close(a: np.ndarray, b: np.ndarray, *, quantized: bool) -> None:
-    """Equal; or, behind a quantizer, one step off where a value lay between two steps."""
-    difference = np.abs(a - b)
-    assert difference.max() < (1.01 * STEP if quantized else 2e-6)
-    assert (difference > 2e-6).mean() < 0.01
 
 
 @pytest.mark.parametrize("quantized", [False, True])
@@ -207,6 +182,15 @@ def test_a_norm_behind_an_activation_is_computed_in_pieces_of_channels_last(run)
     assert operators(optimised)["Transpose"] <= 3  # of the input, the output and the slice
 
 
+def test_a_norm_of_vectors_stays_as_it_is():
+    """Only the channels of maps can be the second of four dimensions."""
+    layers = [nn.Flatten(), nn.Linear(12, 8), nn.GELU(), nn.BatchNorm1d(8), nn.Linear(8, 4)]
+    graph = trace(nn.Sequential(*layers).eval())
+    quantize(graph, (3, 2, 2))
+    exported = finish(quantized_graph(to_onnx(graph.eval(), (3, 2, 2)), "ort"))
+    assert operators(exported)["BatchNormalization"] == 1
+
+
 def test_a_small_activation_stays_whole():
     assert operators(in_pieces(activation(63, 64, 64)))["Gelu"] == 1
 
@@ -246,116 +230,3 @@ def test_the_mean_of_a_map_runs_in_integers(run):
     with torch.no_grad():
         # The bias of the linear layer is rounded to the grid of its accumulator.
         np.testing.assert_allclose(run(exported, x)[0], graph(torch.from_numpy(x)), atol=1e-4)
-
-
-def gelu_between_integers(shape: tuple[int, int, int]) -> fx.GraphModule:
-    """Two convolutions with an integer GELU between, its input in steps of STEP."""
-    torch.manual_seed(0)
-    graph = reparameterize(nn.Sequential(nn.Conv2d(3, 8, 1), nn.GELU(), nn.Conv2d(8, 4, 1)), (8, 8))
-    quantize(graph, shape)
-    place_gelus(graph, make_recipe({"bits": 8}))
-    fit_gelus(graph)
-    return graph.eval()
-
-
-@pytest.mark.parametrize("batch", [1, "dynamic"])
-def test_an_integer_gelu_runs_in_integer_kernels_with_the_numbers_of_torch(run, batch):
-    shape = (3, 9, 7)
-    graph = gelu_between_integers(shape)
-    traced = to_onnx(graph, shape, batch=batch)
-    shipped = integer_sigmoids(finish(quantized_graph(traced, "ort")))
-    onnx.checker.check_model(shipped, full_check=True)
-    count = operators(optimised_by_onnxruntime(shipped.SerializeToString()))
-    assert (count["QLinearConv"], count["QLinearSigmoid"], count["QLinearMul"]) == (2, 1, 1)
-    assert (count["QuantizeLinear"], count["DequantizeLinear"]) == (1, 1)
-    signed = finish(quantized_graph(traced, "onnx"))
-    x = 3 * np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
-    (got,) = run(shipped, x)
-    # Both encodings, to the bit: uint8 in integer kernels, int8 as it is written.
-    np.testing.assert_array_equal(got, run(signed, x, as_written=True)[0])
-    with torch.no_grad():
-        close(got, graph(torch.from_numpy(x)).numpy(), quantized=True)
-
-
-def test_other_sigmoids_stay_as_they_are():
-    """A grid whose zero point is not what the sums shift by, and a slope for each channel."""
-    graph = finish(quantized_graph(to_onnx(gelu_between_integers((3, 8, 8)), (3, 8, 8)), "ort"))
-    names = {name.rsplit(".")[-1]: name for name in (t.name for t in graph.graph.initializer)}
-    for name, value in (("middle", np.float32(0.25)), ("slope", np.ones((8, 1, 1), np.float32))):
-        changed = onnx.ModelProto.FromString(graph.SerializeToString())
-        for tensor in changed.graph.initializer:
-            if tensor.name == names[name]:
-                tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-        before, after = operators(changed), operators(integer_sigmoids(changed))
-        assert after == before
-    assert operators(integer_sigmoids(graph)) != operators(graph)
-
-
-class Stems(nn.Module):
-    """Strided convolutions of one image, each from a corner of its own."""
-
-    def __init__(self, readers: list[tuple[int, int, tuple[int, int]]], channels: int) -> None:
-        super().__init__()
-        self.corners = [corner for _, _, corner in readers]
-        self.convs = nn.ModuleList(nn.Conv2d(channels, 8, k, s) for k, s, _ in readers)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [
-            conv(x[:, :, top:, left:])
-            for conv, (top, left) in zip(self.convs, self.corners, strict=True)
-        ]
-
-
-def stems(readers: list[tuple[int, int, tuple[int, int]]], shape, **settings) -> onnx.ModelProto:
-    torch.manual_seed(0)
-    graph = reparameterize(Stems(readers, shape[0]), shape[1:])
-    quantize(graph, shape)
-    return finish(quantized_graph(to_onnx(graph.eval(), shape, **settings), "ort"))
-
-
-@pytest.mark.parametrize(
-    ("readers", "shape", "folded"),
-    [
-        ([(7, 4, (1, 1))], (3, 132, 136), [[12, 7, 2]]),
-        ([(4, 4, (0, 0))], (1, 131, 128), [[4, 4, 1]]),
-        ([(3, 3, (0, 0))], (4, 99, 102), [[12, 3, 1]]),
-        (
-            [(6, 2, (0, 0)), (7, 2, (1, 1)), (5, 2, (2, 4))],
-            (3, 70, 74),
-            [[12, 3, 3], [12, 3, 3], [12, 4, 4]],
-        ),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("batch", [1, "dynamic"])
-def test_pixels_of_a_strided_convolution_become_channels_to_the_bit(
-    run, readers, shape, folded, batch
-):
-    whole = stems(readers, shape, batch=batch)
-    graph = fold_stems(whole)
-    onnx.checker.check_model(graph, full_check=True)
-    kernels = {t.name: list(t.dims)[1:] for t in graph.graph.initializer if "_folded" in t.name}
-    assert sorted(kernels.values()) == folded
-    # One image is folded once for all convolutions that read it.
-    assert operators(graph)["Reshape"] - operators(whole)["Reshape"] <= 2
-    x = np.random.default_rng(0).standard_normal((1 if batch == 1 else 2, *shape))
-    got, wanted = (run(g, x.astype(np.float32)) for g in (graph, whole))
-    for a, b in zip(got, wanted, strict=True):
-        np.testing.assert_array_equal(a, b)
-    optimised = operators(optimised_by_onnxruntime(graph.SerializeToString()))
-    assert optimised["QLinearConv"] == len(readers)
-
-
-@pytest.mark.parametrize(
-    ("reader", "shape"),
-    [
-        ((4, 2, (0, 0)), (8, 80, 80)),  # many channels
-        ((4, 2, (0, 0)), (3, 40, 40)),  # few outputs
-        ((4, 2, (0, 0)), (3, 81, 80)),  # an odd row
-        ((3, 2, (1, 1)), (3, 80, 80)),  # 16 taps for 9
-        ((3, 1, (0, 0)), (3, 80, 80)),  # no stride
-    ],
-)
-def test_other_convolutions_keep_their_pixels(reader, shape):
-    graph = stems([reader], shape)
-    assert operators(fold_stems(graph)) == operators(graph)
