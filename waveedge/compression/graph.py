@@ -62,10 +62,11 @@ def layers(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:
 
 
 def is_pass_through(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node only moves values (reshape, pixel shuffle, max pool)."""
+    """Whether a node only moves values (reshape, pixel shuffle, max pool), or pads with zeros."""
     module = layer_of(graph, node)
     return (
         isinstance(module, _MOVING_MODULES)
+        or (node.target is F.pad and len(node.args) == 2 and not node.kwargs)
         or (node.op == "call_function" and node.target in _MOVING_FUNCTIONS)
         or (node.op == "call_method" and node.target in _MOVING_METHODS)
     )

@@ -19,6 +19,7 @@ Check = Callable[..., fx.GraphModule]
 WRITERS: dict[str, Callable[[int], nn.Module]] = {
     "4/2": lambda c: nn.ConvTranspose2d(c, c, 4, 2, 1),
     "2/2": lambda c: nn.ConvTranspose2d(c, c, 2, 2),
+    "6/2": lambda c: nn.ConvTranspose2d(c, c, 6, 2, 2, bias=False),
     "up and 3x3": lambda c: nn.Sequential(
         nn.ConvTranspose2d(c, c, 4, 2, 1), nn.Conv2d(c, c, 3, padding=1)
     ),
@@ -114,13 +115,17 @@ def test_only_the_last_blocks_of_a_deep_network_see_through_the_stream(check: Ch
     assert first in [[f"blocks.{number}.reduction"] for number in range(7, 12)]
 
 
-def test_a_made_stream_stays_in_blocks(check: Check) -> None:
+def test_a_made_stream_stays_in_phases(check: Check) -> None:
     result = check(Net("linear", "4/2", "gelu", depth=3), (16, 16))
     found = rules(result)
     # Two transposed convolutions are read by later blocks, the last one by the head as a map.
     assert (found["polyphase.1"], found["polyphase.5"], found["polyphase.6"]) == (2, 2, 1)
     assert sum(isinstance(m, PhaseToSpace) for m in result.modules()) == 2
     assert sum(isinstance(m, SpaceToPhase) for m in result.modules()) == 1
+    # Each phase by itself, with the taps that reach its pixels and no pixel more.
+    phases = [m for name, m in result.named_modules() if "writer_phase" in name]
+    assert len(phases) == 2 * 4
+    assert {m.kernel_size for m in phases} == {(2, 2)}
 
 
 def test_streams_inside_a_network_that_reads_every_value(check: Check) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from .layout import Layout
-from .linear import Axis, Run, Step, kernel
+from .linear import Axis, Run, Step, axis_steps, kernel
 from .phases import PhaseToSpace
 from .rewrite import new_conv, set_module
 
@@ -119,6 +120,32 @@ class Builder:
         stride = (axes[0].stride, axes[1].stride)
         conv = new_conv(weight, bias, self.graph_module, stride=stride, padding=tuple(even))
         return self.module(name, conv, source)
+
+    def phases(
+        self,
+        name: str,
+        source: fx.Node,
+        step: Step,
+        size_in: Sequence[int],
+        size_out: Sequence[int],
+    ) -> list[fx.Node]:
+        """A transposed convolution of stride 2, each phase of its even map as a convolution."""
+        bias = step.weight.new_zeros(step.out_channels) if step.bias is None else step.bias
+        found = []
+        for number, phase in enumerate(itertools.product((0, 1), (0, 1))):
+            axes, runs, taps = [], [], []
+            for axis, first in enumerate(phase):
+                along, count = axis_steps([step], axis)[0], size_out[axis] // 2
+                low, high = along.reach(first, first + 1)
+                axes.append(Axis(2, 1, 0, count, size_in[axis], size_out[axis], ()))
+                runs.append(Run(0, count, False, low, high - low, 0))
+                # The tap through which input ``i`` reaches the first pixel.
+                taps.append([first + along.padding - 2 * i for i in range(low, high)])
+            weight = step.weight[:, :, taps[0]][:, :, :, taps[1]].transpose(0, 1).contiguous()
+            label = f"{name}_phase{number}"
+            layout = (axes[0], axes[1]), (runs[0], runs[1])
+            found.append(self._region(label, source, weight, bias.clone(), *layout))
+        return found
 
     def image(self, name: str, blocks: fx.Node, layout: Layout) -> fx.Node:
         """Blocks as a map."""
