@@ -260,19 +260,26 @@ class Wavelet(nn.Module):
         return self.head(self.act(x))  # type: ignore[no-any-return]
 
 
-def quantized_layers(**fields: object) -> tuple[fx.GraphModule, dict[str, str]]:
-    graph = reparameterize(Wavelet(), (8, 8))
+def quantized_layers(
+    size: tuple[int, int] = (8, 8), **fields: object
+) -> tuple[fx.GraphModule, dict[str, str]]:
+    graph = reparameterize(Wavelet(), size)
     recipe = make_recipe({"bits": 8, **fields})
-    return graph, place_quantizers(graph, Shapes(graph, (1, 3, 8, 8)), recipe)
+    return graph, place_quantizers(graph, Shapes(graph, (1, 3, *size)), recipe)
 
 
-def test_a_wavelet_convolution_stays_in_floating_point_and_so_does_its_stream() -> None:
-    graph, left_alone = quantized_layers()
+@pytest.mark.parametrize("size", [(8, 8), (9, 7)])  # odd maps are padded on the way
+def test_a_wavelet_convolution_stays_in_floating_point_and_so_does_its_stream(
+    size: tuple[int, int],
+) -> None:
+    graph, left_alone = quantized_layers(size)
     assert len(left_alone) == 2 * 10  # four bands twice, the way back, the convolution of the map
     assert all(name.startswith("spatial.") for name in left_alone)
     (stream,) = next(node for node in graph.graph.nodes if node.name == "act").all_input_nodes
     assert reads(graph, stream.name) == [32, 8]  # itself, and what a convolution adds to it
     assert reads(graph, "spatial_1_base_conv") == [32]
+    if size == (9, 7):
+        assert reads(graph, "pad_1") == [32]
     assert reads(graph, "mix_1") == reads(graph, "head") == [8]
 
 

@@ -169,7 +169,8 @@ class _Placement:
             if is_addition(node) and self._belongs_to_floats(node):
                 self.integer.discard(node)
         for node in self.values:
-            if is_join(graph, node) and not self._writes_integers(node):
+            follows = is_join(graph, node) or node.target is F.pad
+            if follows and not self._writes_integers(node):
                 self.integer.discard(node)
         self.order = {node: position for position, node in enumerate(self.values)}
         self.grids: dict[fx.Node, fx.Node] = {node: node for node in self.values}

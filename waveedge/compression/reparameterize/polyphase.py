@@ -67,7 +67,7 @@ class _Converter:
             return self.rewrite.free(value) and _is_doubling(module)
         if self._is_pointwise(value, module):
             return self.native(source(value))
-        return _is_sum(value) and any(map(self.native, value.all_input_nodes))
+        return self._is_sum(value) and any(map(self.native, value.all_input_nodes))
 
     def phases(self, value: fx.Node) -> list[fx.Node]:
         """The phases of ``value``."""
@@ -83,9 +83,9 @@ class _Converter:
             size_in, size_out = (self.shapes[node][2:] for node in (source(value), value))
             result = build.phases(name, source(value), step, size_in, size_out)
             before = macs(module, self.shapes[value])
-            taps = sum(called(phase, self.graph_module).weight[0, 0].numel() for phase in result)  # type: ignore[union-attr]
-            per_tap = step.in_channels * step.out_channels * (size_out[0] // 2) * (size_out[1] // 2)
-            self.applied.append(Applied("polyphase.1", name, before, taps * per_tap))
+            shape = (1, step.out_channels, size_out[0] // 2, size_out[1] // 2)
+            after = sum(macs(called(phase, self.graph_module), shape) for phase in result)
+            self.applied.append(Applied("polyphase.1", name, before, after))
         elif isinstance(module, nn.Conv2d):
             inner = enumerate(self.phases(source(value)))
             result = [build.module(f"{name}_phase{n}", copy.deepcopy(module), x) for n, x in inner]
@@ -117,6 +117,15 @@ class _Converter:
             and step_of(module).padding == (0, 0)  # type: ignore[union-attr]
         )
 
+    def _is_sum(self, node: fx.Node) -> bool:
+        return (
+            node.op == "call_function"
+            and node.target in (operator.add, torch.add)
+            and not node.kwargs
+            and len(node.args) == len(node.all_input_nodes) == 2
+            and all(self.shapes.get(x) == self.shapes.get(node) for x in node.all_input_nodes)
+        )
+
     def settle(self) -> list[Applied]:
         """Give whoever still reads a converted value the map; the pipeline removes the others."""
         for value in reversed(list(self.made)):
@@ -135,14 +144,3 @@ def _is_doubling(module: nn.ConvTranspose2d) -> bool:
     """Whether a transposed convolution is linear, has a stride of 2, and no tap is missing."""
     large = min(module.kernel_size) >= 2
     return step_of(module) is not None and pair(module.stride) == (2, 2) and large
-
-
-def _is_sum(node: fx.Node) -> bool:
-    return (
-        node.op == "call_function"
-        and node.target in (operator.add, torch.add)
-        and not node.kwargs
-        and len(node.args) == 2
-        and all(isinstance(operand, fx.Node) for operand in node.args)
-        and node.args[0] is not node.args[1]
-    )
