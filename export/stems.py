@@ -17,7 +17,7 @@ zeros fill up to whole pixels then moves by one of them instead of s.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -124,9 +124,10 @@ def _folded_image(graph: ir.Graph, stem: _Stem) -> ir.Value:
     """(N, C, H, W) as (N, fold * C, H', W'), made with channels last."""
     channels, height, width = _sizes(stem.image)
     rows, columns = stem.fold
-    pixels, moved = stem.image, []
+    pixels = stem.image
+    moved: list[ir.Node] = []
 
-    def move(op_type: str, shape: Sequence[int] = (), **attributes: list[int]) -> None:
+    def move(op_type: str, shape: Sequence[int] = (), **attributes: Any) -> None:
         nonlocal pixels
         inputs = [pixels, *([_numbers(graph, [0, *shape])] if shape else [])]
         suffix, uint8 = f"_fold{len(moved)}", ir.DataType.UINT8

@@ -13,8 +13,8 @@ A value is quantized where integers will read or write it, and nowhere else:
    another reader. A sum stays in floating point if a layer that does so reads it, or if nothing but
    LayerNorms and such sums do.
 4. Values on one grid are moved, not computed: operations that only move values (reshape, pixel
-   shuffle) share the quantizer of their input, and a concatenation shares its quantizer with its
-   inputs, where that costs no other reader of an input its own, finer grid.
+   shuffle, zero padding) share the quantizer of their input, and a concatenation shares its
+   quantizer with its inputs, where that costs no other reader of an input its own, finer grid.
 5. A reader that asks for fewer bits than the value has gets a narrower quantizer of its own; a
    reader of floats (GELU, LayerNorm, a transform) of a value that rules 1-3 do not touch reads
    the value as it is.
