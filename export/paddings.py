@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from waveedge.export.fake_quantize import activation_grid, grid_of
-from waveedge.export.graph import array, only_use, pads_of, replace_value
+from waveedge.export.graph import array, only_use, pads_of, producer, replace_value
 
 __all__ = ["absorb_paddings"]
 
@@ -86,8 +86,8 @@ def _zero_padding(pad: ir.Node) -> tuple[int, ...] | None:
 
 def _into_transposed(graph: ir.Graph, crop: ir.Node) -> None:  # rule 2
     map_ = crop.inputs[0]
-    layer = map_.producer() if map_ is not None else None
-    if map_ is None or layer is None or layer.op_type != "ConvTranspose":
+    layer = producer(map_, "ConvTranspose")
+    if map_ is None or layer is None:
         return
     if only_use(map_) is None or pads_of(layer) is None or "output_shape" in layer.attributes:
         return

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from waveedge.export.graph import array, constant, new_node, only_use, replace
+from waveedge.export.graph import array, constant, new_node, only_use, producer, replace
 
 __all__ = ["in_pieces"]
 
@@ -41,8 +41,8 @@ def in_pieces(graph: onnx.ModelProto) -> onnx.ModelProto:
 def _divide(graph: ir.Graph, node: ir.Node) -> None:
     value = node.inputs[0]
     assert value is not None
-    before, sizes = value.producer(), _rows(node.outputs[0])
-    if before is None or before.op_type != "DequantizeLinear" or only_use(value) is None:
+    before, sizes = producer(value, "DequantizeLinear"), _rows(node.outputs[0])
+    if before is None or only_use(value) is None:
         return
     chain = _chain(node)
     if not sizes or not chain or chain[-1].op_type != "QuantizeLinear":

@@ -93,3 +93,21 @@ def test_pixels_are_exact_on_the_grid_and_outputs_are_pixels() -> None:
 def test_other_networks_stay_as_they_are(change: dict[str, object]) -> None:
     graph, centred = graphs(SPEC.model_copy(update=change))
     assert centred.code == graph.code
+
+
+def test_an_output_with_a_frame_of_zeros_is_not_centred() -> None:
+    """Zeros around the output are zeros whatever the layer before them is shifted by."""
+
+    class Framed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.pad(self.conv(x), [1, 1, 1, 1])
+
+    graph = trace(Framed().double().eval())
+    centred = copy.deepcopy(graph)
+    centre_images(centred, SPEC, SIZE)
+    x = torch.rand(1, 3, *SIZE, dtype=torch.float64)
+    torch.testing.assert_close(centred(x), graph(x), rtol=0, atol=1e-12)

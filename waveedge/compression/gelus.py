@@ -1,8 +1,8 @@
 """GELU between two quantizers is computed in integers, as x times a sigmoid.
 
 In floating point such a GELU is read from integers and written to integers again, value by value;
-onnxruntime takes 1.1 to 1.3 times as long for a feed-forward. On the trained networks in
-``examples/`` the two forms differ by less than 0.001 dB.
+onnxruntime takes 1.1 to 1.4 times as long for a feed-forward. On the trained networks in
+``examples/`` neither form is measurably the better one (docs/speed.md).
 
 1. The input is quantized, every reader quantizes the output, and no pattern of the recipe
    excludes the layer. What stands between GELU and a quantizer (a BatchNorm) keeps it in floats.

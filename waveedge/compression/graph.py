@@ -15,6 +15,7 @@ __all__ = [
     "is_clamp",
     "is_join",
     "is_pass_through",
+    "is_zero_padding",
     "layer_of",
     "layers",
 ]
@@ -62,14 +63,18 @@ def layers(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:
 
 
 def is_pass_through(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node only moves values (reshape, pixel shuffle, max pool), or pads with zeros."""
+    """Whether a node only moves values (reshape, pixel shuffle, max pool)."""
     module = layer_of(graph, node)
     return (
         isinstance(module, _MOVING_MODULES)
-        or (node.target is F.pad and len(node.args) == 2 and not node.kwargs)
         or (node.op == "call_function" and node.target in _MOVING_FUNCTIONS)
         or (node.op == "call_method" and node.target in _MOVING_METHODS)
     )
+
+
+def is_zero_padding(node: fx.Node) -> bool:
+    """Whether a node pads with zeros, which lie on every grid."""
+    return node.target is F.pad and len(node.args) == 2 and not node.kwargs
 
 
 def is_clamp(graph: fx.GraphModule, node: fx.Node) -> bool:

@@ -38,6 +38,7 @@ from waveedge.compression.graph import (
     is_clamp,
     is_join,
     is_pass_through,
+    is_zero_padding,
     layer_of,
     layers,
 )
@@ -159,7 +160,8 @@ class _Placement:
         self.moving = {
             node
             for node in self.values
-            if is_pass_through(graph, node) and node.all_input_nodes[0] in values
+            if (is_pass_through(graph, node) or is_zero_padding(node))
+            and node.all_input_nodes[0] in values
         }
         self.integer: set[fx.Node] = set()
         for node in self.values:
@@ -169,7 +171,7 @@ class _Placement:
             if is_addition(node) and self._belongs_to_floats(node):
                 self.integer.discard(node)
         for node in self.values:
-            follows = is_join(graph, node) or node.target is F.pad
+            follows = is_join(graph, node) or is_zero_padding(node)
             if follows and not self._writes_integers(node):
                 self.integer.discard(node)
         self.order = {node: position for position, node in enumerate(self.values)}

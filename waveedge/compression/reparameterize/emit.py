@@ -5,18 +5,34 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
 from .layout import Layout
-from .linear import Axis, Run, Step, axis_steps, kernel
+from .linear import Step, axis_steps, kernel
 from .phases import PhaseToSpace
 from .rewrite import new_conv, set_module
 
 __all__ = ["Builder"]
+
+
+class _Reads(NamedTuple):
+    """What a convolution reads along one axis.
+
+    Attributes:
+        low: first input row of the first output; may lie before the map.
+        stride: input rows from one output to the next.
+        outputs: their number.
+        size: input rows.
+    """
+
+    low: int
+    stride: int
+    outputs: int
+    size: int
 
 
 class Builder:
@@ -94,30 +110,34 @@ class Builder:
                 weight = torch.cat([weight for weight, _ in found], dim=1)
                 bias = torch.stack([bias for _, bias in found]).sum(dim=0)
                 label = name if layout.regions == 1 else f"{name}_{r}{c}"
-                pieces.append(self._region(label, source, weight, bias, axes, (row, column)))
+                reads = [
+                    _Reads(run.low, axis.stride, run.stop - run.start, axis.size_in)
+                    for axis, run in zip(axes, (row, column), strict=True)
+                ]
+                pieces.append(self._conv(label, source, weight, bias, reads))
             lines.append(self.join(pieces, 3))
         return self.join(lines, 2)
 
-    def _region(
+    def _conv(
         self,
         name: str,
         source: fx.Node,
         weight: torch.Tensor,
         bias: torch.Tensor,
-        axes: tuple[Axis, Axis],
-        runs: tuple[Run, Run],
+        reads: Sequence[_Reads],
     ) -> fx.Node:
+        """A convolution whose rows and columns begin where ``reads`` says."""
         windows, pads = [], []
-        for axis, run in zip(axes, runs, strict=True):
-            end = run.low + axis.stride * (run.stop - run.start - 1) + run.taps
-            windows.append((max(0, run.low), min(axis.size_in, end), axis.size_in))
-            pads.append((max(0, -run.low), max(0, end - axis.size_in)))
+        for along, taps in zip(reads, weight.shape[2:], strict=True):
+            end = along.low + along.stride * (along.outputs - 1) + taps
+            windows.append((max(0, along.low), min(along.size, end), along.size))
+            pads.append((max(0, -along.low), max(0, end - along.size)))
         source = self.window(source, None, *windows)
         even = [min(low, high) for low, high in pads]
         rest = [(low - p, high - p) for (low, high), p in zip(pads, even, strict=True)]
         if any(map(any, rest)):
             source = self.function(F.pad, source, [*rest[1], *rest[0]])
-        stride = (axes[0].stride, axes[1].stride)
+        stride = tuple(along.stride for along in reads)
         conv = new_conv(weight, bias, self.graph_module, stride=stride, padding=tuple(even))
         return self.module(name, conv, source)
 
@@ -133,18 +153,16 @@ class Builder:
         bias = step.weight.new_zeros(step.out_channels) if step.bias is None else step.bias
         found = []
         for number, phase in enumerate(itertools.product((0, 1), (0, 1))):
-            axes, runs, taps = [], [], []
+            reads, taps = [], []
             for axis, first in enumerate(phase):
-                along, count = axis_steps([step], axis)[0], size_out[axis] // 2
+                along = axis_steps([step], axis)[0]
                 low, high = along.reach(first, first + 1)
-                axes.append(Axis(2, 1, 0, count, size_in[axis], size_out[axis], ()))
-                runs.append(Run(0, count, False, low, high - low, 0))
+                reads.append(_Reads(low, 1, size_out[axis] // 2, size_in[axis]))
                 # The tap through which input ``i`` reaches the first pixel.
                 taps.append([first + along.padding - 2 * i for i in range(low, high)])
             weight = step.weight[:, :, taps[0]][:, :, :, taps[1]].transpose(0, 1).contiguous()
             label = f"{name}_phase{number}"
-            layout = (axes[0], axes[1]), (runs[0], runs[1])
-            found.append(self._region(label, source, weight, bias.clone(), *layout))
+            found.append(self._conv(label, source, weight, bias.clone(), reads))
         return found
 
     def image(self, name: str, blocks: fx.Node, layout: Layout) -> fx.Node:

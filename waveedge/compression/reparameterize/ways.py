@@ -76,14 +76,14 @@ def cheapest(stream: Stream, shapes: Shapes) -> tuple[int, list[Way]]:
 
 def _making(stream: Stream, shapes: Shapes, made: int) -> float:
     """The cost of values 0 to ``made``."""
-    # Streams that are read in phases stay in blocks (polyphase.py): nothing is shuffled.
-    in_blocks = any(reader.tail == "phases" for readers in stream.readers for reader in readers)
+    # Streams that are read in phases stay in phases (polyphase.py): nothing is shuffled.
+    in_phases = any(reader.tail == "phases" for readers in stream.readers for reader in readers)
     cost = 0.0
     for index in range(made + 1):
         term, elements = stream.terms[index], numel(shapes[stream.values[index]])
         size = shapes[term.origin][2:]
         cost += chain_cost(term.steps, size)[0] + (3 * ELEMENT * elements if index else 0)
-        if in_blocks and len(term.steps) == 1 and term.steps[0].up:
+        if in_phases and len(term.steps) == 1 and term.steps[0].up:
             layout = plan(term.steps, size)
             cost -= layout.image_cost(term.steps[0].out_channels) if layout else 0
     return cost
