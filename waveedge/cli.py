@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from waveedge import __version__, console
-from waveedge.errors import OutputError, RecipeError, WaveedgeError
+from waveedge import __version__, console, refusals
+from waveedge.errors import OutputError, RecipeError, UsageError
+from waveedge.files import require_regular
+from waveedge.limits import LONGEST_NAME, parse_count, parse_size
 
 __all__ = ["app", "main"]
 
@@ -19,7 +23,6 @@ app = typer.Typer(
     help="Compress wavelet CNNs, export them to ONNX and TensorRT, and measure them on devices.",
     epilog="Example: waveedge compress model.pt --bits 4 --wcc-ratio 0.5; "
     "waveedge export --target trt; waveedge bench",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -45,15 +48,20 @@ InputSize = Annotated[
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
     if version:
-        console.out.print(f"waveedge {__version__}", highlight=False)
+        console.out.print(f"waveedge {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        console.say(context.get_help())
+        raise typer.Exit(refusals.USAGE)
 
 
 @app.command(epilog="Example: waveedge inspect model.pt --input-size 256x256")
+@console.results_alone()
 def inspect(
     model: Annotated[Path, typer.Argument(help="A checkpoint or a compressed artifact.")],
     input_size: InputSize = None,
@@ -63,10 +71,11 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show what a checkpoint is: family, configuration, cost, and what compress would touch."""
+    size, settings = _parse_size(input_size), _parse_settings(set_)
     from waveedge.commands.inspect import describe, show
 
-    network = _load(model, set_, arch, trust_pickle)
-    description = describe(network, _parse_size(input_size))
+    network = _load(model, settings, arch, trust_pickle)
+    description = describe(network, size)
     if json:
         console.print_json(description)
     else:
@@ -74,6 +83,7 @@ def inspect(
 
 
 @app.command(epilog="Example: waveedge compress model.pt --bits 4 --wcc-ratio 0.5")
+@console.results_alone()
 def compress(
     model: Annotated[Path, typer.Argument(help="A checkpoint: .pt, .pth or .safetensors.")],
     bits: Annotated[
@@ -119,25 +129,30 @@ def compress(
         "only": only,
         "seed": seed,
     }
-    fields = read_recipe(recipe) if recipe else {}
-    fields.update({name: value for name, value in flags.items() if value is not None})
-    chosen = make_recipe(fields)
+    given = {name: value for name, value in flags.items() if value is not None}
+    size, settings = _parse_size(input_size), _parse_settings(set_)
+    try:
+        make_recipe(given)
+    except RecipeError as error:
+        raise UsageError(error.what, hint=error.hint) from error
+    chosen = make_recipe({**(read_recipe(recipe) if recipe else {}), **given})
     target = _artifact_path(out, model, chosen.label())
 
     from waveedge.commands.compress import run
 
     run(
-        _load(model, set_, arch, trust_pickle),
+        _load(model, settings, arch, trust_pickle),
         chosen,
         source=model,
         target=target,
         calib=calib,
-        input_size=_parse_size(input_size),
+        input_size=size,
         as_json=json,
     )
 
 
 @app.command(epilog="Example: waveedge export --target trt")
+@console.results_alone()
 def export(
     artifact: Annotated[
         Path | None,
@@ -166,27 +181,31 @@ def export(
 ) -> None:
     """Export to ONNX, verified against torch on real images; and to an engine where one builds."""
     if autotune and no_reparameterize:
-        raise RecipeError(
+        raise UsageError(
             "--autotune chooses the form that --no-reparameterize fixes", hint="Give one of them."
         )
+    size, settings, images = _parse_size(input_size), _parse_settings(set_), _parse_batch(batch)
+    if artifact is not None:
+        require_regular(artifact)
     from waveedge.commands.export import run
 
     run(
         artifact,
         target=target,
-        input_size=_parse_size(input_size),
-        batch=_parse_batch(batch),
+        input_size=size,
+        batch=images,
         published=no_reparameterize,
         tune=autotune,
         calib=calib,
         out=out,
-        load=lambda path: _load(path, set_, arch, trust_pickle),
+        load=lambda path: _load(path, settings, arch, trust_pickle),
         arch=arch,
         as_json=json,
     )
 
 
 @app.command(epilog="Example: waveedge bench --vs float.ort --json")
+@console.results_alone()
 def bench(
     model: Annotated[
         Path | None, typer.Argument(help="A bundle or .onnx; the newest bundle here by default.")
@@ -203,6 +222,9 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure latency and peak memory, interleaved with the uncompressed network."""
+    for path in (model, vs):
+        if path is not None:
+            require_regular(path)
     from waveedge.commands.bench import run
 
     run(model, vs, threads=threads, runs=runs, plot=plot, as_json=json)
@@ -213,7 +235,7 @@ _INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with 0, or with 1 after one clear message."""
+    """Run the command line; exit with 0, or with 1 or 2 (usage) after one clear message."""
     # Threads that wait should sleep: on a shared or small machine, spinning ones take the core
     # from the thread they wait for. Read by torch when it is first imported, below.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -229,73 +251,86 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        code = app(arguments, standalone_mode=False)
+        _check_surroundings()
+        code = app(arguments, prog_name="waveedge", standalone_mode=False)
         if code == _INTERRUPTED:
-            _fail("interrupted; nothing was written", "")
+            console.say("error: interrupted; nothing was written")
         return code if isinstance(code, int) else 0
-    except WaveedgeError as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if BrokenPipeError in (type(error), type(error.__context__)):  # typer: SystemExit after it
+            _drop_output()  # the reader of a pipe went away; that is its right
+            return 1
         if debug:
-            raise
-        _fail(error.what, error.hint)
-    except typer.TyperException as error:
-        _fail(*_usage(error))
-    except BrokenPipeError:
-        # The reader of a pipe went away; that is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if debug:
-            raise
-        _fail(
-            f"unexpected {type(error).__name__}: {error}",
-            "This is a bug in waveedge; run again with --debug and report what it prints.",
-        )
-    return 1
+            console.err.print(traceback.format_exc())
+        _fail(error)
+        if isinstance(error, OSError):
+            _drop_output()
+        return refusals.status(error)
 
 
-def _usage(error: typer.TyperException) -> tuple[str, str]:
-    """What is wrong with the line that was typed, and where its help is."""
-    context = getattr(error, "ctx", None)
-    message: str = getattr(error, "format_message", lambda: str(error))()
-    return message or "no command was given", (
-        f"See: {context.command_path if context else 'waveedge'} --help"
-    )
+def _check_surroundings() -> None:
+    """Refuse to start where the result could not be told, or files not be found."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed", hint="Send it to a file, or to /dev/null.")
+    if sys.stderr is None:
+        os.open(os.devnull, os.O_WRONLY)  # takes the place of the closed descriptor
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise OutputError(
+            "the current folder does not exist any more", hint="Change to one that does: cd"
+        ) from error
 
 
-def _fail(what: str, hint: str) -> None:
-    console.err.print(f"error: {what}", style="bold red", highlight=False, markup=False)
+def _drop_output() -> None:
+    """Keep Python from trying again, at its exit, to write what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _fail(error: BaseException) -> None:
+    what, hint = refusals.message(error)
+    console.err.print(f"error: {what}", style="bold red")
     if hint:
         console.say(hint)
 
 
-def _load(path: Path, settings: list[str] | None, arch: str | None, trust_pickle: bool) -> Any:
+def _load(path: Path, settings: dict[str, str], arch: str | None, trust_pickle: bool) -> Any:
     from waveedge.checkpoint import load
 
-    pairs = {}
+    require_regular(path)
+    return load(path, settings=settings, arch=arch, trust_pickle=trust_pickle)
+
+
+def _parse_settings(settings: list[str] | None) -> dict[str, str]:
+    pairs: dict[str, str] = {}
     for setting in settings or []:
-        key, equals, value = setting.partition("=")
+        key, equals, value = (part.strip() for part in setting.partition("="))
         if not equals or not key:
-            raise RecipeError(
+            raise UsageError(
                 f"--set {setting!r} is not KEY=VALUE", hint="For example: --set stride=1"
             )
-        pairs[key.strip()] = value.strip()
-    return load(path, settings=pairs, arch=arch, trust_pickle=trust_pickle)
+        if len(setting) > LONGEST_NAME:
+            raise UsageError(
+                f"--set {setting[:40]}... is too long",
+                hint=f"At most {LONGEST_NAME} characters are taken.",
+            )
+        if key in pairs:
+            raise UsageError(f"--set {key} is given twice", hint="Give it once.")
+        pairs[key] = value
+    return pairs
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise RecipeError(f"--input-size {text!r} is not HxW", hint="For example: 256x512")
-    return int(parts[0]), int(parts[1])
+    return None if text is None else parse_size("--input-size", text)
 
 
 def _parse_batch(text: str) -> int | Literal["dynamic"]:
-    if text == "dynamic":
-        return "dynamic"
-    if not text.isdecimal() or int(text) < 1:
-        raise RecipeError(f"--batch {text!r} is neither a number nor 'dynamic'", hint="Try 1.")
-    return int(text)
+    return "dynamic" if text == "dynamic" else parse_count("--batch", text)
 
 
 def _artifact_path(out: Path | None, model: Path, label: str) -> Path:

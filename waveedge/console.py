@@ -1,14 +1,21 @@
 """What people see in a terminal: messages, progress bars, tables. Results go to standard output,
-everything else to standard error, so that ``--json`` output can be piped."""
+everything else to standard error, so that ``--json`` output can be piped.
+
+Names and messages may come from files and foreign code: :func:`plain` is the one place that makes
+them harmless, and everything printed here passes through it.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from rich import box
@@ -16,45 +23,125 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from waveedge.errors import OutputError
+
 __all__ = [
     "count",
     "err",
     "out",
+    "plain",
     "print_json",
     "progress_bar",
     "remembered_interrupts",
+    "results_alone",
     "say",
     "size",
     "table",
     "warn",
 ]
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+
+def plain(text: str) -> str:
+    r"""Return ``text`` with everything that would steer a terminal written out, as ``\x1b``.
+
+    That is control and formatting characters (but line ends and tabs), and the bytes of file
+    names that are no UTF-8.
+    """
+    return "".join(
+        _written_out(character)
+        if not character.isprintable() and unicodedata.category(character) in _STEERING
+        else character
+        for character in text
+    )
+
+
+_STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _written_out(character: str) -> str:
+    code = ord(character)
+    if character in "\n\t":
+        return character
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte that is no UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+class _Console(Console):
+    """Prints text as it is: no markup, no emoji codes, no colours by content, no control codes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        shown = (plain(item) if isinstance(item, str) else item for item in objects)
+        super().print(*shown, **options)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for the command line to handle, as any other
+
+
+out = _Console(soft_wrap=True)
+err = _Console(stderr=True, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Tell the user what is happening."""
-    err.print(message, highlight=False, markup=False)
+    err.print(message)
 
 
 def warn(message: str) -> None:
     """Tell the user loudly."""
-    err.print(f"WARNING: {message}", style="bold yellow", highlight=False, markup=False)
+    err.print(f"WARNING: {message}", style="bold yellow")
+
+
+@contextmanager
+def results_alone() -> Iterator[None]:
+    """Keep standard output for what this module prints; all other output goes to standard error.
+
+    Networks and libraries print, from Python and from C. The descriptor itself is redirected, so
+    that a reader of ``--json`` gets one document whatever they print.
+
+    Raises:
+        OutputError: standard output is full.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with open(kept, "w", encoding=sys.stdout.encoding, errors="backslashreplace") as results:
+            os.dup2(2, 1)
+            out.file = results
+            try:
+                with redirect_stdout(sys.stderr):
+                    yield
+                results.flush()
+            finally:
+                out.file = None  # type: ignore[assignment] # rich: back to sys.stdout
+                os.dup2(kept, 1)
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        raise OutputError(
+            f"cannot write the result to standard output: {error.strerror}",
+            hint="Send it where there is room. Files that the command wrote are whole.",
+        ) from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output; infinities become strings."""
-    out.file.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    out.file.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
         return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(value), "NaN")
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_finite(item) for item in value]
     return value
 
 
@@ -96,7 +183,11 @@ def remembered_interrupts() -> Iterator[None]:
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function (what, done, total) that keeps one bar per kind of work up to date."""
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+    columns = (
+        TextColumn("{task.description:<24}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+    )
     with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
         tasks: dict[str, Any] = {}
 
@@ -117,10 +208,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         numbers = index > 0 and all(_NUMBER.match(row[index]) for row in rows)
         grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*row)
-    out.print(title, highlight=False, markup=False, style="bold")
+        grid.add_row(*map(plain, row))
+    out.print(title, style="bold")
     # Piped output has no width of its own; let no column be cut there.
-    Console(soft_wrap=False, width=None if out.is_terminal else 160).print(grid, markup=False)
+    _Console(file=out.file, width=None if out.is_terminal else 160).print(grid)
 
 
 _NUMBER = re.compile(r"[-+]?[\d.]*( ?\w+| ?%|x)?( \[.*\])?$")

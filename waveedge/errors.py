@@ -5,6 +5,7 @@ WaveedgeError                   the base: one clear message, exit status 1, no t
 │   ├── CheckpointError         a checkpoint cannot be read, or is not a network we know
 │   ├── ImageError              calibration or test images cannot be used
 │   └── RecipeError             a recipe or an option has a value that makes no sense
+│       └── UsageError          the command line makes no sense, whatever the files hold: status 2
 ├── ArtifactError               a compressed artifact or an exported bundle is damaged or foreign
 ├── ExportError                 a network cannot be expressed for the chosen target
 │   └── VerificationError       it was expressed, but its outputs differ from torch's
@@ -12,7 +13,7 @@ WaveedgeError                   the base: one clear message, exit status 1, no t
 └── MissingDependencyError      an optional library is not installed; the message says how to
 
 A message has three parts: what is wrong, where, and what to do about it. This module imports
-nothing, so that ``waveedge.runtime`` can use it on a device without torch.
+nothing but the standard library, so that ``waveedge.runtime`` can use it on a device without torch.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ __all__ = [
     "MissingDependencyError",
     "OutputError",
     "RecipeError",
+    "UsageError",
     "VerificationError",
     "WaveedgeError",
+    "out_of_memory",
+    "reason",
 ]
 
 
@@ -64,6 +68,10 @@ class RecipeError(InputError):
     """A recipe or an option has a value that makes no sense."""
 
 
+class UsageError(RecipeError):
+    """The command line makes no sense, whatever the files hold; the exit status is 2."""
+
+
 class ArtifactError(WaveedgeError):
     """A compressed artifact or an exported bundle is damaged, or not one of ours."""
 
@@ -82,3 +90,31 @@ class OutputError(WaveedgeError):
 
 class MissingDependencyError(WaveedgeError):
     """An optional library is not installed; the hint is the one line that installs it."""
+
+
+def reason(error: BaseException) -> str:
+    """Return ``Type: text`` of an exception that foreign code raised, at most 500 characters."""
+    try:
+        text = str(error)
+    except Exception:  # __str__ is foreign code too
+        text = ""
+    return f"{type(error).__name__}: {text[:500].strip()}".removesuffix(": ")
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an exception, or one that it was raised from, is for want of memory."""
+    while error is not None:
+        text = reason(error)
+        if isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
+_NO_MEMORY = (
+    "can't allocate memory",  # torch
+    "std::bad_alloc",
+    "Failed to allocate memory",  # onnxruntime
+    "Unable to allocate",  # numpy, beside a MemoryError
+    "OutOfMemoryError",  # torch, on a GPU
+)

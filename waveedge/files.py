@@ -9,14 +9,15 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from waveedge.errors import OutputError
+from waveedge.errors import InputError, OutputError
 
-__all__ = ["atomic_directory", "atomic_file", "sha256"]
+__all__ = ["atomic_directory", "atomic_file", "require_regular", "sha256"]
 
 
 def sha256(path: Path) -> str:
@@ -111,3 +112,23 @@ def _explained(path: Path) -> Iterator[None]:
             f"cannot write {path}: {cause}",
             hint=f"{mend}, or choose another place with --out. Nothing was changed.",
         ) from error
+
+
+def require_regular(path: Path) -> None:
+    """Refuse a pipe, a device or a socket as input: reading one can wait, or go on, for ever.
+
+    Folders pass, and what does not exist: the reader says what is wrong with those.
+
+    Raises:
+        InputError: ``path``, or what it links to, is neither a regular file nor a folder.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(
+            f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a regular file",
+            hint="Write what it holds to a file, and name that.",
+        )

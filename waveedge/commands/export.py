@@ -12,10 +12,11 @@ from waveedge import console
 from waveedge.artifact import is_artifact, load_artifact, newest_artifact
 from waveedge.calibration import open_images
 from waveedge.compression.reparameterize import reparameterize
-from waveedge.errors import InputError, RecipeError, WaveedgeError
+from waveedge.errors import InputError, UsageError, WaveedgeError
 from waveedge.export.autotune import Choice, autotune
 from waveedge.export.bundle import Bundle, export_model
 from waveedge.files import sha256
+from waveedge.limits import check_pixels
 from waveedge.models.build import check_input_size, spec_of
 
 __all__ = ["run"]
@@ -47,14 +48,15 @@ def run(
 
     Raises:
         InputError: there is nothing to export, or an artifact is asked for in another form.
-        RecipeError: the target is unknown, or is not what ``tune`` can time.
+        UsageError: the target is unknown, or is not what ``tune`` can time; or the batch of images
+            is too large.
     """
     if target not in TARGETS:
-        raise RecipeError(
+        raise UsageError(
             f"--target {target!r} is unknown", hint=f"Known targets: {', '.join(TARGETS)}."
         )
     if tune and target not in TIMED:
-        raise RecipeError(
+        raise UsageError(
             f"--autotune times with onnxruntime on the CPU, which tells nothing about {target}",
             hint="Use --target ort, or leave --autotune out.",
         )
@@ -91,6 +93,8 @@ def run(
         model = baseline if published or tune else reparameterize(baseline, size)
     spec = spec_of(model)
     check_input_size(spec, size)
+    if batch != "dynamic":
+        check_pixels("--batch", str(batch), batch * size[0] * size[1])
     images = open_images(calib, spec=spec, size=size)
     choice = None
     with console.progress_bar() as progress:

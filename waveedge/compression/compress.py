@@ -25,6 +25,7 @@ from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, Shapes, reparameterize
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.rounding import round_weights
+from waveedge.compression.sanity import check_network, flat_outputs
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import ExportError, RecipeError
@@ -33,6 +34,9 @@ from waveedge.nn import WaveletCompressedConv2d
 from waveedge.spec import ModelSpec
 
 __all__ = ["Compressed", "compress", "structure"]
+
+_CHECKED = 4
+"""Images that the network is tried on, untouched, before anything is done to it."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -89,6 +93,7 @@ def compress(
 
     Raises:
         RecipeError: a field makes no sense, or a pattern matches no layer.
+        InputError: the network gives NaN, infinite values, or other values at every run.
         ExportError: the network cannot be traced, or a rewrite changed what it computes.
     """
     recipe = make_recipe(fields) if recipe is None else recipe
@@ -99,9 +104,11 @@ def compress(
 
     report_progress("choosing layers", 0, 1)
     before = profile(model, size)
+    judged = [*images.held_out, *images.calibration][:_CHECKED]
+    outputs = check_network(model, judged)
     decisions = choose_layers(model, before, recipe)
     graph, reference = structure(model, spec, recipe, decisions, size)
-    _check_exact(model, reference, (images.held_out or images.calibration)[0])
+    _check_exact(outputs[0], reference, judged[0])
     _check_patterns(recipe, [row.name for row in before.layers], graph)
 
     calibrate_activations(
@@ -206,12 +213,16 @@ def _feature_bits(row: LayerCost, ratio: float = 1.0) -> int:
     return int(elements * ratio) * row.activation_bits
 
 
-def _check_exact(model: nn.Module, reference: nn.Module, image: NDArray[np.float32]) -> None:
+def _check_exact(
+    wanted: Sequence[torch.Tensor], reference: nn.Module, image: NDArray[np.float32]
+) -> None:
     """Refuse to go on from a rewrite that changed the network: the rest would hide it."""
-    x = torch.from_numpy(image)
     with torch.no_grad():
-        wanted, got = model(x), reference(x)
-    error = float((wanted - got).abs().max() / wanted.abs().max().clamp(min=1e-30))
+        got = flat_outputs(reference(torch.from_numpy(image)))
+    error = max(
+        float((a - b).abs().max() / a.abs().max().clamp(min=1e-30))
+        for a, b in zip(wanted, got, strict=True)
+    )
     if not error < 1e-3:
         raise ExportError(
             f"an exact rewrite changed the output of this network by {error:.1e} of its range",

@@ -13,14 +13,16 @@ The command line builds one from its flags; ``--recipe FILE`` reads the same fie
 
 from __future__ import annotations
 
+import reprlib
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from waveedge.compression.plain_yaml import Lines, read_plain_yaml
 from waveedge.errors import RecipeError
+from waveedge.limits import LONGEST_NAME
 
 __all__ = ["FLOAT", "LayerOverride", "LayerSettings", "Recipe", "make_recipe", "read_recipe"]
 
@@ -37,6 +39,9 @@ def _known_bits(bits: int) -> int:
 Bits = Annotated[int, AfterValidator(_known_bits)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Levels = Annotated[int, Field(ge=1, le=8)]
+# An empty pattern would match the network itself, and so nothing in it.
+Pattern = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+Patterns = Annotated[tuple[Pattern, ...], Field(max_length=1000)]
 
 
 class LayerOverride(BaseModel):
@@ -81,10 +86,10 @@ class Recipe(BaseModel):
     weight_bits: Bits = 8
     wcc_ratio: Ratio = 1.0
     wcc_levels: Levels = 3
-    skip: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    layers: dict[str, LayerOverride] = Field(default_factory=dict)
-    seed: Annotated[int, Field(ge=0)] = 0
+    skip: Patterns = ()
+    only: Patterns = ()
+    layers: dict[Pattern, LayerOverride] = Field(default_factory=dict, max_length=1000)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     def settings(self, layer: str) -> LayerSettings:
         """Return the settings of one layer: the recipe's, then every matching override in order."""
@@ -124,45 +129,46 @@ def make_recipe(fields: dict[str, Any]) -> Recipe:
     """
     if fields.get("bits") == FLOAT:
         fields = {"weight_bits": FLOAT, **fields}
-    try:
-        return Recipe(**fields)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'recipe'} = {item['input']!r}: {_reason(item)}"
-            for item in error.errors()
-        )
-        raise RecipeError(
-            f"the recipe does not make sense: {problems}",
-            hint=f"Known fields: {', '.join(Recipe.model_fields)}.",
-        ) from None
-
-
-def _reason(item: Any) -> str:
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return "unknown field" if item["type"] == "extra_forbidden" else message
+    return _validated(fields, "the recipe", {})
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """Read the fields of a recipe from a YAML file; :func:`make_recipe` validates them.
+    """Read the fields of a recipe from a YAML file, to be joined with others or made a recipe.
 
     Raises:
-        RecipeError: the file is missing, is not YAML, or does not hold a mapping.
+        InputError: the path is no regular file.
+        RecipeError: the file is missing, is not plain YAML, does not hold a mapping, or has a
+            field that makes no sense; the lines are named.
     """
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(
-            f"cannot read the recipe {path}: {error.strerror}", hint="Check the path."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise RecipeError(
-            f"the recipe {path} is not valid YAML: {first}",
-            hint="A recipe is a YAML mapping, for example: bits: 4",
-        ) from error
-    if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
+    fields, lines = read_plain_yaml(path, what="recipe")
+    if not isinstance(fields, dict):
         raise RecipeError(
             f"the recipe {path} does not hold a mapping of field names to values",
             hint="A recipe is a YAML mapping, for example: bits: 4",
         )
+    _validated(fields, f"the recipe {path}", lines)
     return fields
+
+
+def _validated(fields: dict[str, Any], name: str, lines: Lines) -> Recipe:
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        problems = [_problem(item, lines) for item in error.errors(include_url=False)]
+        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise RecipeError(
+            f"{name} does not make sense: {'; '.join(problems[:8])}{more}",
+            hint=f"Known fields: {', '.join(Recipe.model_fields)}.",
+        ) from None
+
+
+def _problem(item: Any, lines: Lines) -> str:
+    path = tuple(item["loc"])
+    while path and path not in lines:  # pydantic adds parts of its own, for keys
+        path = path[:-1]
+    where = f"line {lines[path]}: " if path in lines else ""
+    field = ".".join(str(part)[:80] for part in item["loc"]) or "recipe"
+    reason = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        reason = "unknown field"
+    return f"{where}{field} = {reprlib.repr(item['input'])}: {reason}"

@@ -12,7 +12,14 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import nn
 
-from waveedge.errors import CheckpointError, InputError, RecipeError
+from waveedge.errors import (
+    CheckpointError,
+    InputError,
+    RecipeError,
+    UsageError,
+    out_of_memory,
+    reason,
+)
 from waveedge.models.families import CONFIGS, network
 from waveedge.models.wtconvnext import WTConvNeXtConfig
 from waveedge.spec import ModelSpec
@@ -106,43 +113,52 @@ def custom_network(arch: str) -> nn.Module:
             ``nn.Module``. Its code runs.
 
     Raises:
+        UsageError: ``arch`` is not of that form.
         RecipeError: there is no such callable, it fails, or it returns something else.
     """
-    module_name, colon, name = arch.partition(":")
-    if not (module_name and colon and name):
-        raise RecipeError(
+    module_name, _, name = arch.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), name)):
+        raise UsageError(
             f"--arch {arch} is not of the form package.module:factory",
             hint="For a function make() in net.py of the current folder: --arch net:make",
         )
     with _current_folder_importable():
-        try:
+        with _foreign_code(
+            f"--arch {arch}: importing {module_name} failed",
+            hint="Run waveedge in the folder that holds the module, or install its package.",
+        ):
             module = importlib.import_module(module_name)
-        # A user's module runs here: whatever it raises is the user's to see, in one line.
-        except Exception as error:
-            raise RecipeError(
-                f"--arch {arch}: importing {module_name} failed: {type(error).__name__}: {error}",
-                hint="Run waveedge in the folder that holds the module, or install its package.",
-            ) from error
-        factory = getattr(module, name, None)
+            factory = getattr(module, name, None)
         if not callable(factory):
             similar = difflib.get_close_matches(name, dir(module), 1)
             raise RecipeError(
                 f"--arch {arch}: {module_name} has no function {name}",
                 hint=f"Did you mean {module_name}:{similar[0]}?" if similar else "Check its name.",
             )
-        try:
+        with _foreign_code(
+            f"--arch {arch}: {name}() failed",
+            hint="The factory is called without arguments; give each a default.",
+        ):
             model = factory()
-        except Exception as error:
-            raise RecipeError(
-                f"--arch {arch}: {name}() failed: {type(error).__name__}: {error}",
-                hint="The factory is called without arguments; give each a default.",
-            ) from error
     if not isinstance(model, nn.Module):
         raise RecipeError(
             f"--arch {arch}: {name}() returned a {type(model).__name__}, not a torch nn.Module",
             hint="Name a function that returns the network.",
         )
     return model
+
+
+@contextmanager
+def _foreign_code(what: str, *, hint: str) -> Iterator[None]:
+    """Report whatever a user's module raises, SystemExit too, as one message."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if out_of_memory(error):
+            raise
+        raise RecipeError(f"{what}: {reason(error)}", hint=hint) from error
 
 
 @contextmanager
@@ -153,4 +169,5 @@ def _current_folder_importable() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        if folder in sys.path:  # the module may have changed it
+            sys.path.remove(folder)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from waveedge.errors import RecipeError
+from waveedge.errors import UsageError
+from waveedge.limits import parse_size
 from waveedge.models.build import check_input_size
 from waveedge.models.families import CONFIGS, describe
 from waveedge.spec import ModelSpec, Preprocessing, Task
@@ -26,20 +26,20 @@ def configure(spec: ModelSpec, settings: Mapping[str, str]) -> ModelSpec:
             (numbers with commas between them), ``task``, ``input_size`` (HxW).
 
     Raises:
-        RecipeError: an unknown name, or a value that makes no sense.
+        UsageError: an unknown name, or a value that makes no sense.
         InputError: the network does not take images of ``input_size``.
     """
     known = (*spec.assumed, *_IMAGE)
     for name, value in settings.items():
         if name in spec.config and name not in known:
-            raise RecipeError(
+            raise UsageError(
                 f"--set {name}={value}: the checkpoint tells that {name} is {spec.config[name]}",
                 hint=f"You can set: {', '.join(known)}.",
             )
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             question = f"Did you mean {near[0]}? " if near else ""
-            raise RecipeError(
+            raise UsageError(
                 f"--set {name}={value}: there is no setting {name}",
                 hint=f"{question}You can set: {', '.join(known)}.",
             )
@@ -58,7 +58,7 @@ def _with_fields(spec: ModelSpec, fields: Mapping[str, str]) -> ModelSpec:
     except ValidationError as error:
         problem = error.errors()[0]
         name = str(problem["loc"][0]) if problem["loc"] else next(iter(fields))
-        raise RecipeError(
+        raise UsageError(
             f"--set {name}={fields.get(name, spec.config.get(name))}: {problem['msg']}",
             hint=f"The published default is {spec.config.get(name)}.",
         ) from error
@@ -68,12 +68,12 @@ def _with_fields(spec: ModelSpec, fields: Mapping[str, str]) -> ModelSpec:
 def _set_preprocessing(spec: ModelSpec, name: str, value: str) -> ModelSpec:
     numbers = _numbers(name, value)
     if name == "range" and (len(numbers) != 2 or numbers[0] >= numbers[1]):
-        raise RecipeError(
+        raise UsageError(
             f"--set range={value} is not a lowest and a highest value",
             hint="Write for example range=0,1 or range=-1,1.",
         )
     if name != "range" and len(numbers) not in (1, spec.channels):
-        raise RecipeError(
+        raise UsageError(
             f"--set {name}={value} has {len(numbers)} values, the network has "
             f"{spec.channels} input channels",
             hint=f"Give one value, or {spec.channels} with commas between them.",
@@ -82,7 +82,7 @@ def _set_preprocessing(spec: ModelSpec, name: str, value: str) -> ModelSpec:
     try:
         return spec.model_copy(update={"preprocessing": Preprocessing.model_validate(fields)})
     except ValidationError as error:
-        raise RecipeError(
+        raise UsageError(
             f"--set {name}={value}: {error.errors()[0]['msg']}",
             hint="A pixel enters as (value - mean) / std.",
         ) from error
@@ -92,18 +92,18 @@ def _numbers(name: str, value: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in value.split(","))
     except ValueError as error:
-        raise RecipeError(
+        raise UsageError(
             f"--set {name}={value} is not a list of numbers",
             hint=f"Write for example {name}=0.5 or {name}=0.485,0.456,0.406.",
         ) from error
     if not all(abs(number) < float("inf") for number in numbers):
-        raise RecipeError(f"--set {name}={value} is not finite", hint="Give ordinary numbers.")
+        raise UsageError(f"--set {name}={value} is not finite", hint="Give ordinary numbers.")
     return numbers
 
 
 def _set_task(spec: ModelSpec, name: str, value: str) -> ModelSpec:
     if value not in get_args(Task):
-        raise RecipeError(
+        raise UsageError(
             f"--set {name}={value}: there is no such task",
             hint=f"The tasks are {', '.join(get_args(Task))}.",
         )
@@ -111,13 +111,8 @@ def _set_task(spec: ModelSpec, name: str, value: str) -> ModelSpec:
 
 
 def _set_input_size(spec: ModelSpec, name: str, value: str) -> ModelSpec:
-    match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", value.strip())
-    if match is None:
-        raise RecipeError(
-            f"--set {name}={value} is not a height and a width in pixels",
-            hint=f"Write for example {name}=256x512.",
-        )
-    size = (int(match[1]), int(match[2] or match[1]))
+    square = "x" not in value.lower().replace(",", "x")
+    size = parse_size("--set input_size", f"{value}x{value}" if square else value)
     check_input_size(spec, size)
     return spec.model_copy(update={"input_size": size})
 

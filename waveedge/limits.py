@@ -1,0 +1,75 @@
+"""Bounds on the numbers of a command line, checked before anything is allocated.
+
+Imports the standard library alone: a mistyped option should be refused at once.
+"""
+
+from __future__ import annotations
+
+import re
+
+from waveedge.errors import UsageError
+
+__all__ = ["LONGEST_NAME", "MOST_PIXELS", "check_pixels", "parse_count", "parse_size"]
+
+MOST_PIXELS = 2**25
+"""Pixels of one input: batch x height x width. An 8K picture has 33.2 million."""
+
+LONGEST_NAME = 1000
+"""Characters of a layer pattern, or of a setting and its value."""
+
+_AT_MOST = f"At most {MOST_PIXELS:,} pixels in all (batch x height x width) are taken."
+
+
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """Return (height, width) in pixels of ``HxW``.
+
+    Args:
+        option: where the text stands, for the message.
+
+    Raises:
+        UsageError: it is something else, or more than :data:`MOST_PIXELS`.
+    """
+    match = re.fullmatch(r"0*([1-9][0-9]*)[xX]0*([1-9][0-9]*)", text.strip())
+    if match is None:
+        raise UsageError(
+            f"{option} {_cut(text)!r} is not HxW, a height and a width in pixels",
+            hint="For example: 256x512",
+        )
+    height, width = (_bounded(digits) for digits in match.groups())
+    check_pixels(option, text, height * width)
+    return height, width
+
+
+def parse_count(option: str, text: str) -> int:
+    """Return a number of at least 1 written in decimal digits.
+
+    Raises:
+        UsageError: it is something else, or more than :data:`MOST_PIXELS`.
+    """
+    match = re.fullmatch(r"0*([1-9][0-9]*)", text.strip())
+    if match is None:
+        raise UsageError(
+            f"{option} {_cut(text)!r} is not a whole number of at least 1", hint="Try 1."
+        )
+    count = _bounded(match[1])
+    check_pixels(option, text, count)
+    return count
+
+
+def check_pixels(option: str, text: str, pixels: int) -> None:
+    """Refuse an input of more than :data:`MOST_PIXELS` pixels.
+
+    Raises:
+        UsageError: naming ``option`` and ``text``, what it was given.
+    """
+    if pixels > MOST_PIXELS:
+        raise UsageError(f"{option} {_cut(text)} is too large", hint=_AT_MOST)
+
+
+def _bounded(digits: str) -> int:
+    """Convert digits to a number; ones that Python would refuse or take long over are "many"."""
+    return int(digits) if len(digits) <= len(str(MOST_PIXELS)) else MOST_PIXELS + 1
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
