@@ -22,6 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from waveedge.errors import OutputError
 
@@ -73,9 +74,8 @@ class _Console(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        shown = (plain(item) if isinstance(item, str) else item for item in objects)
-        super().print(*shown, **options)
+    def render_str(self, text: str, **options: Any) -> Text:  # of print, and of cells of tables
+        return super().render_str(plain(text), **options)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # for the command line to handle, as any other
@@ -208,7 +208,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         numbers = index > 0 and all(_NUMBER.match(row[index]) for row in rows)
         grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*map(plain, row))
+        grid.add_row(*row)
     out.print(title, style="bold")
     # Piped output has no width of its own; let no column be cut there.
     _Console(file=out.file, width=None if out.is_terminal else 160).print(grid)

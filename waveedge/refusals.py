@@ -29,8 +29,8 @@ def message(error: BaseException) -> tuple[str, str]:
 def _message(error: BaseException) -> tuple[str, str]:
     if out_of_memory(error):
         return (
-            f"there is not enough memory for this ({reason(_cause(error))})",
-            "Try a smaller --input-size or --batch.",
+            "there is not enough memory for this network at this size",
+            "Try a smaller --input-size or --batch; --debug shows what was being done.",
         )
     if isinstance(error, WaveedgeError):
         return error.what, error.hint
@@ -56,13 +56,6 @@ def _message(error: BaseException) -> tuple[str, str]:
         f"unexpected {reason(error)}",
         "This is a bug in waveedge; run again with --debug and report what it prints.",
     )
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the exception that ``error`` was first raised from."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _usage(error: typer.TyperException) -> tuple[str, str]:

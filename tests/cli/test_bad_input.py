@@ -1,285 +1,126 @@
-"""The table of bad inputs: each gets one clear message and exit status 1, and changes nothing.
+"""Bad inputs: each gets one clear message and exit status 1 or 2, and changes nothing.
 
-Every case runs the real command line as a process. A case names what the message must say: what is
-wrong, where, and what to do.
+``docs/errors.md`` has a row for each, which is what the run here gives. To write it anew::
+
+    WAVEEDGE_WRITE_ERRORS=1 python -m pytest tests/cli/test_bad_input.py
 """
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
-import struct
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 
+from waveedge.commands import inspect
+
+from .cases import CASES, Case, broken_images
 from .conftest import Run
+from .inside import Result, run_inside
+from .limit_cases import LIMIT_CASES
 
-Arguments = list[object]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A bad input: what it is, how to make it, and what the message must say."""
-
-    name: str
-    make: Callable[[Path], Arguments]
-    says: tuple[str, ...]
-
-
-def _state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(folder / "model.pt", weights_only=True)
-    return state
-
-
-def _saved(folder: Path, state: object) -> Arguments:
-    torch.save(state, folder / "bad.pt")
-    return ["compress", "bad.pt"]
-
-
-def _bytes(content: bytes, name: str = "bad.pt") -> Callable[[Path], Arguments]:
-    def make(folder: Path) -> Arguments:
-        (folder / name).write_bytes(content)
-        return ["compress", name]
-
-    return make
-
-
-def _changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], Arguments]:
-    def make(folder: Path) -> Arguments:
-        state = _state(folder)
-        change(state)
-        return _saved(folder, state)
-
-    return make
-
-
-def _flags(*flags: object) -> Callable[[Path], Arguments]:
-    return lambda _folder: ["compress", "model.pt", *flags]
-
-
-def _recipe(text: str) -> Callable[[Path], Arguments]:
-    def make(folder: Path) -> Arguments:
-        (folder / "recipe.yaml").write_text(text)
-        return ["compress", "model.pt", "--recipe", "recipe.yaml"]
-
-    return make
-
-
-class _Hostile:
-    """Unpickled carelessly, it leaves a file behind."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, ("touch pwned",)
-
-
-def _hostile(folder: Path) -> Arguments:
-    return _saved(folder, {"state_dict": _state(folder), "optimizer": _Hostile()})
-
-
-def _hostile_plain(folder: Path) -> Arguments:
-    (folder / "bad.pt").write_bytes(pickle.dumps(_Hostile()))
-    return ["inspect", "bad.pt"]
-
-
-def _module(folder: Path) -> Arguments:
-    return _saved(folder, torch.nn.Conv2d(3, 4, 1))
-
-
-def _truncated(folder: Path) -> Arguments:
-    whole = (folder / "model.pt").read_bytes()
-    (folder / "bad.pt").write_bytes(whole[: len(whole) // 2])
-    return ["compress", "bad.pt"]
-
-
-def _plain_zip(folder: Path) -> Arguments:
-    with zipfile.ZipFile(folder / "bad.pt", "w") as archive:
-        archive.writestr("readme.txt", "not a checkpoint")
-    return ["compress", "bad.pt"]
-
-
-def _cut_safetensors(folder: Path) -> Arguments:
-    save_file(_state(folder), folder / "whole.safetensors")
-    whole = (folder / "whole.safetensors").read_bytes()
-    (folder / "whole.safetensors").unlink()
-    (folder / "bad.safetensors").write_bytes(whole[:-100])
-    return ["compress", "bad.safetensors"]
-
-
-def _poison(value: float) -> Callable[[dict[str, Any]], object]:
-    def change(state: dict[str, Any]) -> None:
-        state["layers.0.reduction.weight"][0, 0] = value
-
-    return change
-
-
-def _other_network(folder: Path) -> Arguments:
-    return _saved(folder, {"features.0.weight": torch.zeros(8, 3, 3, 3)})
-
-
-def _empty_images(folder: Path) -> Arguments:
-    (folder / "images").mkdir()
-    return ["compress", "model.pt", "--calib", "images"]
-
-
-def _broken_images(folder: Path) -> Arguments:
-    (folder / "images").mkdir()
-    (folder / "images" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
-    (folder / "images" / "b.jpg").write_bytes(b"")
-    return ["compress", "model.pt", "--calib", "images"]
-
-
-def _pickled_array(folder: Path) -> Arguments:
-    (folder / "images").mkdir()
-    objects = np.array([_Hostile()], dtype=object)
-    np.save(folder / "images" / "a.npy", objects, allow_pickle=True)
-    return ["compress", "model.pt", "--calib", "images"]
-
-
-def _artifact(header: str, *flags: str) -> Callable[[Path], Arguments]:
-    def make(folder: Path) -> Arguments:
-        save_file(
-            {"a": torch.zeros(1)},
-            folder / "bad.safetensors",
-            metadata={"waveedge.artifact": header},
-        )
-        return ["export", "bad.safetensors", *flags]
-
-    return make
-
-
-CASES = [
-    Case("no such file", lambda _: ["compress", "nowhere.pt"], ("nowhere.pt", "not")),
-    Case("a folder", lambda _: ["compress", "."], ("folder",)),
-    Case("an empty file", _bytes(b""), ("bad.pt", "empty")),
-    Case("a text file", _bytes(b"hello, this is text\n" * 9), ("bad.pt",)),
-    Case("a picture", _bytes(b"\x89PNG\r\n\x1a\n" + bytes(64)), ("bad.pt",)),
-    Case("a truncated checkpoint", _truncated, ("bad.pt", "truncated")),
-    Case("a zip that is no checkpoint", _plain_zip, ("bad.pt",)),
-    Case("a pickle that runs code, inside a checkpoint", _hostile, ("bad.pt", "--trust-pickle")),
-    Case("a pickle that runs code, alone", _hostile_plain, ("bad.pt",)),
-    Case("a pickled module", _module, ("bad.pt", "--trust-pickle", "state_dict")),
-    Case("a list", lambda folder: _saved(folder, [1, 2]), ("bad.pt",)),
-    Case("an empty dict", lambda folder: _saved(folder, {}), ("bad.pt",)),
-    Case("a dict without tensors", lambda folder: _saved(folder, {"a": 1}), ("bad.pt",)),
-    Case("an unknown network", _other_network, ("--arch",)),
-    Case(
-        "a missing key",
-        _changed(lambda state: state.pop("layers.0.feedforward.3.bias")),
-        ("WaveMix", "layers.0.feedforward.3.bias"),
-    ),
-    Case(
-        "an extra key",
-        _changed(lambda state: state.update({"layers.0.extra.weight": torch.zeros(3)})),
-        ("WaveMix", "layers.0.extra.weight"),
-    ),
-    Case(
-        "a mis-shaped key",
-        _changed(lambda state: state.update({"layers.0.reduction.bias": torch.zeros(5)})),
-        ("WaveMix", "layers.0.reduction.bias", "5"),
-    ),
-    Case("NaN weights", _changed(_poison(float("nan"))), ("layers.0.reduction.weight", "NaN")),
-    Case("infinite weights", _changed(_poison(float("inf"))), ("layers.0.reduction.weight",)),
-    Case("a cut safetensors file", _cut_safetensors, ("bad.safetensors",)),
-    Case(
-        "a safetensors header of 2**62 bytes",
-        _bytes(struct.pack("<Q", 1 << 62) + b"{}", "bad.safetensors"),
-        ("bad.safetensors",),
-    ),
-    Case("an empty image folder", _empty_images, ("images",)),
-    Case("a folder of broken images", _broken_images, ("images",)),
-    Case("a pickled array among the images", _pickled_array, ("images",)),
-    Case("no image folder", _flags("--calib", "nowhere"), ("nowhere",)),
-    Case("0 bits", _flags("--bits", 0), ("bits", "2 to 8")),
-    Case("9 bits", _flags("--bits", 9), ("bits", "2 to 8")),
-    Case("bits that are no number", _flags("--bits", "four"), ("--bits", "integer")),
-    Case("a ratio of 0", _flags("--wcc-ratio", 0), ("wcc_ratio", "greater than 0")),
-    Case("a ratio of 1.5", _flags("--wcc-ratio", 1.5), ("wcc_ratio", "less than or equal to 1")),
-    Case("no levels", _flags("--wcc-levels", 0), ("wcc_levels",)),
-    Case("a pattern that matches nothing", _flags("--skip", "layer.*"), ("layer.*", "inspect")),
-    Case("an unknown flag", _flags("--bitz", 4), ("--bitz",)),
-    Case("a size the levels do not divide", _flags("--input-size", "33x40"), ("33x40", "32x40")),
-    Case("a size that is no size", _flags("--input-size", "big"), ("big", "HxW")),
-    Case("a setting of no field", _flags("--set", "strid=1"), ("strid", "stride")),
-    Case("a setting without a value", _flags("--set", "stride"), ("KEY=VALUE",)),
-    Case("no such factory", _flags("--arch", "nowhere:net"), ("nowhere",)),
-    Case("no recipe", _flags("--recipe", "nowhere.yaml"), ("nowhere.yaml",)),
-    Case("a recipe that is no YAML", _recipe("bits: ["), ("recipe.yaml", "YAML")),
-    Case("a recipe that would run code", _recipe("!!python/object/apply:os.abort []"), ("YAML",)),
-    Case("a recipe with an unknown field", _recipe("bitz: 4"), ("bitz", "Known fields")),
-    Case("nothing to export", lambda _: ["export"], ("waveedge compress",)),
-    Case("nothing to measure", lambda _: ["bench"], ("waveedge export",)),
-    Case("an unknown target", lambda _: ["export", "model.pt", "--target", "gpu"], ("trt-rtx",)),
-    Case(
-        "two choices of a form",
-        lambda _: ["export", "model.pt", "--autotune", "--no-reparameterize"],
-        ("--autotune", "--no-reparameterize"),
-    ),
-    Case(
-        "a form timed for TensorRT",
-        lambda _: ["export", "model.pt", "--autotune", "--target", "trt"],
-        ("--autotune", "trt", "--target ort"),
-    ),
-    Case(
-        "another form of an artifact",
-        _artifact("{}", "--autotune"),
-        ("bad.safetensors is compressed", "checkpoint"),
-    ),
-    Case("a batch of none", lambda _: ["export", "model.pt", "--batch", "0"], ("dynamic",)),
-    Case("an artifact without a header", _artifact("{"), ("bad.safetensors", "waveedge compress")),
-    Case("an artifact of the future", _artifact('{"format": 99}'), ("99", "Update")),
-    Case("an out folder that is not there", _flags("--out", "no/such/a.safetensors"), ("Create",)),
-    Case("the input as output", _flags("--out", "model.pt"), ("never modified",)),
-]
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "errors.md"
+ALL = [*CASES, *LIMIT_CASES]
 
 
 def _snapshot(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.suffix != ".pyc"
     }
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
 def test_bad_input_gets_one_message_and_changes_nothing(
-    case: Case, run: Run, model: Path, tmp_path: Path
+    case: Case, model: Path, tmp_path: Path
 ) -> None:
     assert model.is_file()
     arguments = case.make(tmp_path)
     before = _snapshot(tmp_path)
-    result = run(*arguments)
-    assert result.code == 1, result.err
-    assert "\nerror: " in f"\n{result.err}", result.err
+    result = run_inside(tmp_path, *arguments)
+    assert result.err.count("error: ") == 1, result.err
     assert "Traceback" not in result.err + result.out
-    assert "unexpected" not in result.err, result.err
+    assert "bug in waveedge" not in result.err, result.err
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", result.err)
+    assert len(result.err) < 8000
     for text in case.says:
         assert text in result.err, result.err
+    assert result.code == case.code, result.err
     assert _snapshot(tmp_path) == before
+    _check_document(case, _row(case, result, tmp_path))
 
 
-def test_debug_shows_the_traceback(run: Run) -> None:
-    assert "Traceback" in run("compress", "nowhere.pt", "--debug").err
+def _row(case: Case, result: Result, folder: Path) -> str:
+    """The case as a row of the document's table."""
+    message = result.err[result.err.index("error: ") + len("error: ") :].replace(str(folder), "...")
+    what, _, hint = message.strip().partition("\n")
+    cells = (case.name, what, " ".join(hint.split()), str(result.code))
+    cells = tuple(cell if len(cell) <= 400 else f"{cell[:400]} ..." for cell in cells)
+    return "| {} |".format(" | ".join(cell.replace("|", "\\|") for cell in cells))
 
 
-def test_a_mixed_folder_is_used_and_its_broken_files_are_named(
-    run: Run, model: Path, tmp_path: Path
+def _check_document(case: Case, row: str) -> None:
+    head, rows = _document()
+    if os.environ.get("WAVEEDGE_WRITE_ERRORS"):
+        rows[case.name] = row
+        lines = [rows[known.name] for known in ALL if known.name in rows]
+        DOCUMENT.write_text("\n".join([*head, *lines]) + "\n")
+    assert rows.get(case.name) == row, "write it anew, as this file's first lines say"
+
+
+def _document() -> tuple[list[str], dict[str, str]]:
+    """The lines of the document above its rows, and the rows by name."""
+    lines = DOCUMENT.read_text().splitlines()
+    start = lines.index("|---|---|---|---|") + 1
+    return lines[:start], {line.split(" | ")[0].removeprefix("| "): line for line in lines[start:]}
+
+
+def test_the_document_has_these_cases_and_no_others() -> None:
+    assert list(_document()[1]) == [case.name for case in ALL]
+
+
+def test_a_fault_of_waveedge_is_called_one(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _broken_images(tmp_path)
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(inspect, "describe", fails)  # a fake: there is no fault to be had
+    result = run_inside(tmp_path, "inspect", "model.pt")
+    assert result.code == 1
+    assert "error: unexpected ZeroDivisionError: planted" in result.err
+    assert "This is a bug in waveedge" in result.err
+
+
+def test_as_a_process(run: Run) -> None:
+    """The rows above run inside this process; this one is what a shell sees."""
+    result = run("compress", "model.pt", "--bitz", 4)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: No such option: --bitz")
+    assert result.err.endswith("See: waveedge compress --help\n")
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = run_inside(tmp_path, "compress", "nowhere.pt", "--debug")
+    assert result.code == 1
+    assert "Traceback" in result.err
+    assert "error: nowhere.pt does not exist" in result.err
+
+
+def test_a_mixed_folder_is_used_and_its_broken_files_are_named(model: Path, tmp_path: Path) -> None:
+    broken_images(tmp_path)
     random = np.random.default_rng(0)
     for index in range(6):
         pixels = random.integers(0, 255, (48, 48, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
-    result = run("compress", model, "--calib", "images", "--input-size", "48x48", "--json")
+    result = run_inside(
+        tmp_path, "compress", model, "--calib", "images", "--input-size", "48x48", "--json"
+    )
     assert result.code == 0, result.err
     assert "a.png" in result.err
     assert "b.jpg" in result.err

@@ -22,7 +22,7 @@ __all__ = ["Lines", "read_plain_yaml"]
 Lines = dict[tuple[str | int, ...], int]
 """The line, from 1, of every value by the path of keys and indices to it."""
 
-_MOST_BYTES = 2**18
+_MOST_BYTES = 2**16
 _MOST_ITEMS = 1000
 _DEEPEST = 16
 _LONGEST_NUMBER = 40

@@ -111,8 +111,8 @@ def _set_task(spec: ModelSpec, name: str, value: str) -> ModelSpec:
 
 
 def _set_input_size(spec: ModelSpec, name: str, value: str) -> ModelSpec:
-    square = "x" not in value.lower().replace(",", "x")
-    size = parse_size("--set input_size", f"{value}x{value}" if square else value)
+    text = f"{value}x{value}" if value.isdecimal() else value.replace(",", "x")
+    size = parse_size(f"--set {name}", text)
     check_input_size(spec, size)
     return spec.model_copy(update={"input_size": size})
 
