@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import traceback
@@ -11,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from waveedge import __version__, console, refusals
+from waveedge import __version__, console, refusals, streams
 from waveedge.errors import OutputError, RecipeError, UsageError
 from waveedge.files import require_regular
-from waveedge.limits import LONGEST_NAME, parse_count, parse_size
+from waveedge.limits import parse_count, parse_settings, parse_size
 
 __all__ = ["app", "main"]
 
@@ -61,7 +60,7 @@ def _root(
 
 
 @app.command(epilog="Example: waveedge inspect model.pt --input-size 256x256")
-@console.results_alone()
+@streams.results_alone()
 def inspect(
     model: Annotated[Path, typer.Argument(help="A checkpoint or a compressed artifact.")],
     input_size: InputSize = None,
@@ -71,7 +70,7 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show what a checkpoint is: family, configuration, cost, and what compress would touch."""
-    size, settings = _parse_size(input_size), _parse_settings(set_)
+    size, settings = _parse_size(input_size), parse_settings(set_)
     from waveedge.commands.inspect import describe, show
 
     network = _load(model, settings, arch, trust_pickle)
@@ -83,7 +82,7 @@ def inspect(
 
 
 @app.command(epilog="Example: waveedge compress model.pt --bits 4 --wcc-ratio 0.5")
-@console.results_alone()
+@streams.results_alone()
 def compress(
     model: Annotated[Path, typer.Argument(help="A checkpoint: .pt, .pth or .safetensors.")],
     bits: Annotated[
@@ -130,7 +129,7 @@ def compress(
         "seed": seed,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    size, settings = _parse_size(input_size), _parse_settings(set_)
+    size, settings = _parse_size(input_size), parse_settings(set_)
     try:
         make_recipe(given)
     except RecipeError as error:
@@ -152,7 +151,7 @@ def compress(
 
 
 @app.command(epilog="Example: waveedge export --target trt")
-@console.results_alone()
+@streams.results_alone()
 def export(
     artifact: Annotated[
         Path | None,
@@ -184,7 +183,7 @@ def export(
         raise UsageError(
             "--autotune chooses the form that --no-reparameterize fixes", hint="Give one of them."
         )
-    size, settings, images = _parse_size(input_size), _parse_settings(set_), _parse_batch(batch)
+    size, settings, images = _parse_size(input_size), parse_settings(set_), _parse_batch(batch)
     if artifact is not None:
         require_regular(artifact)
     from waveedge.commands.export import run
@@ -205,7 +204,7 @@ def export(
 
 
 @app.command(epilog="Example: waveedge bench --vs float.ort --json")
-@console.results_alone()
+@streams.results_alone()
 def bench(
     model: Annotated[
         Path | None, typer.Argument(help="A bundle or .onnx; the newest bundle here by default.")
@@ -251,7 +250,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        _check_surroundings()
+        streams.check()
         code = app(arguments, prog_name="waveedge", standalone_mode=False)
         if code == _INTERRUPTED:
             console.say("error: interrupted; nothing was written")
@@ -260,36 +259,14 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         raise
     except BaseException as error:
         if BrokenPipeError in (type(error), type(error.__context__)):  # typer: SystemExit after it
-            _drop_output()  # the reader of a pipe went away; that is its right
+            streams.drop_output()  # the reader of a pipe went away; that is its right
             return 1
         if debug:
             console.err.print(traceback.format_exc())
         _fail(error)
         if isinstance(error, OSError):
-            _drop_output()
+            streams.drop_output()
         return refusals.status(error)
-
-
-def _check_surroundings() -> None:
-    """Refuse to start where the result could not be told, or files not be found."""
-    if sys.stdout is None:
-        raise OutputError("standard output is closed", hint="Send it to a file, or to /dev/null.")
-    if sys.stderr is None:
-        os.open(os.devnull, os.O_WRONLY)  # takes the place of the closed descriptor
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        Path.cwd()
-    except FileNotFoundError as error:
-        raise OutputError(
-            "the current folder does not exist any more", hint="Change to one that does: cd"
-        ) from error
-
-
-def _drop_output() -> None:
-    """Keep Python from trying again, at its exit, to write what could not be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _fail(error: BaseException) -> None:
@@ -304,25 +281,6 @@ def _load(path: Path, settings: dict[str, str], arch: str | None, trust_pickle: 
 
     require_regular(path)
     return load(path, settings=settings, arch=arch, trust_pickle=trust_pickle)
-
-
-def _parse_settings(settings: list[str] | None) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for setting in settings or []:
-        key, equals, value = (part.strip() for part in setting.partition("="))
-        if not equals or not key:
-            raise UsageError(
-                f"--set {setting!r} is not KEY=VALUE", hint="For example: --set stride=1"
-            )
-        if len(setting) > LONGEST_NAME:
-            raise UsageError(
-                f"--set {setting[:40]}... is too long",
-                hint=f"At most {LONGEST_NAME} characters are taken.",
-            )
-        if key in pairs:
-            raise UsageError(f"--set {key} is given twice", hint="Give it once.")
-        pairs[key] = value
-    return pairs
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

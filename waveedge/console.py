@@ -7,15 +7,13 @@ them harmless, and everything printed here passes through it.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 
 from rich import box
@@ -23,8 +21,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
-
-from waveedge.errors import OutputError
 
 __all__ = [
     "count",
@@ -34,7 +30,6 @@ __all__ = [
     "print_json",
     "progress_bar",
     "remembered_interrupts",
-    "results_alone",
     "say",
     "size",
     "table",
@@ -93,41 +88,6 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """Tell the user loudly."""
     err.print(f"WARNING: {message}", style="bold yellow")
-
-
-@contextmanager
-def results_alone() -> Iterator[None]:
-    """Keep standard output for what this module prints; all other output goes to standard error.
-
-    Networks and libraries print, from Python and from C. The descriptor itself is redirected, so
-    that a reader of ``--json`` gets one document whatever they print.
-
-    Raises:
-        OutputError: standard output is full.
-    """
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        with open(kept, "w", encoding=sys.stdout.encoding, errors="backslashreplace") as results:
-            os.dup2(2, 1)
-            out.file = results
-            try:
-                with redirect_stdout(sys.stderr):
-                    yield
-                results.flush()
-            finally:
-                out.file = None  # type: ignore[assignment] # rich: back to sys.stdout
-                os.dup2(kept, 1)
-    except OSError as error:
-        if error.errno not in _FULL or error.filename is not None:
-            raise
-        raise OutputError(
-            f"cannot write the result to standard output: {error.strerror}",
-            hint="Send it where there is room. Files that the command wrote are whole.",
-        ) from error
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def print_json(value: Any) -> None:

@@ -101,20 +101,15 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:500].strip()}".removesuffix(": ")
 
 
-def out_of_memory(error: BaseException | None) -> bool:
-    """Return whether an exception, or one that it was raised from, is for want of memory."""
-    while error is not None:
-        text = reason(error)
-        if isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY):
-            return True
-        error = error.__cause__
-    return False
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether Python, torch or onnxruntime raised ``error`` for want of memory."""
+    text = reason(error)
+    return isinstance(error, MemoryError) or any(phrase in text for phrase in _NO_MEMORY)
 
 
 _NO_MEMORY = (
     "can't allocate memory",  # torch
     "std::bad_alloc",
     "Failed to allocate memory",  # onnxruntime
-    "Unable to allocate",  # numpy, beside a MemoryError
     "OutOfMemoryError",  # torch, on a GPU
 )

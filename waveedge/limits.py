@@ -1,4 +1,4 @@
-"""Bounds on the numbers of a command line, checked before anything is allocated.
+"""Values of options: what they may be, and bounds, checked before anything is allocated.
 
 Imports the standard library alone: a mistyped option should be refused at once.
 """
@@ -9,7 +9,14 @@ import re
 
 from waveedge.errors import UsageError
 
-__all__ = ["LONGEST_NAME", "MOST_PIXELS", "check_pixels", "parse_count", "parse_size"]
+__all__ = [
+    "LONGEST_NAME",
+    "MOST_PIXELS",
+    "check_pixels",
+    "parse_count",
+    "parse_settings",
+    "parse_size",
+]
 
 MOST_PIXELS = 2**25
 """Pixels of one input: batch x height x width. An 8K picture has 33.2 million."""
@@ -54,6 +61,30 @@ def parse_count(option: str, text: str) -> int:
     count = _bounded(match[1])
     check_pixels(option, text, count)
     return count
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, str]:
+    """Return the pairs of ``--set KEY=VALUE``, given any number of times.
+
+    Raises:
+        UsageError: one is something else, too long, or given twice.
+    """
+    pairs: dict[str, str] = {}
+    for setting in settings or []:
+        key, equals, value = (part.strip() for part in setting.partition("="))
+        if not equals or not key:
+            raise UsageError(
+                f"--set {setting!r} is not KEY=VALUE", hint="For example: --set stride=1"
+            )
+        if len(setting) > LONGEST_NAME:
+            raise UsageError(
+                f"--set {setting[:40]}... is too long",
+                hint=f"At most {LONGEST_NAME} characters are taken.",
+            )
+        if key in pairs:
+            raise UsageError(f"--set {key} is given twice", hint="Give it once.")
+        pairs[key] = value
+    return pairs
 
 
 def check_pixels(option: str, text: str, pixels: int) -> None:

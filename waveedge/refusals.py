@@ -27,13 +27,13 @@ def message(error: BaseException) -> tuple[str, str]:
 
 
 def _message(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, WaveedgeError):
+        return error.what, error.hint
     if out_of_memory(error):
         return (
             "there is not enough memory for this network at this size",
             "Try a smaller --input-size or --batch; --debug shows what was being done.",
         )
-    if isinstance(error, WaveedgeError):
-        return error.what, error.hint
     if isinstance(error, typer.TyperException):
         return _usage(error)
     if isinstance(error, RecursionError):

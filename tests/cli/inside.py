@@ -24,8 +24,12 @@ class Result:
     err: str
 
 
-def run_inside(folder: Path, *arguments: object) -> Result:
-    """Run ``waveedge ARGUMENTS`` in ``folder``, as a process would, descriptors and all."""
+def run_inside(folder: Path, *arguments: object, stdout: IO[bytes] | None = None) -> Result:
+    """Run ``waveedge ARGUMENTS`` in ``folder``, as a process would, descriptors and all.
+
+    Args:
+        stdout: where standard output goes instead of the result.
+    """
     before, modules = Path.cwd(), set(sys.modules)
     with (
         tempfile.TemporaryFile("w+b") as out,
@@ -35,7 +39,7 @@ def run_inside(folder: Path, *arguments: object) -> Result:
         warnings.simplefilter("ignore")
         os.chdir(folder)
         try:
-            with _replaced(1, "stdout", out), _replaced(2, "stderr", err):
+            with _replaced(1, "stdout", stdout or out), _replaced(2, "stderr", err):
                 try:
                     main([str(argument) for argument in arguments])
                     code: object = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from waveedge import console
 from waveedge.cli import app
@@ -22,6 +24,7 @@ from .inside import run_inside
 SMALL = ("--input-size", "32x32")
 
 LOUD = """
+import ctypes
 import os
 import torch
 from torch import nn
@@ -36,7 +39,8 @@ class Net(nn.Module):
 
     def forward(self, x):
         print("in Python")
-        os.write(1, b"as C code does\\n")
+        os.write(1, b"at once\\n")
+        ctypes.CDLL(None).puts(b"from a buffer of C")
         return self.last(self.conv(x).relu())
 
 def make():
@@ -65,7 +69,7 @@ def test_json_is_alone_on_standard_output_whatever_a_network_prints(
     result = run_inside(tmp_path, *line, "--json")
     assert result.code == 0, result.err
     assert isinstance(json.loads(result.out), dict)
-    for text in ("imported", "made", "in Python", "as C code does"):
+    for text in ("imported", "made", "in Python", "at once", "from a buffer of C"):
         assert text in result.err
 
 
@@ -119,6 +123,11 @@ def test_standard_output_that_is_closed(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: standard output is closed\n")
 
 
+def test_standard_error_that_is_closed(tmp_path: Path) -> None:
+    done = _process("waveedge bench 0<&- 2>&-", tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
 def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
     done = _process("mkdir gone; cd gone; rmdir ../gone; waveedge inspect model.pt", tmp_path)
     assert done.returncode == 1
@@ -126,17 +135,25 @@ def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_standard_output_that_is_full(model: Path, tmp_path: Path) -> None:
-    done = _process(f"waveedge inspect {model} --json {' '.join(SMALL)} >/dev/full", tmp_path)
-    assert done.returncode == 1
-    assert "error: cannot write the result to standard output: " in done.stderr
-    assert os.strerror(errno.ENOSPC) in done.stderr
-    assert done.stderr.count("\n") == 2
+@pytest.mark.parametrize("json", [(), ("--json",)])
+def test_standard_output_that_is_full(model: Path, tmp_path: Path, json: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        result = run_inside(tmp_path, "inspect", model, *SMALL, *json, stdout=full)
+    assert result.code == 1
+    assert "error: cannot write the result to standard output: " in result.err
+    assert os.strerror(errno.ENOSPC) in result.err
+    assert result.err.count("\n") == 2
 
 
-def test_a_reader_that_goes_away_is_no_error(model: Path, tmp_path: Path) -> None:
-    done = _process(f"waveedge inspect {model} {' '.join(SMALL)} | :", tmp_path)
-    assert done.stderr == ""
+@pytest.mark.parametrize("json", [(), ("--json",)])
+def test_a_reader_that_goes_away_is_no_error(
+    model: Path, tmp_path: Path, json: tuple[str, ...]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        result = run_inside(tmp_path, "inspect", model, *SMALL, *json, stdout=pipe)
+    assert (result.code, result.err) == (1, "")
 
 
 def test_no_verb_shows_the_help(tmp_path: Path) -> None:
@@ -155,17 +172,17 @@ _VALUES = [
 
 def _options() -> dict[str, list[str]]:
     """Every verb's options, as the command line itself lists them."""
-    from typer.main import get_command
-
-    commands = get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     return {
         verb: [name for parameter in command.params for name in parameter.opts]
         for verb, command in commands.items()
     }
 
 
-def test_random_lines_are_refused_plainly(tmp_path: Path) -> None:
+def test_random_lines_are_refused_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Options and values at random: all is refused before any work, as there is no model."""
+    # Typer builds its parser once in a process; building it for every line is most of the time.
+    monkeypatch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
     options = _options()
     assert {"--wcc-ratio", "--recipe"} <= set(options["compress"])
     chance = random.Random(0)

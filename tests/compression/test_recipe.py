@@ -22,7 +22,12 @@ from waveedge.errors import RecipeError
         ({"wcc_ratio": float("nan")}, "wcc_ratio"),
         ({"wcc_levels": 0}, "wcc_levels"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
         ({"bites": 4}, "bites"),
+        ({"only": [""]}, "only.0"),
+        ({"skip": ["a" * 1001]}, "skip.0"),
+        ({"skip": ["a"] * 1001}, "skip"),
+        ({"layers": {"": {"bits": 4}}}, "layers"),
         ({"layers": {"a": {"bits": 77}}}, "layers.a.bits"),
     ],
 )
@@ -73,13 +78,39 @@ def test_labels_name_files(fields: dict[str, object], label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["bits: [", "- 1\n- 2\n", "4", "!!python/object/apply:os.getcwd []\n", "1: 2\n"],
+    ("text", "says"),
+    [
+        ("bits: [", r"recipe\.yaml is not valid YAML: line 1"),
+        ("bits: 4\nskip: [a\x00]", r"recipe\.yaml is not valid YAML: line 2: .* is not allowed"),
+        ("- 1\n- 2\n", r"recipe\.yaml does not hold a mapping"),
+        ("4", r"recipe\.yaml does not hold a mapping"),
+        ("!!python/object/apply:os.getcwd []\n", r"line 1: a value of the type python/object"),
+        ("bits: 4\n1: 2\n", r"line 2: a key that is no text"),
+        ("bits: 4\nseed: 1\nbits: 8\n", r"line 3: bits is given twice, first on line 1"),
+        ("layers:\n  a: {bits: 4}\n  a: {bits: 8}\n", r"line 3: a is given twice"),
+        ("layers: &a {b: *a}\n", r"line 1: an alias"),
+        ("layers:\n  <<: {a: {bits: 4}}\n", r"line 2: a key that is no text"),
+        ("seed: 1\nbits: 77\n", r"line 2: bits = 77: must be 2 to 8"),
+        ("layers:\n  a:\n    bits: 0\n", r"line 3: layers\.a\.bits = 0"),
+        ("skip:\n- a\n- ''\n", r"line 3: skip\.1"),
+        ("seed: 1\nbits: !!int abc\n", r"line 2: 'abc' is no int"),
+        ("bits: 4\n---\nbits: 8\n", r"recipe\.yaml is not valid YAML: line 2"),
+    ],
 )
-def test_a_file_that_is_no_recipe_is_refused_and_runs_nothing(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_recipe_is_refused_with_its_line_and_runs_nothing(
+    tmp_path: Path, text: str, says: str
+) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    with pytest.raises(RecipeError, match=r"recipe\.yaml"):
+    with pytest.raises(RecipeError, match=says) as caught:
+        read_recipe(path)
+    assert "recipe.yaml" in caught.value.what
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"bits: 4\n# caf\xe9\n")
+    with pytest.raises(RecipeError, match="line 2 is no UTF-8 text"):
         read_recipe(path)
 
 

@@ -61,7 +61,7 @@ def read_plain_yaml(path: Path, *, what: str) -> tuple[Any, Lines]:
     # Of its own errors yaml lets some through as they come: numbers in directives and escapes.
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise RecipeError(
-            f"the {what} {path} is not valid YAML: {_problem(error)}",
+            f"the {what} {path} is not valid YAML: {_problem(error, text)}",
             hint=f"A {what} is a YAML mapping, for example: bits: 4",
         ) from error
 
@@ -90,11 +90,14 @@ def _text(path: Path, what: str) -> str:
         ) from error
 
 
-def _problem(error: Exception) -> str:
+def _problem(error: Exception, text: str) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
         return f"{where}{error.problem or error.context}"
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return f"line {line}: the character {text[error.position]!r} is not allowed"
     return str(error).splitlines()[0]
 
 
@@ -105,7 +108,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
             raise _SenselessError("an alias (*name); write the value itself", line)
         if self._depth >= _DEEPEST:

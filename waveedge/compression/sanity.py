@@ -171,5 +171,7 @@ def _description(value: Any) -> tuple[bool, str]:
     tensors = flat_outputs(value)
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(
+            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
     return _finite(tensors), digest.hexdigest()
