@@ -253,7 +253,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         streams.check()
         code = app(arguments, prog_name="waveedge", standalone_mode=False)
         if code == _INTERRUPTED:
-            console.say("error: interrupted; nothing was written")
+            _fail("interrupted; nothing was written", "")
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         raise
@@ -263,14 +263,13 @@ def _run(arguments: list[str], *, debug: bool) -> int:
             return 1
         if debug:
             console.err.print(traceback.format_exc())
-        _fail(error)
+        _fail(*refusals.message(error))
         if isinstance(error, OSError):
             streams.drop_output()
         return refusals.status(error)
 
 
-def _fail(error: BaseException) -> None:
-    what, hint = refusals.message(error)
+def _fail(what: str, hint: str) -> None:
     console.err.print(f"error: {what}", style="bold red")
     if hint:
         console.say(hint)

@@ -23,13 +23,15 @@ _SAME = 1e-5
 """Two runs may differ by this share of the output's largest value: threads add in any order."""
 
 
-def check_network(model: nn.Module, images: Sequence[NDArray[np.float32]]) -> list[list[Tensor]]:
+def check_network(
+    model: nn.Module, images: Sequence[NDArray[np.float32] | Tensor]
+) -> list[list[Tensor]]:
     """Run a network as it is on ``images``, the first of them twice.
 
     Args:
         model: takes (N, C, H, W) and returns a tensor, or lists, tuples and dicts with tensors.
             Neither it nor torch's random numbers are changed.
-        images: float32 arrays (N, C, H, W), at least one.
+        images: float32 arrays or tensors (N, C, H, W), at least one.
 
     Returns:
         The output tensors for every image, flattened.
@@ -42,11 +44,11 @@ def check_network(model: nn.Module, images: Sequence[NDArray[np.float32]]) -> li
         outputs = []
         for index, image in enumerate(images):
             where = f"image {index + 1} of {len(images)}"
-            x = torch.from_numpy(image)
+            x = torch.as_tensor(image)
             outputs.append(_outputs(model, x, where))
             if not _finite(outputs[-1]):
                 raise _not_finite(model, x, where)
-        x = torch.from_numpy(images[0])
+        x = torch.as_tensor(images[0])
         again = _outputs(model, x, f"image 1 of {len(images)}")
         if not _same(outputs[0], again):
             raise _random(model, x)
