@@ -39,7 +39,7 @@ def parse_size(option: str, text: str) -> tuple[int, int]:
     match = re.fullmatch(r"0*([1-9][0-9]*)[xX]0*([1-9][0-9]*)", text.strip())
     if match is None:
         raise UsageError(
-            f"{option} {_cut(text)!r} is not HxW, a height and a width in pixels",
+            f"{option} {_cut(text)!r} is not a height and a width in pixels, HxW",
             hint="For example: 256x512",
         )
     height, width = (_bounded(digits) for digits in match.groups())

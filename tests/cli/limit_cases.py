@@ -159,7 +159,7 @@ _CODE = [
         ("make() failed: Mute",),
     ),
     Case("a factory without end", _network(make="return make()"), ("RecursionError",)),
-    Case("a factory that returns a number", _network(make="return 3"), ("returned int, not",)),
+    Case("a factory that returns a number", _network(make="return 3"), ("returned a int",)),
     Case("no memory", _network(make="return torch.zeros(2**58)"), ("not enough memory", "--batch")),
     Case("a network that exits", _network(forward="raise SystemExit(0)"), ("SystemExit: 0",)),
     Case(

@@ -142,7 +142,7 @@ def custom_network(arch: str) -> nn.Module:
             model = factory()
     if not isinstance(model, nn.Module):
         raise RecipeError(
-            f"--arch {arch}: {name}() returned {type(model).__name__}, not a torch nn.Module",
+            f"--arch {arch}: {name}() returned a {type(model).__name__}, not a torch nn.Module",
             hint="Name a function that returns the network.",
         )
     return model
