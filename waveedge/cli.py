@@ -197,6 +197,7 @@ def bench(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     runs: Annotated[int, typer.Option(min=3, help="Timed runs of each, interleaved.")] = 30,
+    input_size: InputSize = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the picture goes. [bench.png]")
     ] = None,
@@ -205,7 +206,15 @@ def bench(
     """Measure latency and peak memory, interleaved with the uncompressed network."""
     from waveedge.commands.bench import run
 
-    run(model, vs, threads=threads, runs=runs, plot=plot, as_json=json)
+    run(
+        model,
+        vs,
+        threads=threads,
+        runs=runs,
+        input_size=_parse_size(input_size),
+        plot=plot,
+        as_json=json,
+    )
 
 
 _INTERRUPTED = 130
