@@ -68,7 +68,7 @@ def benchmark(
     """
     if not 1 <= runs <= _MOST_RUNS or not 0 <= warmup <= _MOST_RUNS:
         raise InputError(
-            f"runs is {shown(str(runs))} and warmup is {shown(str(warmup))}",
+            f"runs is {runs} and warmup is {warmup}",
             hint=f"Measure 1 to {_MOST_RUNS:,} runs.",
         )
     path_a = Path(a)

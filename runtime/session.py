@@ -60,7 +60,7 @@ class Session:
         processors = os.cpu_count() or 1
         if not 1 <= threads <= processors:
             raise InputError(
-                f"threads is {shown(str(threads))}; this machine has {processors} processors",
+                f"threads is {threads}; this machine has {processors} processors",
                 hint=f"Use 1 to {processors}." if processors > 1 else "Use 1.",
             )
         bundle = _bundle_of(Path(path))
