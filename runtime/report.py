@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -222,7 +223,9 @@ class Comparison:
             axes.margins(y=0.15)
         title = f"{self.threads} thread(s), {self.machine.summary()}"
         figure.suptitle(title, fontsize="small", parse_math=False)
-        with atomic_file(Path(path)) as temporary:
+        with atomic_file(Path(path)) as temporary, warnings.catch_warnings():
+            # A letter that the font lacks is drawn as a box; there is no more to say.
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
             figure.savefig(temporary, format="png", dpi=150)
 
 

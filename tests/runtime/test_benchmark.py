@@ -183,7 +183,7 @@ def test_the_plot_is_a_png(comparison: Comparison, tmp_path: Path) -> None:
     ("name", "seen"),
     [
         ("a$\\frac{$b", "a$\\frac{$b"),
-        ("$x$", "$x$"),
+        ("$x$ 日本", "$x$ 日本"),
         ("\ud800.ort", "\\ud800.ort"),
         ("esc\x1b[31m\n", "esc\\x1b[31m\\n"),
         ("x" * 1000, "x" * 37 + "..."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, TypeProto, ValueInfoProto, helper
 
+from waveedge.cli import main
 from waveedge.errors import InputError, WaveedgeError
 from waveedge.runtime import Session, benchmark
 from waveedge.runtime.memory import peak_memory
@@ -54,6 +56,42 @@ def test_an_open_height_and_width_take_the_size_that_is_given(dynamic: Path) -> 
     assert measured(dynamic, (24, 40)) == (1, 3, 24, 40)
     with pytest.raises(InputError, match=r"input size open \('h', 'w'\)\n.*--input-size HxW"):
         measured(dynamic)
+
+
+def test_the_command_line_takes_the_size(
+    two: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(two.parent)
+    bench = ["bench", "two.onnx", "--vs", "two.onnx", "--runs", "3", "--json", "--input-size"]
+    with pytest.raises(SystemExit) as left:
+        main([*bench, "24x40"])
+    printed = capsys.readouterr()
+    assert left.value.code == 0, printed.err
+    assert json.loads(printed.out)["input_shape"] == [1, 3, 24, 40]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--threads", "1000"], "threads is 1000; this machine has"),
+        (["--runs", "100000000000", "--input-size", "8x8"], "Measure 1 to 100,000 runs"),
+        (["--input-size", "20000x20000"], "too large"),
+        ([], "--input-size HxW"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_measured(
+    two: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(two.parent)
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "two.onnx", "--vs", "two.onnx", *options])
+    assert left.value.code in (1, 2)
+    assert message in capsys.readouterr().err
+    assert [file.name for file in two.parent.iterdir()] == ["two.onnx"]
 
 
 def test_channels_may_come_last(tmp_path: Path) -> None:
