@@ -88,6 +88,10 @@ def benchmark(
         progress=progress,
     )
 
+    if len(inputs[0]) > 1:
+        notes.append(
+            f"The networks take {len(inputs[0])} inputs: floats and bytes were random, all else 0."
+        )
     if a_session.backend != b_session.backend:
         notes.append("A and B ran on different runtimes: the ratio compares those as well.")
     shape = tuple(inputs[0][0].shape)

@@ -87,7 +87,7 @@ def _sized(shape: Sequence[int | str], size: tuple[int, int] | None) -> Shape:
     if free := [f"'{shown(found)}'" for found in sized if isinstance(found, str)]:
         raise InputError(
             f"the network leaves its input size open ({shown(', '.join(free))})",
-            hint="Give it: waveedge bench --input-size HxW"
+            hint="Give images of the size to run at, or: waveedge bench --input-size HxW"
             if size is None
             else "Only batch, height and width can be chosen: save the model with the rest fixed.",
         )

@@ -134,7 +134,7 @@ class MapOf:
             raise _wrong(where, value, f"an object of up to {self.most} entries")
         for name, item in value.items():
             self.name(name, f"a name in {where}")
-            self.rule(item, f"{where}.{shown(name)}")
+            self.rule(item, f"{where}.{shown(name, 30)}")
 
 
 @dataclass(frozen=True)

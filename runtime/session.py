@@ -161,7 +161,7 @@ def _model_file(path: Path, bundle: Bundle | None, provider: str) -> Path:
         if provider == "engine" and bundle.engine is None:
             raise InputError(
                 f"bundle {path} holds no TensorRT engine",
-                hint="Build it on this device with the bundle's build_engine.sh, and name the engine.",
+                hint="Build it here with the bundle's build_engine.sh, and name the engine's file.",
             )
         if bundle.engine and (provider == "engine" or (provider == "auto" and _engine_runs())):
             return bundle.engine

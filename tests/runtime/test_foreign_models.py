@@ -67,7 +67,9 @@ def test_the_command_line_takes_the_size(
         main([*bench, "24x40"])
     printed = capsys.readouterr()
     assert left.value.code == 0, printed.err
-    assert json.loads(printed.out)["input_shape"] == [1, 3, 24, 40]
+    result = json.loads(printed.out)
+    assert result["input_shape"] == [1, 3, 24, 40]
+    assert any("take 2 inputs" in note for note in result["notes"])
 
 
 @pytest.mark.parametrize(
