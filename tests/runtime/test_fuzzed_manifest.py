@@ -1,7 +1,7 @@
 """Seeded damage to bundles: each is opened unchanged, or refused by one short message.
 
-``WAVEEDGE_FUZZ=50000`` runs a longer campaign. A failure names its kind and number, which make the
-same damage again.
+``WAVEEDGE_FUZZ=50000`` runs a longer campaign, and ``-s`` prints its counts. A failure names its
+kind and number, which make the same damage again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from waveedge.runtime import Bundle, open_bundle
 from waveedge.runtime.benchmark import _bits
 from waveedge.runtime.manifest import MANIFEST, SCHEMA
 
-CASES = int(os.environ.get("WAVEEDGE_FUZZ", "3000"))
+CASES = int(os.environ.get("WAVEEDGE_FUZZ", "2500"))
 LONGEST = 500
 """Characters of a message, without the paths of this test's folder in it."""
 
@@ -65,7 +65,7 @@ def model(location: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def whole(request: pytest.FixtureRequest) -> Files:
+def whole() -> Files:
     """The files of an undamaged bundle."""
     return {
         "model.onnx": model("w.bin"),
