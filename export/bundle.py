@@ -33,7 +33,7 @@ from waveedge.export.layers import (
 )
 from waveedge.export.linear import linear_to_gemm
 from waveedge.export.lint import Finding
-from waveedge.export.manifest import MANIFEST, make_manifest, write_json
+from waveedge.export.manifest import make_manifest, write_json
 from waveedge.export.means import pool_means
 from waveedge.export.norms import unfold_norms
 from waveedge.export.paddings import absorb_paddings
@@ -45,6 +45,7 @@ from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.export.verify import Verification, verify
 from waveedge.export.weights import fold_weights
 from waveedge.files import atomic_directory
+from waveedge.runtime.manifest import MANIFEST
 from waveedge.spec import ModelSpec
 
 __all__ = ["Bundle", "Target", "export_model", "quantized_graph"]
@@ -143,7 +144,7 @@ def export_model(
 
         step("building for the target")
         findings, build = for_target(folder, graph, target)
-        executed = _executed(graph, layers, build)
+        executed = _executed(folder / "model.onnx", layers, build)
 
         step("writing")
         report = _report(verification, findings, build)
@@ -153,7 +154,7 @@ def export_model(
             name=out.name,
             target=target,
             spec=spec,
-            graph=graph,
+            graph=shipped,
             baseline="published.onnx" if published is not None else None,
             engine=ENGINE if (folder / ENGINE).exists() else None,
             recipe=recipe,
@@ -227,11 +228,11 @@ def _batches(
     return [np.concatenate(chosen[start : start + size]) for start in range(0, count, size)]
 
 
-def _executed(graph: onnx.ModelProto, layers: list[Layer], build: Build | None) -> set[str]:
-    """Names of the nodes that run in int8, as seen in what a runtime made of the graph."""
+def _executed(model: Path, layers: list[Layer], build: Build | None) -> set[str]:
+    """Names of the nodes that run in int8, as seen in what a runtime makes of the written file."""
     if build is not None and build.kernels:
         return seen_in_engine(build.kernels, layers)
-    return seen_in_graph(optimised_by_onnxruntime(graph.SerializeToString()), layers)
+    return seen_in_graph(optimised_by_onnxruntime(model.read_bytes()), layers)
 
 
 def _report(

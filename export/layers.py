@@ -39,7 +39,7 @@ class Layer:
         name: path of its torch module, or the node's name for a functional call.
         type: class of the module.
         node: name of the ONNX node.
-        weight: name of the weight.
+        weight: name of the weight, as stored or computed from what is stored.
         weight_bits, activation_bits: as requested; 32 for float.
         ratio: share of the wavelet coefficients that are computed, 1 for other layers.
     """
@@ -138,8 +138,23 @@ def _weight(value: ir.Value | None) -> tuple[ir.Value | None, Grid | None]:
     """The constant behind a weight, through its quantizer and a Transpose, and its grid."""
     grid = None
     while value is not None and (node := value.producer()) is not None:
-        grid = grid_of(node) or grid
-        if grid_of(node) is None and node.op_type != "Transpose":
-            return None, None
+        own = grid_of(node)
+        if own is None and node.op_type != "Transpose":
+            break
+        grid = own or grid
         value = node.inputs[0]
-    return (value, grid) if array(value) is not None else (None, None)
+    return (value, grid) if value is not None and _is_constant(value) else (None, None)
+
+
+def _is_constant(value: ir.Value) -> bool:
+    """Whether a value is stored, or computed from stored ones alone."""
+    waiting, seen = [value], set()
+    while waiting:
+        found = waiting.pop()
+        node = found.producer()
+        if node is None and array(found) is None:
+            return False
+        seen.add(found)
+        if node is not None:
+            waiting += [each for each in node.inputs if each is not None and each not in seen]
+    return True

@@ -1,4 +1,4 @@
-"""The bundle's table of contents, as plain JSON that the runtime reads without this package."""
+"""The bundle's table of contents, by the schema that the runtime reads it with."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import onnx
 
 import waveedge
 from waveedge.files import sha256
+from waveedge.runtime.manifest import FORMAT, seal
 from waveedge.spec import ModelSpec
 
-__all__ = ["FORMAT", "MANIFEST", "make_manifest", "tensor_info", "write_json"]
+__all__ = ["make_manifest", "tensor_info", "write_json"]
 
-FORMAT = "waveedge-bundle/1"
-MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "onnxruntime", "numpy")
 
 
@@ -37,8 +36,12 @@ def make_manifest(
     artifact_sha256: str | None,
     notes: list[str],
 ) -> dict[str, Any]:
-    """Describes the files that stand in ``folder``; every one of them is hashed."""
-    return {
+    """Describes the files that stand in ``folder``; every one of them is hashed, and the rest.
+
+    Raises:
+        ArtifactError: a field is out of the bounds that a reader of bundles has.
+    """
+    fields = {
         "format": FORMAT,
         "name": name,
         "target": target,
@@ -59,12 +62,16 @@ def make_manifest(
         "verification": "verification.json",
         "notes": notes,
     }
+    return seal(fields)
 
 
 def tensor_info(value: onnx.ValueInfoProto) -> dict[str, Any]:
-    """Name and shape of a graph's input or output; a dynamic dimension is its name."""
-    dims = value.type.tensor_type.shape.dim
-    return {"name": value.name, "shape": [dim.dim_param or dim.dim_value for dim in dims]}
+    """Name and shape of a graph's input or output; a dynamic dimension is its name, or "axisN"."""
+    shape = [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"axis{axis}"
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim)
+    ]
+    return {"name": value.name, "shape": shape}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from waveedge.errors import ArtifactError, InputError, MissingDependencyError
+from waveedge.errors import ArtifactError, InputError, MissingDependencyError, WaveedgeError
 from waveedge.runtime.denormals import flushed_denormals
+from waveedge.runtime.schema import shown
 
 __all__ = ["Array", "Backend", "OnnxBackend", "TensorInfo", "session_options"]
 
@@ -19,7 +20,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Name, shape (a string where the size is free) and dtype of an input or output."""
+    """Name, shape (a string where the size is free) and dtype of an input."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -27,14 +28,14 @@ class TensorInfo:
 
 
 class Backend(Protocol):
-    """A loaded network."""
+    """A loaded network: what runs it, what it takes, and the names of its outputs."""
 
     name: str
     inputs: list[TensorInfo]
-    outputs: list[TensorInfo]
+    outputs: list[str]
 
-    def run(self, image: Array) -> list[Array]:
-        """Run on one array that was checked against ``inputs[0]``."""
+    def run(self, *arrays: Array) -> list[Array]:
+        """Run on one array for each of ``inputs``, checked against these."""
         ...
 
 
@@ -62,22 +63,26 @@ class OnnxBackend:
                     str(path), session_options(threads=threads, arena=arena), providers=[provider]
                 )
         except Exception as error:  # onnxruntime's exceptions share no base of their own
+            _refuse_if_out_of_memory(error, f"load {path}")
             raise ArtifactError(
                 f"onnxruntime {ort.__version__} cannot load {path}: {_reason(error)}",
                 hint="The file is damaged, or needs a newer onnxruntime. Export it again.",
             ) from error
         self.name = f"onnxruntime ({provider.removesuffix('ExecutionProvider')})"
-        self.inputs = [_tensor_info(node) for node in self._session.get_inputs()]
-        self.outputs = [_tensor_info(node) for node in self._session.get_outputs()]
+        self.inputs = [_tensor_info(path, node) for node in self._session.get_inputs()]
+        self.outputs = [str(node.name) for node in self._session.get_outputs()]
 
-    def run(self, image: Array) -> list[Array]:
+    def run(self, *arrays: Array) -> list[Array]:
         """Run the network; the arrays returned are the caller's own."""
+        feeds = {info.name: array for info, array in zip(self.inputs, arrays, strict=True)}
         try:
             with flushed_denormals():
-                return list(self._session.run(None, {self.inputs[0].name: image}))
+                return list(self._session.run(None, feeds))
         except Exception as error:
+            what = f"an input of shape {' and '.join(str(array.shape) for array in arrays)}"
+            _refuse_if_out_of_memory(error, f"run the network on {what}")
             raise InputError(
-                f"the network cannot run on an input of shape {image.shape}: {_reason(error)}",
+                f"the network cannot run on {what}: {_reason(error)}",
                 hint="Height and width may have to be multiples of a power of two.",
             ) from error
 
@@ -121,17 +126,38 @@ def session_options(*, threads: int = 1, arena: bool = True) -> Any:
     return options
 
 
-def _tensor_info(node: Any) -> TensorInfo:
-    kind = str(node.type).removeprefix("tensor(").removesuffix(")")
-    # onnxruntime spells C types; numpy shares all names but these.
-    dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
+_DTYPES = {f"tensor({name})": name for name in ("bool", "float16")}
+_DTYPES |= {
+    f"tensor({sign}int{bits})": f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")
+}
+# onnxruntime spells these two as C does.
+_DTYPES |= {"tensor(float)": "float32", "tensor(double)": "float64"}
+
+
+def _tensor_info(path: Path, node: Any) -> TensorInfo:
+    if node.type not in _DTYPES:
+        raise InputError(
+            f"{path} takes a {shown(node.type)} as its input {shown(node.name)}; only arrays of "
+            "numbers and booleans can be given",
+            hint="Export the network without this input.",
+        )
     shape = tuple(
-        size if isinstance(size, int) else str(size or f"axis{axis}")
+        size if isinstance(size, str) or (size or 0) > 0 else f"axis{axis}"
         for axis, size in enumerate(node.shape)
     )
-    return TensorInfo(node.name, shape, dtype)
+    return TensorInfo(node.name, shape, np.dtype(_DTYPES[node.type]))
+
+
+def _refuse_if_out_of_memory(error: Exception, what: str) -> None:
+    """Raise the error of a machine that is too small, if that is what onnxruntime met."""
+    phrases = ("bad_alloc", "bad allocation", "Failed to allocate memory")
+    if isinstance(error, MemoryError) or any(phrase in str(error) for phrase in phrases):
+        raise WaveedgeError(
+            f"this machine has not enough memory to {what}",
+            hint="Choose a smaller input or batch, or end other programs.",
+        ) from error
 
 
 def _reason(error: Exception) -> str:
     """The readable part of onnxruntime's message, on one line."""
-    return " ".join(str(error).split(" : ", 3)[-1].split())
+    return shown(" ".join(str(error).split(" : ", 3)[-1].split()), 300)

@@ -13,15 +13,19 @@ from typing import Any
 from waveedge.errors import InputError
 from waveedge.runtime.backend import Array
 from waveedge.runtime.bundle import open_bundle
+from waveedge.runtime.external import external_files
+from waveedge.runtime.inputs import example_inputs
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
 from waveedge.runtime.power import average_power
 from waveedge.runtime.report import Bits, Comparison, Variant
+from waveedge.runtime.schema import shown
 from waveedge.runtime.session import Session
 
 __all__ = ["benchmark"]
 
 _LOADS = 3
+_MOST_RUNS = 100_000
 
 
 def benchmark(
@@ -34,6 +38,7 @@ def benchmark(
     memory: bool = True,
     seed: int = 0,
     images: Sequence[Array] | None = None,
+    input_size: tuple[int, int] | None = None,
     provider: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
@@ -43,13 +48,15 @@ def benchmark(
         a: a bundle folder, an ``.onnx`` file or an engine.
         b: what to compare with; by default the bundle's own baseline, the uncompressed network
             exported as published.
-        threads: CPU threads.
-        runs: pairs measured.
+        threads: CPU threads, up to this machine's processors.
+        runs: pairs measured, up to 100,000.
         warmup: pairs run before and not counted.
         memory: measure peak memory too, each in a fresh process.
         seed: of the order within pairs, of random inputs and of the bootstrap.
         images: preprocessed inputs (batch, channels, height, width), used in turn, the same one
-            for both sides of a pair; by default one normal-distributed random input.
+            for both sides of a pair; by default one random input. Further inputs of a network
+            are always random (see ``Session.example_inputs``).
+        input_size: (height, width) in pixels of the random input, where a network leaves it free.
         provider: as for ``Session``.
         progress: called after each pair with (pairs done, pairs in all), warm-up included.
 
@@ -57,31 +64,37 @@ def benchmark(
         InputError: nothing to compare with, an option makes no sense, or the two networks take
             different inputs.
         ArtifactError: a bundle or model is damaged.
+        WaveedgeError: this machine has not enough memory.
     """
-    if runs < 1 or warmup < 0:
-        raise InputError(f"runs is {runs} and warmup is {warmup}", hint="Measure at least one run.")
+    if not 1 <= runs <= _MOST_RUNS or not 0 <= warmup <= _MOST_RUNS:
+        raise InputError(
+            f"runs is {runs} and warmup is {warmup}",
+            hint=f"Measure 1 to {_MOST_RUNS:,} runs.",
+        )
     path_a = Path(a)
     path_b = _baseline_of(path_a) if b is None else Path(b)
     machine = describe_machine()
     notes = _busy_note(machine.cores)
 
     a_session, b_session, a_load, b_load = _load_both(path_a, path_b, threads, provider)
-    inputs = list(images) if images is not None else [_common_input(a_session, b_session, seed)]
-    if not inputs:
-        raise InputError("no images were given", hint="Leave images out to run on random data.")
+    inputs = _common_inputs(a_session, b_session, images, input_size, seed)
 
     cpu, wall, order = time_pairs(
-        [partial(a_session.run, image) for image in inputs],
-        [partial(b_session.run, image) for image in inputs],
+        [partial(a_session.run, *arrays) for arrays in inputs],
+        [partial(b_session.run, *arrays) for arrays in inputs],
         runs=runs,
         warmup=warmup,
         seed=seed,
         progress=progress,
     )
 
+    if len(inputs[0]) > 1:
+        notes.append(
+            f"The networks take {len(inputs[0])} inputs: floats and bytes were random, all else 0."
+        )
     if a_session.backend != b_session.backend:
         notes.append("A and B ran on different runtimes: the ratio compares those as well.")
-    shape = tuple(inputs[0].shape)
+    shape = tuple(inputs[0][0].shape)
     sides = []
     for column, (session, load) in enumerate(((a_session, a_load), (b_session, b_load))):
         peak, note = _peak(session, threads, shape) if memory else (None, "")
@@ -99,7 +112,7 @@ def benchmark(
                 peak_bytes=peak,
                 bits=_bits(session.manifest),
                 power=average_power(
-                    partial(session.run, inputs[0]), gpu=not _is_onnx(session.path)
+                    partial(session.run, *inputs[0]), gpu=not _is_onnx(session.path)
                 ),
             )
         )
@@ -149,7 +162,7 @@ def _busy_note(cores: int) -> list[str]:
 
 def _foreign_target_note(side: str, session: Session) -> list[str]:
     """Warn where a graph made for TensorRT was timed on onnxruntime."""
-    target = str((session.manifest or {}).get("target", ""))
+    target = session.manifest["target"] if session.manifest is not None else ""
     if not target.startswith("trt") or not _is_onnx(session.path):
         return []
     return [
@@ -171,25 +184,50 @@ def _load_both(
     return a_session, b_session, statistics.median(a_loads), statistics.median(b_loads)
 
 
-def _common_input(a: Session, b: Session, seed: int) -> Array:
-    """Make one random input that both networks take; a size that one fixes fits the other."""
-    if len(a.input_shape) != len(b.input_shape) or a.input_dtype != b.input_dtype:
+def _common_inputs(
+    a: Session,
+    b: Session,
+    images: Sequence[Array] | None,
+    size: tuple[int, int] | None,
+    seed: int,
+) -> list[tuple[Array, ...]]:
+    """Make inputs that both networks take, one array for each of theirs, and check them.
+
+    A size that one network fixes fits the other.
+    """
+    if [(len(one.shape), one.dtype) for one in a.inputs] != [
+        (len(two.shape), two.dtype) for two in b.inputs
+    ]:
         raise InputError(
-            f"the networks take different inputs: {a.input_dtype} {a.input_shape} and "
-            f"{b.input_dtype} {b.input_shape}",
+            f"the networks take different inputs: {_taken(a)}, and {_taken(b)}",
             hint="Compare two exports of the same task.",
         )
-    shape = [
-        two if isinstance(one, str) else one
-        for one, two in zip(a.input_shape, b.input_shape, strict=True)
+    common = [
+        replace(
+            one,
+            shape=tuple(
+                after if isinstance(before, str) else before
+                for before, after in zip(one.shape, two.shape, strict=True)
+            ),
+        )
+        for one, two in zip(a.inputs, b.inputs, strict=True)
     ]
-    if isinstance(shape[0], str):
-        shape[0] = 1
-    if any(isinstance(size, str) for size in shape):
-        return a.example_input(seed=seed)  # explains that the size is open
-    image = a.example_input([int(size) for size in shape], seed=seed)
-    b.check(image)
-    return image
+    if images is None:
+        inputs = [example_inputs(common, size=size, seed=seed)]
+    else:
+        inputs = [
+            (image, *example_inputs(common, shape=image.shape, seed=seed)[1:]) for image in images
+        ]
+    if not inputs:
+        raise InputError("no images were given", hint="Leave images out to run on random data.")
+    for arrays in inputs:
+        a.check(*arrays)
+        b.check(*arrays)
+    return inputs
+
+
+def _taken(session: Session) -> str:
+    return shown(", ".join(f"{info.dtype} {info.shape}" for info in session.inputs), 200)
 
 
 def _peak(session: Session, threads: int, shape: tuple[int, ...]) -> tuple[int | None, str]:
@@ -207,19 +245,20 @@ def _is_onnx(path: Path) -> bool:
 
 
 def _name(session: Session) -> str:
-    return str((session.manifest or {}).get("name") or session.path.stem)
+    return (session.manifest and session.manifest["name"]) or session.path.stem
 
 
 def _file_bytes(path: Path) -> int:
-    external = path.with_name(f"{path.name}.data")  # where exporters put large weights
-    return path.stat().st_size + (external.stat().st_size if external.is_file() else 0)
+    """Size of a model and of the weights beside it."""
+    beside = external_files(path) if path.suffix == ".onnx" else ()
+    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
 
 
 def _bits(manifest: Mapping[str, Any] | None) -> Bits | None:
     """Summarise the manifest's layers: every distinct pair of bits, widest first."""
-    layers = (manifest or {}).get("layers") or []
-    if not layers:
+    if manifest is None or not manifest["layers"]:
         return None
+    layers = manifest["layers"]
 
     def text(kind: str) -> str:
         pairs = {(layer[kind]["weight_bits"], layer[kind]["activation_bits"]) for layer in layers}

@@ -1,24 +1,26 @@
 """Exported bundles: a folder with a model, its manifest, and the hash of every file.
 
-A bundle is trusted only after every file that its manifest lists has the recorded SHA-256, so a
-half-copied or edited model is found before it runs, not by wrong outputs.
+A bundle is trusted only after its manifest, and every file that this lists, has the recorded
+SHA-256, and no model reads a file that is not listed. So a half-copied or edited bundle is found
+before it runs, not by wrong outputs or figures.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from waveedge.errors import ArtifactError, InputError
 from waveedge.files import sha256
+from waveedge.runtime.external import external_files
+from waveedge.runtime.manifest import MANIFEST, read_manifest
+from waveedge.runtime.schema import shown
 
-__all__ = ["FORMAT", "MANIFEST", "Bundle", "newest_bundle", "open_bundle"]
-
-FORMAT = "waveedge-bundle/1"
-MANIFEST = "manifest.json"
+__all__ = ["Bundle", "newest_bundle", "open_bundle"]
 
 _EXPORT_AGAIN = "Export the network again with: waveedge export"
 
@@ -38,7 +40,7 @@ class Bundle:
     @property
     def name(self) -> str:
         """The network's name: the manifest's, else the folder's."""
-        return str(self.manifest.get("name") or self.path.resolve().name)
+        return str(self.manifest["name"]) or self.path.resolve().name
 
     @property
     def model(self) -> Path:
@@ -56,37 +58,59 @@ class Bundle:
         return self._optional("engine")
 
     def _optional(self, key: str) -> Path | None:
-        name = self.manifest.get(key)
-        return self.path / str(name) if name else None
+        name = self.manifest[key]
+        return None if name is None else self.path / name
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Read a bundle's manifest and check every file against it.
+    """Read a bundle's manifest and check it, and every file that it lists.
+
+    Other files of the folder, such as an engine that was built on the device, are left alone: they
+    are part of no report.
 
     Raises:
         InputError: there is no such folder.
-        ArtifactError: the folder is no bundle, its format is unknown, or a file is missing or
-            was changed; the message names the file.
+        ArtifactError: the folder is no bundle, its format is unknown, or its manifest or a file is
+            missing or was changed; the message names the field or file.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise InputError(
             f"there is no bundle at {path}",
             hint="A bundle is the folder that waveedge export wrote; check the path.",
         )
-    manifest = _read_manifest(path)
-    files = _listed_files(path, manifest)
+    bundle = Bundle(path, read_manifest(path))
+    files: Mapping[str, str] = bundle.manifest["files"]
     for name, expected in files.items():
-        file = path / name
-        if not file.is_file():
-            raise ArtifactError(f"bundle {path} lacks its file {name}", hint=_EXPORT_AGAIN)
-        if sha256(file) != expected:
-            raise ArtifactError(
-                f"{file} is not the file that was exported: its SHA-256 differs from the "
-                f"one in {MANIFEST}",
-                hint=f"It was damaged or edited. Copy the bundle again. {_EXPORT_AGAIN}",
-            )
-    return Bundle(path, manifest)
+        _check_file(path / name, expected)
+    for model in (bundle.model, bundle.baseline):
+        for name in external_files(model) if model is not None else ():
+            if name not in files:
+                raise ArtifactError(
+                    f"{model} keeps weights in {shown(name)}, which is not among the files "
+                    f"with a hash in {MANIFEST}",
+                    hint=_EXPORT_AGAIN,
+                )
+    return bundle
+
+
+def _check_file(file: Path, expected: str) -> None:
+    if not os.path.isfile(file):
+        raise ArtifactError(
+            f"bundle {file.parent} lacks its file {file.name}", hint=f"Copy it. {_EXPORT_AGAIN}"
+        )
+    try:
+        found = sha256(file)
+    except OSError as error:
+        raise ArtifactError(
+            f"{file} cannot be read: {error.strerror}", hint="Make the bundle's files readable."
+        ) from error
+    if found != expected:
+        raise ArtifactError(
+            f"{file} is not the file that was exported: its SHA-256 differs from the one in "
+            f"{MANIFEST}",
+            hint=f"It was damaged or edited. Copy the bundle again. {_EXPORT_AGAIN}",
+        )
 
 
 def newest_bundle(folder: str | Path = ".") -> Path:
@@ -119,49 +143,3 @@ def _is_bundle(path: Path) -> bool:
     return isinstance(manifest, dict) and str(manifest.get("format", "")).startswith(
         "waveedge-bundle/"
     )
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(
-            f"{path} is not an exported bundle: it has no {MANIFEST}",
-            hint="Name the folder that waveedge export wrote, or an .onnx file.",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file} cannot be read: {error}", hint=_EXPORT_AGAIN) from error
-    if not isinstance(manifest, dict):
-        raise ArtifactError(f"{file} holds no JSON object", hint=_EXPORT_AGAIN)
-    form = manifest.get("format")
-    if form != FORMAT:
-        raise ArtifactError(
-            f"{file} has format {form!r}; this waveedge reads {FORMAT!r}",
-            hint=f"Use the waveedge that wrote it. {_EXPORT_AGAIN}",
-        )
-    return manifest
-
-
-def _listed_files(path: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return name -> SHA-256 of the bundle's files after checking the manifest's structure."""
-    file = path / MANIFEST
-    files = manifest.get("files")
-    if not isinstance(files, dict) or not all(isinstance(value, str) for value in files.values()):
-        raise ArtifactError(
-            f"{file}: 'files' must map file names to SHA-256 strings", hint=_EXPORT_AGAIN
-        )
-    for name in files:
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise ArtifactError(f"{file} names {name!r}, outside the bundle", hint=_EXPORT_AGAIN)
-    for key in ("model", "baseline", "engine"):
-        name = manifest.get(key)
-        if name is None and key != "model":
-            continue
-        if name not in files:
-            raise ArtifactError(
-                f"{file}: {key} is {name!r}, which is not among the files with a hash",
-                hint=_EXPORT_AGAIN,
-            )
-    return files

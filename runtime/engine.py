@@ -59,33 +59,36 @@ class EngineBackend:
         self._context = self._engine.create_execution_context()
         self.name = f"{library.__name__} {library.__version__}"
         self.inputs: list[TensorInfo] = []
-        self.outputs: list[TensorInfo] = []
+        self._results: list[TensorInfo] = []
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             is_input = self._engine.get_tensor_mode(name) == library.TensorIOMode.INPUT
-            (self.inputs if is_input else self.outputs).append(self._tensor_info(name))
+            (self.inputs if is_input else self._results).append(self._tensor_info(name))
+        self.outputs = [info.name for info in self._results]
         self._buffers: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
 
-    def run(self, image: Array) -> list[Array]:
+    def run(self, *arrays: Array) -> list[Array]:
         """Run the engine; the arrays returned are the caller's own."""
         self._cuda.activate()
-        source = self.inputs[0].name
-        self._context.set_input_shape(source, image.shape)
-        # Shapes and types of the outputs are known once the input's shape is.
+        for info, array in zip(self.inputs, arrays, strict=True):
+            self._context.set_input_shape(info.name, array.shape)
+        # Shapes and types of the outputs are known once the inputs' shapes are.
         results = [
-            np.empty(tuple(self._context.get_tensor_shape(output.name)), output.dtype)
-            for output in self.outputs
+            np.empty(tuple(self._context.get_tensor_shape(info.name)), info.dtype)
+            for info in self._results
         ]
-        self._cuda.to_device(self._buffer(source, image.nbytes), image)
-        for output, result in zip(self.outputs, results, strict=True):
-            self._buffer(output.name, result.nbytes)
+        for info, array in zip(self.inputs, arrays, strict=True):
+            self._cuda.to_device(self._buffer(info.name, array.nbytes), array)
+        for info, result in zip(self._results, results, strict=True):
+            self._buffer(info.name, result.nbytes)
         if not self._context.execute_async_v3(self._cuda.stream):
+            shapes = " and ".join(str(array.shape) for array in arrays)
             raise WaveedgeError(
-                f"{self.name} failed to run the engine on an input of shape {image.shape}",
+                f"{self.name} failed to run the engine on an input of shape {shapes}",
                 hint="TensorRT printed the reason above.",
             )
-        for output, result in zip(self.outputs, results, strict=True):
-            self._cuda.to_host(result, self._buffers[output.name][0])
+        for info, result in zip(self._results, results, strict=True):
+            self._cuda.to_host(result, self._buffers[info.name][0])
         self._cuda.wait()
         return results
 

@@ -65,7 +65,7 @@ def peak_memory(
     Args:
         model: a bundle folder or an ``.onnx`` file.
         threads: CPU threads.
-        shape: the input's shape, where the model leaves it open.
+        shape: the first input's shape, where the model leaves it open.
         runs: how often to run it, after a first run that is not counted.
     """
     command = [sys.executable, "-m", "waveedge.runtime.memory", str(Path(model).resolve())]
@@ -95,11 +95,11 @@ def measure_here(
     from waveedge.runtime.session import Session
 
     session = Session(model, threads=threads, provider="cpu", arena=False)
-    image = session.example_input(shape)
-    session.run(image)
+    arrays = session.example_inputs(shape)
+    session.run(*arrays)
     gc.collect()
     try:
-        peak, loaded = added_by(lambda: session.run(image), runs)
+        peak, loaded = added_by(lambda: session.run(*arrays), runs)
         if peak < _RESOLUTION:
             return PeakMemory(None, loaded, "less than 0.5 MiB: too little to be measured")
         return PeakMemory(peak, loaded)

@@ -19,6 +19,7 @@ from waveedge.runtime.report import Ratio, Timing
 __all__ = ["bootstrap_ratio", "time_pairs", "timing"]
 
 _RESAMPLES = 5000
+_DRAWS = 2**20
 
 Run = Callable[[], object]
 
@@ -77,10 +78,14 @@ def bootstrap_ratio(numerator: Array, denominator: Array, *, seed: int) -> Ratio
         numerator, denominator: positive, of shape (pairs,).
         seed: makes the interval repeatable.
     """
-    draws = np.random.default_rng(seed).integers(
-        len(numerator), size=(_RESAMPLES, len(numerator)), dtype=np.int32
-    )
-    ratios = np.median(numerator[draws], axis=1) / np.median(denominator[draws], axis=1)
+    rng = np.random.default_rng(seed)
+    ratios = np.empty(_RESAMPLES)
+    # A part at a time: of many pairs, all draws at once would take gigabytes.
+    rows = max(1, _DRAWS // len(numerator))
+    for start in range(0, _RESAMPLES, rows):
+        part = ratios[start : start + rows]
+        draws = rng.integers(len(numerator), size=(len(part), len(numerator)), dtype=np.int32)
+        part[:] = np.median(numerator[draws], axis=1) / np.median(denominator[draws], axis=1)
     low, high = np.percentile(ratios, (2.5, 97.5))
     return Ratio(float(np.median(numerator) / np.median(denominator)), float(low), float(high))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,10 +12,14 @@ from waveedge.errors import MissingDependencyError
 from waveedge.files import atomic_file
 from waveedge.runtime.machine import Machine
 from waveedge.runtime.power import Power
+from waveedge.runtime.schema import shown
 
 __all__ = ["Bits", "Comparison", "Ratio", "Timing", "Variant"]
 
 Row = tuple[str, str, str, str]
+
+_NAME = 40
+"""Characters of a network's name in a table and a plot."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ class Comparison:
 
     def table(self) -> str:
         """Return the comparison as plain text."""
-        heads = ("", f"A: {self.a.name}", f"B: {self.b.name}", "B / A (95 % interval)")
+        heads = ("", *self._titles(), "B / A (95 % interval)")
         rows = [heads, *self.rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
         lines = [
@@ -159,6 +164,9 @@ class Comparison:
         return "\n".join([*lines, "", *self.conditions()])
 
     __str__ = table
+
+    def _titles(self) -> tuple[str, str]:
+        return f"A: {shown(self.a.name, _NAME)}", f"B: {shown(self.b.name, _NAME)}"
 
     def conditions(self) -> list[str]:
         """Return the lines that say how and where this was measured."""
@@ -198,7 +206,8 @@ class Comparison:
             heights = [place + 0.5 * (i / len(timing.samples) - 0.5) for i in range(self.runs)]
             times.plot(timing.samples, heights, "o", color=color, markersize=4, alpha=0.6)
             times.vlines(timing.median, place - 0.35, place + 0.35, color="black")
-        times.set_yticks((0, 1), [f"A: {self.a.name}", f"B: {self.b.name}"])
+        # Names are anyone's text: a $ in them starts no formula.
+        times.set_yticks((0, 1), self._titles(), parse_math=False)
         times.invert_yaxis()
         times.set_xlim(left=0)
         times.set_xlabel(f"{'CPU' if clock == 'cpu' else 'wall'} time of a run [ms]")
@@ -212,8 +221,11 @@ class Comparison:
             axes.set_title(title)
             axes.set_yticks([])
             axes.margins(y=0.15)
-        figure.suptitle(f"{self.threads} thread(s), {self.machine.summary()}", fontsize="small")
-        with atomic_file(Path(path)) as temporary:
+        title = f"{self.threads} thread(s), {self.machine.summary()}"
+        figure.suptitle(title, fontsize="small", parse_math=False)
+        with atomic_file(Path(path)) as temporary, warnings.catch_warnings():
+            # A letter that the font lacks is drawn as a box; there is no more to say.
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
             figure.savefig(temporary, format="png", dpi=150)
 
 

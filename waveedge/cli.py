@@ -215,6 +215,7 @@ def bench(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     runs: Annotated[int, typer.Option(min=3, help="Timed runs of each, interleaved.")] = 30,
+    input_size: InputSize = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the picture goes. [bench.png]")
     ] = None,
@@ -226,7 +227,15 @@ def bench(
             require_regular(path)
     from waveedge.commands.bench import run
 
-    run(model, vs, threads=threads, runs=runs, plot=plot, as_json=json)
+    run(
+        model,
+        vs,
+        threads=threads,
+        runs=runs,
+        input_size=_parse_size(input_size),
+        plot=plot,
+        as_json=json,
+    )
 
 
 _INTERRUPTED = 130

@@ -15,14 +15,19 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from waveedge.errors import ExportError, RecipeError, VerificationError
 from waveedge.export import bundle as bundle_module
 from waveedge.export import export_model
 from waveedge.export.engine import backend_version
+from waveedge.export.graph import constant
+from waveedge.export.layers import layers_of
+from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.files import sha256
 from waveedge.nn import WaveletCompressedConv2d
+from waveedge.runtime import open_bundle
 from waveedge.spec import ModelSpec
 
 
@@ -42,8 +47,8 @@ def trt(integers, photos, tmp_path_factory):
             images=photos,
             published=published,
             recipe={"bits": 8},
-            source_sha256="ab",
-            artifact_sha256="cd",
+            source_sha256="ab" * 32,
+            artifact_sha256="cd" * 32,
             progress=lambda *step: steps.append(step),
         )
     finally:
@@ -66,11 +71,14 @@ def test_the_folder_holds_what_the_manifest_says(trt):
     assert set(manifest["files"]) == present - {"manifest.json"}
     for name, digest in manifest["files"].items():
         assert sha256(bundle.path / name) == digest
-    assert manifest["format"] == "waveedge-bundle/1"
+    opened = open_bundle(bundle.path)
+    assert opened.manifest == manifest
+    assert opened.baseline == bundle.path / "published.onnx"
+    assert manifest["format"] == "waveedge-bundle/2"
     assert manifest["input"] == {"name": "input", "shape": [1, 3, 32, 32], "dtype": "float32"}
     assert manifest["outputs"] == [{"name": "output", "shape": [1, 8, 32, 32]}]
     assert manifest["preprocessing"]["std"] == [1.0]
-    assert (manifest["source_sha256"], manifest["artifact_sha256"]) == ("ab", "cd")
+    assert (manifest["source_sha256"], manifest["artifact_sha256"]) == ("ab" * 32, "cd" * 32)
     assert (manifest["task"], manifest["engine"]) == ("restoration", None)
     assert {"waveedge", "torch", "onnxruntime"} <= set(manifest["versions"])
 
@@ -129,6 +137,49 @@ def test_ort_executes_what_it_fuses(everything, photos, tmp_path):
         assert rows[name]["executed"] == {"weight_bits": 32, "activation_bits": 32}
     assert bundle.manifest["baseline"] is None
     assert bundle.manifest["input"]["shape"] == [2, 3, 32, 32]
+
+
+def test_executed_bits_are_those_of_the_file_that_ships(everything, photos, tmp_path, monkeypatch):
+    """A made-up last pass: it writes the weight of one layer as floats."""
+
+    def depthwise_in_float(graph: onnx.ModelProto) -> onnx.ModelProto:
+        model = ir.from_proto(graph)
+        convs = (node for node in model.graph if node.op_type == "Conv")
+        node = next(node for node in convs if node.name.startswith("depthwise"))
+        integers, scale, _ = node.inputs[1].producer().inputs
+        data = integers.const_value.numpy() * scale.const_value.numpy().reshape(-1, 1, 1, 1)
+        weight = constant(model.graph, "in_float", data)
+        node.replace_input_with(1, weight)
+        return ir.to_proto(model)
+
+    monkeypatch.setattr(bundle_module, "in_pieces", depthwise_in_float)
+    bundle = export_model(everything.model, tmp_path / "net", target="ort", images=photos)
+    rows = {row["name"]: row["executed"] for row in bundle.manifest["layers"]}
+    assert rows["stem"] == {"weight_bits": 8, "activation_bits": 8}
+    assert rows["depthwise"] == {"weight_bits": 32, "activation_bits": 32}
+    assert open_bundle(bundle.path).manifest == bundle.manifest
+
+
+class ComputedWeight(nn.Module):
+    """A convolution whose weight is standardised anew in each run, too large to be folded early."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(64, 3, 9, 9))
+        self.head = nn.Conv2d(64, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        y = self.head(F.conv2d(x, weight))
+        return y * (y.flatten(2) @ y.flatten(2).transpose(1, 2)).mean()
+
+
+def test_a_layer_with_a_computed_weight_is_listed_in_float_and_activations_are_no_layer():
+    model = ComputedWeight().eval()
+    rows = [layer.to_dict(False) for layer in layers_of(to_onnx(model, (3, 16, 16)), model)]
+    assert [row["type"] for row in rows] == ["Conv", "Conv2d"]
+    for row in rows:
+        assert row["executed"] == {"weight_bits": 32, "activation_bits": 32}
 
 
 @pytest.mark.skipif(backend_version("tensorrt_rtx") is None, reason="needs extra [rtx]")

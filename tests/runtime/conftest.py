@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from waveedge.files import sha256
-from waveedge.runtime.bundle import FORMAT, MANIFEST
+from waveedge.runtime.manifest import FORMAT, MANIFEST, seal
 
 
 def save_graph(
@@ -62,19 +62,15 @@ def conv_chain(
     return save_graph(path, nodes, shape, [source], weights=weights)
 
 
-def write_bundle(folder: Path, *, name: str = "net", **changes: Any) -> Path:
-    """Write a bundle with a slim model, a wide baseline, and the manifest that export writes."""
-    folder.mkdir()
-    conv_chain(folder / "model.onnx")
-    conv_chain(folder / "published.onnx", width=16)
-    files = {file.name: sha256(file) for file in folder.iterdir()}
+def fields_of(folder: Path, name: str = "net", **changes: Any) -> dict[str, Any]:
+    """Return a manifest's fields for the files in a folder, as export fills them, unsealed."""
     layer = {
         "name": "conv1",
         "type": "Conv",
         "requested": {"weight_bits": 8, "activation_bits": 4, "ratio": 1.0},
         "executed": {"weight_bits": 8, "activation_bits": 8},
     }
-    manifest = {
+    return {
         "format": FORMAT,
         "name": name,
         "target": "ort",
@@ -83,11 +79,28 @@ def write_bundle(folder: Path, *, name: str = "net", **changes: Any) -> Path:
         "baseline": "published.onnx",
         "engine": None,
         "input": {"name": "image", "shape": [1, 3, 32, 32], "dtype": "float32"},
+        "outputs": [{"name": "relu2", "shape": ["batch", 3, 32, 32]}],
+        "preprocessing": {"range": [0.0, 1.0], "mean": [0.5], "std": [0.25, 0.5, 1.0]},
+        "recipe": {"bits": 4, "skip": ["head"], "layers": {"a.*": {"wcc_ratio": 0.5}}},
+        "autotune": None,
         "layers": [layer],
-        "files": files,
+        "files": {file.name: sha256(file) for file in folder.iterdir() if file.name != MANIFEST},
+        "versions": {"waveedge": "0.1.0"},
+        "source_sha256": "a" * 64,
+        "artifact_sha256": None,
+        "verification": "verification.json",
+        "notes": ["verified on photos"],
         **changes,
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def write_bundle(folder: Path, *, name: str = "net", **changes: Any) -> Path:
+    """Write a bundle with a slim model, a wide baseline, and the manifest that export writes."""
+    folder.mkdir()
+    conv_chain(folder / "model.onnx")
+    conv_chain(folder / "published.onnx", width=16)
+    (folder / "verification.json").write_text('{"passed": true}')
+    (folder / MANIFEST).write_text(json.dumps(seal(fields_of(folder, name, **changes))))
     return folder
 
 
@@ -107,6 +120,11 @@ def make_chain() -> Callable[..., Path]:
 @pytest.fixture
 def make_bundle() -> Callable[..., Path]:
     return write_bundle
+
+
+@pytest.fixture
+def make_fields() -> Callable[..., dict[str, Any]]:
+    return fields_of
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waveedge.errors import ArtifactError, InputError, MissingDependencyError
-from waveedge.runtime import Comparison, Ratio, benchmark
+from waveedge.runtime import Comparison, Ratio, Session, benchmark
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
 
 Make = Callable[..., Path]
@@ -82,6 +83,14 @@ def test_the_interval_holds_the_ratio_and_repeats(
     assert ratio.low * (1 - 1e-12) <= ratio.value <= ratio.high * (1 + 1e-12)
     assert ratio.value == np.median(b) / np.median(a)
     assert ratio == bootstrap_ratio(b, a, seed=seed)
+
+
+def test_the_interval_of_many_pairs_is_that_of_all_draws_at_once() -> None:
+    b, a = np.random.default_rng(1).lognormal(0, 0.2, (2, 1001))
+    draws = np.random.default_rng(7).integers(1001, size=(5000, 1001), dtype=np.int32)
+    ratios = np.median(b[draws], axis=1) / np.median(a[draws], axis=1)
+    ratio = bootstrap_ratio(b, a, seed=7)
+    assert (ratio.low, ratio.high) == tuple(np.percentile(ratios, (2.5, 97.5)))
 
 
 def test_drift_common_to_both_sides_does_not_widen_the_interval() -> None:
@@ -170,6 +179,32 @@ def test_the_plot_is_a_png(comparison: Comparison, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.glob("*.p*")] == ["plot.png"]
 
 
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("a$\\frac{$b", "a$\\frac{$b"),
+        ("$x$ 日本", "$x$ 日本"),
+        ("\ud800.ort", "\\ud800.ort"),
+        ("esc\x1b[31m\n", "esc\\x1b[31m\\n"),
+        ("x" * 1000, "x" * 37 + "..."),
+    ],
+)
+def test_any_name_is_plain_text(
+    tmp_path: Path, make_bundle: Make, comparison: Comparison, name: str, seen: str
+) -> None:
+    bundle = make_bundle(tmp_path / "named.ort", name=name)
+    session = Session(bundle)
+    assert session.manifest is not None
+    side = replace(comparison.a, name=session.manifest["name"])
+    named = replace(comparison, a=side)
+    assert f" A: {seen}  " in named.table().splitlines()[0]
+    assert len(max(named.table().splitlines(), key=len)) < 300
+    assert json.loads(json.dumps(named.to_dict()))["a"]["name"] == name
+    pytest.importorskip("matplotlib")
+    named.save_plot(tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
 def test_without_matplotlib_the_message_says_how_to_get_it(
     comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,8 +242,11 @@ def test_what_cannot_be_compared(
         benchmark(chain, other)
     with pytest.raises(InputError, match="number of channels must be 1, not 3"):
         benchmark(chain, gray)
-    with pytest.raises(InputError, match="runs is 0"):
-        benchmark(bundle, runs=0)
+    for runs in (0, 100_001, 10**11):
+        with pytest.raises(InputError, match=rf"runs is {runs} .*\nMeasure 1 to 100,000 runs"):
+            benchmark(bundle, runs=runs)
+    with pytest.raises(InputError, match="threads is 1000000"):
+        benchmark(bundle, threads=10**6)
     with pytest.raises(InputError, match="no images"):
         benchmark(bundle, images=[])
     (bundle / "published.onnx").write_bytes(b"")

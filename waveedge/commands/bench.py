@@ -20,10 +20,14 @@ def run(
     *,
     threads: int,
     runs: int,
+    input_size: tuple[int, int] | None,
     plot: Path | None,
     as_json: bool,
 ) -> None:
     """Measure ``model``, or the newest bundle here, against ``vs`` or the bundle's own baseline.
+
+    Args:
+        input_size: (height, width) in pixels, for networks that leave these free.
 
     Raises:
         InputError: there is nothing to measure, or nothing to compare it with.
@@ -33,7 +37,12 @@ def run(
         console.say(f"Measuring the newest bundle here: {model}")
     with console.progress_bar() as progress:
         comparison = benchmark(
-            model, vs, threads=threads, runs=runs, progress=partial(progress, "measuring")
+            model,
+            vs,
+            threads=threads,
+            runs=runs,
+            input_size=input_size,
+            progress=partial(progress, "measuring"),
         )
     picture = plot or Path("bench.png")
     written = _save_plot(comparison, picture)
