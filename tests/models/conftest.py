@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,15 @@ def _index() -> dict[str, Any]:
 def released() -> dict[str, dict[str, Any]]:
     cases: dict[str, dict[str, Any]] = json.loads((GOLDEN / "released_shapes.json").read_text())
     return cases
+
+
+@pytest.fixture(scope="session")
+def wavelets() -> Any:
+    """Give pytorch_wavelets itself; it warns of what it imports."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pytorch_wavelets
+    return pytorch_wavelets
 
 
 @pytest.fixture

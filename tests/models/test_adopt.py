@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any
 
 import pytest
@@ -17,15 +16,6 @@ from waveedge.models.adopt import adopt_published
 from waveedge.models.wavemix_blocks import LadderBlock
 from waveedge.nn import DWT2d, IDWT2d, PublishedWCC
 from waveedge.nn import WTConv2d as OwnWTConv2d
-
-
-@pytest.fixture(scope="module")
-def wavelets() -> Any:
-    """pytorch_wavelets itself; it warns of what it imports."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pytorch_wavelets
-    return pytorch_wavelets
 
 
 def kernels(wavelet: str, channels: int) -> tuple[Tensor, Tensor]:
