@@ -101,6 +101,21 @@ def test_wtconv_is_taken_over(side: int, levels: int, stride: int, size: tuple[i
     assert_equal(layer, own, torch.randn(2, 4, *size, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_weights_keep_their_type_and_every_digit(dtype: torch.dtype) -> None:
+    layer = WTConv2d(4, 3, 2, 1, "haar").double()
+    for parameter in layer.base_conv.parameters():
+        parameter.data.add_(1e-9 * torch.randn_like(parameter))
+    layer.to(dtype).train()
+    own, _ = replaced(layer)
+    assert isinstance(own, OwnWTConv2d)
+    assert own.training
+    published = layer.state_dict()
+    for name, tensor in own.state_dict().items():
+        assert torch.equal(tensor, published[name])
+        assert tensor.dtype == dtype
+
+
 def test_wtconv_of_an_older_release_is_taken_over() -> None:
     class Older(WTConv2d):
         """Its stride is a lambda that holds the very module, so a copy cannot change its type."""

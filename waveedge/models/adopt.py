@@ -136,6 +136,7 @@ def _replace(module: nn.Module, name: str, builder: _Builder) -> tuple[nn.Module
 def _fill(layer: nn.Module, module: nn.Module) -> None:
     """Give ``layer`` the published layer's numbers."""
     published = module.state_dict()
+    layer.to(next(tensors_of(published)).dtype)
     try:
         layer.load_state_dict({name: published[name] for name in layer.state_dict()})
     except (KeyError, RuntimeError) as error:
