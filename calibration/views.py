@@ -34,6 +34,8 @@ def network_inputs(
         pictures = [raw.crop(box) for box in _windows(raw.size, (width, height), most)]
     else:
         pictures = [ImageOps.fit(raw, (width, height), Image.Resampling.BICUBIC)]
+    if spec.preprocessing.colour == "ycbcr":
+        pictures = [picture.convert("YCbCr") for picture in pictures]
     return [preprocess(np.asarray(picture), spec) for picture in pictures]
 
 

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["ModelSpec", "Preprocessing", "Task"]
+__all__ = ["Colour", "Family", "ModelSpec", "Preprocessing", "Task"]
 
 Task = Literal["classification", "segmentation", "super-resolution", "restoration", "unknown"]
+Family = Literal["wavemix", "wavemixsr", "wavepaint", "wavemixlite", "wtconvnext", "custom"]
+Colour = Literal["rgb", "ycbcr"]
 
 
 class Preprocessing(BaseModel):
@@ -16,10 +18,14 @@ class Preprocessing(BaseModel):
 
     A pixel p in 0..255 becomes ``(low + p / 255 * (high - low) - mean) / std`` with
     ``range = (low, high)``; ``mean`` and ``std`` have one value, or one per channel.
+
+    ``colour`` is what the channels of a picture mean to the network; ``ycbcr`` is the full-range
+    Y, Cb, Cr of JPEG files, with 128 for no colour.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    colour: Colour = "rgb"
     range: tuple[float, float] = (0.0, 1.0)
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -36,7 +42,7 @@ class ModelSpec(BaseModel):
     """Everything needed to build a network again, except its weights.
 
     Attributes:
-        family: ``wavemix``, ``wtconvnext``, or ``custom`` (built by ``arch``).
+        family: of the published networks, or ``custom`` (built by ``arch``).
         config: the constructor arguments of the family's module, complete.
         assumed: names in ``config`` that shapes cannot tell and that hold the published default.
         arch: ``package.module:factory`` of a custom network.
@@ -49,7 +55,7 @@ class ModelSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: Literal["wavemix", "wtconvnext", "custom"]
+    family: Family
     config: dict[str, Any] = Field(default_factory=dict)
     assumed: tuple[str, ...] = ()
     arch: str | None = None

@@ -312,3 +312,15 @@ def test_mean_of_wrong_length() -> None:
     rules = Preprocessing(mean=(0.5, 0.5))
     with pytest.raises(RecipeError, match="mean has 2 values"):
         open_images(None, spec=make_spec(preprocessing=rules))
+
+
+def test_networks_that_take_y_cb_cr_get_it(tmp_path: Path) -> None:
+    save_tiles(tmp_path, 2)
+    colours = [
+        open_images(tmp_path, spec=make_spec(size=(64, 64), preprocessing=preprocessing))
+        for preprocessing in (Preprocessing(), Preprocessing(colour="ycbcr"))
+    ]
+    red, green, blue = colours[0].calibration[0][0]
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    expected = [luma, 0.564 * (blue - luma) + 128 / 255, 0.713 * (red - luma) + 128 / 255]
+    np.testing.assert_allclose(colours[1].calibration[0][0], expected, atol=1.1 / 255)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.models import build
-from waveedge.models.families import describe
+from waveedge.models.families import CONFIGS, describe
 from waveedge.models.wavemix import WaveMixConfig
 
 # The tensors are small: threads would cost more than they save.
@@ -24,13 +25,32 @@ Golden = Callable[[str], tuple[dict[str, Tensor], Tensor, Tensor]]
 
 def golden_names() -> list[str]:
     """Names of the golden cases that are whole networks."""
-    index = json.loads((GOLDEN / "index.json").read_text())
-    return [name for name, case in index.items() if case["family"] in ("wavemix", "wtconvnext")]
+    return [name for name, case in _index().items() if case["family"] in CONFIGS]
+
+
+def golden_settings(name: str) -> dict[str, str]:
+    """What has to be set for a golden case, since no key tells it."""
+    settings: dict[str, str] = _index()[name].get("settings", {})
+    return settings
+
+
+def _index() -> dict[str, Any]:
+    index: dict[str, Any] = json.loads((GOLDEN / "index.json").read_text())
+    return index
 
 
 def released() -> dict[str, dict[str, Any]]:
     cases: dict[str, dict[str, Any]] = json.loads((GOLDEN / "released_shapes.json").read_text())
     return cases
+
+
+@pytest.fixture(scope="session")
+def wavelets() -> Any:
+    """Give pytorch_wavelets itself; it warns of what it imports."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pytorch_wavelets
+    return pytorch_wavelets
 
 
 @pytest.fixture

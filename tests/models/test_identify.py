@@ -47,7 +47,7 @@ def test_configuration_is_the_released_one(name: str, told: dict[str, object]) -
         ("wavemix_seg_256_16", "segmentation", 64, {"dropout", "stride"}),
         ("wavemix_cityscapes_83.04", "segmentation", 32, {"dropout"}),
         ("wavemix_sisr_144_4", "super-resolution", 2, {"dropout", "stride"}),
-        ("wtconvnext_tiny", "classification", 1, {"norm_eps"}),
+        ("wtconvnext_tiny", "classification", 1, {"norm_eps", "output_stride"}),
     ],
 )
 def test_task_size_multiple_and_what_is_assumed(
@@ -58,17 +58,33 @@ def test_task_size_multiple_and_what_is_assumed(
     check_input_size(spec, spec.input_size)
 
 
+# One stage stands for four, one of two modules for both.
+_LIKE_ANOTHER = ("stages.0", "stages.1", "stages.2", "wavemodules.0", "SR_blocks.0")
+
+
 def sisr(golden: Golden) -> dict[str, tuple[int, ...]]:
     state, _, _ = golden("wavemix_sisr_l1")
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-@pytest.mark.parametrize("case", ["wavemix_sisr_l1", "wavemix_seg_l4", "wtconvnext_micro"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "wavemix_sisr_l1",
+        "wavemix_seg_l4",
+        "wavemix_timm_head_strided",
+        "wtconvnext_micro",
+        "wavemixsr",
+        "wavemixsr_v2",
+        "wavepaint",
+        "wavemixlite_dodoseung_seg",
+    ],
+)
 def test_any_missing_key_is_named(golden: Golden, case: str) -> None:
     state, _, _ = golden(case)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for missing in shapes:
-        if missing.startswith(("stages.0", "stages.1", "stages.2")):
+        if missing.startswith(_LIKE_ANOTHER):
             continue
         rest = {name: shape for name, shape in shapes.items() if name != missing}
         with pytest.raises(CheckpointError, match="1 key is missing") as caught:
@@ -76,15 +92,25 @@ def test_any_missing_key_is_named(golden: Golden, case: str) -> None:
         assert missing in caught.value.what
 
 
-@pytest.mark.parametrize("case", ["wavemix_seg_l4", "wavemix_v1_token_mixer", "wtconvnext_micro"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "wavemix_seg_l4",
+        "wavemix_v1_token_mixer",
+        "wtconvnext_micro",
+        "wavemixsr",
+        "wavemixsr_v2",
+        "wavepaint_mask",
+        "wavemixlite_dodoseung_cls",
+    ],
+)
 def test_any_misshaped_key_is_named_with_both_shapes(golden: Golden, case: str) -> None:
     state, _, _ = golden(case)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     # These alone tell how many channels the image has: changed, it is another network.
     alone = {"conv.0.weight": 1, "stem.0.weight": 1}
     for name, shape in shapes.items():
-        # One stage stands for four.
-        if len(shape) < 2 or name.startswith(("stages.0", "stages.1", "stages.2")):
+        if len(shape) < 2 or name.startswith(_LIKE_ANOTHER):
             continue
         for axis in range(len(shape)):
             if alone.get(name) == axis:

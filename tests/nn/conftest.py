@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import sys
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,19 +27,9 @@ def seed() -> None:
 
 @pytest.fixture(scope="session")
 def reference() -> Any:
-    """pytorch_wavelets, the oracle.
-
-    It imports ``pkg_resources`` (gone from current setuptools) for transforms that are not used
-    here; an empty stand-in is enough.
-    """
+    """pytorch_wavelets, the oracle; it warns of what it imports."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            importlib.import_module("pkg_resources")
-        except ImportError:
-            stand_in = types.ModuleType("pkg_resources")
-            stand_in.resource_stream = None  # type: ignore[attr-defined]
-            sys.modules["pkg_resources"] = stand_in
         return importlib.import_module("pytorch_wavelets")
 
 

@@ -21,7 +21,6 @@ from waveedge.errors import (
     reason,
 )
 from waveedge.models.families import CONFIGS, network
-from waveedge.models.wtconvnext import WTConvNeXtConfig
 from waveedge.spec import ModelSpec
 
 __all__ = ["attach_spec", "build", "check_input_size", "custom_network", "spec_of"]
@@ -89,8 +88,8 @@ def check_input_size(spec: ModelSpec, size: tuple[int, int]) -> None:
     """
     height, width = size
     multiple, least = spec.size_multiple, spec.size_multiple
-    if spec.family == "wtconvnext":
-        least = WTConvNeXtConfig.model_validate(spec.config).minimum_size
+    if spec.family != "custom":
+        least = CONFIGS[spec.family].model_validate(spec.config).minimum_size
     if min(size) < least:
         raise InputError(
             f"the input size {height}x{width} is too small for this network",

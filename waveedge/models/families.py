@@ -2,66 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from waveedge.models.config import NetworkConfig
 from waveedge.models.wavemix import WaveMix, WaveMixConfig
+from waveedge.models.wavemixlite import WaveMixLite, WaveMixLiteConfig
+from waveedge.models.wavemixsr import WaveMixSRConfig, wavemixsr
+from waveedge.models.wavepaint import WavePaint, WavePaintConfig
 from waveedge.models.wtconvnext import WTConvNeXt, WTConvNeXtConfig
-from waveedge.spec import ModelSpec, Preprocessing
+from waveedge.spec import Family, ModelSpec, Preprocessing
 
-__all__ = ["CONFIGS", "Config", "describe", "network"]
+__all__ = ["CONFIGS", "TITLES", "Config", "describe", "network"]
 
-Config = WaveMixConfig | WTConvNeXtConfig
+Config = NetworkConfig
 
-CONFIGS: dict[str, type[WaveMixConfig] | type[WTConvNeXtConfig]] = {
-    "wavemix": WaveMixConfig,
-    "wtconvnext": WTConvNeXtConfig,
+
+class _Family(NamedTuple):
+    title: str
+    config: type[NetworkConfig]
+    module: Callable[[Any], nn.Module]
+
+
+_FAMILIES: dict[Family, _Family] = {
+    "wavemix": _Family("WaveMix", WaveMixConfig, WaveMix),
+    "wavemixsr": _Family("WaveMixSR", WaveMixSRConfig, wavemixsr),
+    "wavepaint": _Family("WavePaint", WavePaintConfig, WavePaint),
+    "wavemixlite": _Family("WaveMix-Lite (dodoseung)", WaveMixLiteConfig, WaveMixLite),
+    "wtconvnext": _Family("WTConvNeXt", WTConvNeXtConfig, WTConvNeXt),
 }
 
+CONFIGS: dict[str, type[NetworkConfig]] = {
+    name: family.config for name, family in _FAMILIES.items()
+}
+TITLES: dict[str, str] = {name: family.title for name, family in _FAMILIES.items()}
+
 # Mean and deviation of ImageNet's training images, as used by the published training code.
-_IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def network(config: Config) -> nn.Module:
     """Build the module of a configuration, with fresh random weights."""
-    return WaveMix(config) if isinstance(config, WaveMixConfig) else WTConvNeXt(config)
+    return _FAMILIES[_family(config)].module(config)
 
 
 def describe(config: Config, assumed: tuple[str, ...] = ()) -> ModelSpec:
     """Describe a network: its configuration, and the published practice for its images.
 
     Args:
-        config: of either family.
+        config: of any family.
         assumed: fields of ``config`` that nobody stated and no shape tells.
     """
-    family: Literal["wavemix", "wtconvnext"]
-    family = "wavemix" if isinstance(config, WaveMixConfig) else "wtconvnext"
-    colour = config.in_channels == 3
-    normalised = colour and config.task in ("classification", "segmentation")
+    preprocessing = Preprocessing(colour=config.colour)
+    if config.channels == 3 and config.task in ("classification", "segmentation"):
+        preprocessing = Preprocessing(mean=_MEAN, std=_STD)
     return ModelSpec(
-        family=family,
+        family=_family(config),
         config=config.model_dump(mode="json"),
         assumed=assumed,
         task=config.task,
-        preprocessing=_IMAGENET if normalised else Preprocessing(),
-        channels=config.in_channels,
-        input_size=_input_size(config),
+        preprocessing=preprocessing,
+        channels=config.channels,
+        input_size=config.usual_size,
         size_multiple=config.size_multiple,
     )
 
 
-def _input_size(config: Config) -> tuple[int, int]:
-    """Height and width that the family's checkpoints are usually run at."""
-    if isinstance(config, WTConvNeXtConfig):
-        return 224, 224
-    height, width = 128, 128
-    if config.task == "segmentation":
-        height, width = 256, 512
-    elif config.task == "classification":
-        # Released: 256 (ImageNet) with a patch stem or four levels, 32 (CIFAR) with neither.
-        small = 28 if config.in_channels == 1 else 32
-        large = config.stem == "patch" or config.reduction > 1
-        height = width = 256 if large and config.in_channels != 1 else small
-    multiple = config.size_multiple
-    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+def _family(config: Config) -> Family:
+    return next(name for name, family in _FAMILIES.items() if family.config is type(config))

@@ -13,17 +13,17 @@ import itertools
 import math
 from typing import Literal
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from waveedge.nn.dwt import DWT2d
+from waveedge.models.config import NetworkConfig
+from waveedge.models.wavemix_blocks import LadderBlock, PixelShuffleBlock, SharedBlock
 from waveedge.spec import Task
 
-__all__ = ["LadderBlock", "PixelShuffleBlock", "SharedBlock", "WaveMix", "WaveMixConfig"]
+__all__ = ["WaveMix", "WaveMixConfig"]
 
 
-class WaveMixConfig(BaseModel):
+class WaveMixConfig(NetworkConfig):
     """Everything that distinguishes one WaveMix network from another.
 
     Attributes:
@@ -38,15 +38,14 @@ class WaveMixConfig(BaseModel):
         in_channels: channels of the image.
         stem: ``patch``, two 3x3 convs and one ``patch_size`` conv of that stride;
             ``strided``, two 3x3 convs of stride ``stride`` each.
-        head: ``pool`` gives class scores (N, classes); ``expand``, ``segment`` and ``dense-pool``
-            are the same dense head under its three published names, (N, classes, h, w).
+        head: ``pool`` and ``head`` are two names of the one that gives class scores (N, classes);
+            ``expand``, ``segment`` and ``dense-pool`` are the same dense head under its three
+            published names, (N, classes, h, w).
         head_widths: channels after each transposed conv of a dense head; each doubles h and w.
         embedding: channels of a 1x1 conv before the pooled head; none in most checkpoints.
         num_classes: output channels.
         dropout: probability inside the feed-forwards while training.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     depth: int = Field(ge=1)
     dim: int = Field(ge=4, multiple_of=4)
@@ -59,7 +58,7 @@ class WaveMixConfig(BaseModel):
     stem: Literal["patch", "strided"] = "patch"
     patch_size: int = Field(default=4, ge=1)
     stride: int = Field(default=2, ge=1)
-    head: Literal["pool", "expand", "segment", "dense-pool"] = "pool"
+    head: Literal["pool", "head", "expand", "segment", "dense-pool"] = "pool"
     head_widths: tuple[int, ...] = ()
     embedding: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -72,11 +71,21 @@ class WaveMixConfig(BaseModel):
             raise ValueError("dim must be a multiple of levels in a shared block")
         if self.block == "pixelshuffle" and (self.levels != 1 or self.mult != 4):
             raise ValueError("a pixelshuffle block has levels = 1 and mult = 4")
-        if (self.head == "pool") == bool(self.head_widths):
+        if self.classifies == bool(self.head_widths):
             raise ValueError("head_widths belong to a dense head, and to every dense head")
-        if self.embedding is not None and self.head != "pool":
+        if self.embedding is not None and not self.classifies:
             raise ValueError("embedding belongs to the pool head")
         return self
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the output is one score per class."""
+        return self.head in ("pool", "head")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image."""
+        return self.in_channels
 
     @property
     def reduction(self) -> int:
@@ -100,132 +109,32 @@ class WaveMixConfig(BaseModel):
     @property
     def task(self) -> Task:
         """What the output means."""
-        if self.head == "pool":
+        if self.classifies:
             return "classification"
         enlarges = self.num_classes == self.in_channels and self.scale > 1
         return "super-resolution" if enlarges else "segmentation"
 
-
-def _bands(low: Tensor, details: Tensor) -> Tensor:
-    """Join one level's low band (N, C, h, w) and details (N, C, 3, h, w) to (N, 4C, h, w)."""
-    return torch.cat((low, details.flatten(1, 2)), 1)
-
-
-def _transforms(levels: int) -> nn.ModuleList:
-    """One transform a depth, each started from the input again, as published."""
-    return nn.ModuleList(DWT2d(levels=depth) for depth in range(1, levels + 1))
-
-
-class LadderBlock(nn.Module):
-    """Mix tokens at 1 to 4 levels, each level's result joined into the next finer one.
-
-    Maps (N, dim, h, w) to (N, dim, h, w); h and w must be multiples of ``2**levels``.
-    """
-
-    def __init__(self, config: WaveMixConfig) -> None:
-        super().__init__()
-        dim, levels = config.dim, config.levels
-        self.names = [f"feedforward{level}" for level in range(1, levels + 1)]
-        if levels == 1:
-            self.names = ["feedforward"]
-        for level, name in enumerate(self.names, start=1):
-            joined = dim if level == levels else dim + dim // 2
-            out = dim if level == 1 else dim // 2
-            self.add_module(
-                name,
-                nn.Sequential(
-                    nn.Conv2d(joined, dim * config.mult, 1),
-                    nn.GELU(),
-                    nn.Dropout(config.dropout),
-                    nn.Conv2d(dim * config.mult, config.ff_channels, 1),
-                    nn.ConvTranspose2d(config.ff_channels, out, 4, stride=2, padding=1),
-                    nn.BatchNorm2d(out),
-                ),
-            )
-        self.reduction = nn.Conv2d(dim, dim // 4, 1)
-        self.transforms = _transforms(levels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        reduced = self.reduction(x)
-        pyramids = [transform(reduced) for transform in self.transforms]
-        details = pyramids[-1][1]
-        mixed: Tensor = getattr(self, self.names[-1])(_bands(pyramids[-1][0], details[-1]))
-        for level in reversed(range(len(self.names) - 1)):
-            bands = _bands(pyramids[level][0], details[level])
-            mixed = getattr(self, self.names[level])(torch.cat((bands, mixed), 1))
-        return mixed
+    @property
+    def usual_size(self) -> tuple[int, int]:
+        """Height and width that the family's checkpoints are usually run at."""
+        height, width = 128, 128
+        if self.task == "segmentation":
+            height, width = 256, 512
+        elif self.task == "classification":
+            # Released: 256 (ImageNet) with a patch stem or four levels, 32 (CIFAR) with neither.
+            small = 28 if self.in_channels == 1 else 32
+            large = self.stem == "patch" or self.reduction > 1
+            height = width = 256 if large and self.in_channels != 1 else small
+        multiple = self.size_multiple
+        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
-class SharedBlock(nn.Module):
-    """Mix tokens at all levels by one feed-forward, then blend by a depthwise 5x5 conv.
-
-    The block of arXiv 2203.03689. Maps (N, dim, h, w) to (N, dim, h, w).
-    """
-
-    def __init__(self, config: WaveMixConfig) -> None:
-        super().__init__()
-        dim, levels = config.dim, config.levels
-        self.feedforward = nn.Sequential(
-            nn.Conv2d(dim, dim * config.mult, 1),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Conv2d(dim * config.mult, config.ff_channels, 1),
-            nn.Dropout(config.dropout),
-        )
-        self.names = [f"ff{level + 1}" for level in range(levels)]
-        for level, name in enumerate(self.names, start=1):
-            stride = 2**level
-            self.add_module(
-                name,
-                nn.ConvTranspose2d(
-                    config.ff_channels, dim // levels, stride + 2, stride=stride, padding=1
-                ),
-            )
-        self.depthconv = nn.Sequential(
-            nn.Conv2d(dim, dim, 5, padding=2, groups=dim), nn.GELU(), nn.BatchNorm2d(dim)
-        )
-        self.reduction = nn.Conv2d(dim, dim // 4, 1)
-        self.transforms = _transforms(levels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        reduced = self.reduction(x)
-        pyramids = [transform(reduced) for transform in self.transforms]
-        details = pyramids[-1][1]
-        mixed = [
-            getattr(self, name)(self.feedforward(_bands(pyramids[level][0], details[level])))
-            for level, name in enumerate(self.names)
-        ]
-        blended: Tensor = self.depthconv(torch.cat(mixed, 1))
-        return blended
-
-
-class PixelShuffleBlock(nn.Module):
-    """Mix tokens at one level and upsample by rearranging channels into pixels (version 3).
-
-    Maps (N, dim, h, w) to (N, dim, h, w).
-    """
-
-    def __init__(self, config: WaveMixConfig) -> None:
-        super().__init__()
-        dim = config.dim
-        self.feedforward = nn.Sequential(
-            nn.Conv2d(dim, dim * config.mult, 1),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.PixelShuffle(2),
-            nn.Conv2d(dim, dim, 3, padding=1),
-            nn.BatchNorm2d(dim),
-        )
-        self.reduction = nn.Conv2d(dim, dim // 4, 1)
-        self.transforms = _transforms(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pyramid = self.transforms[0](self.reduction(x))
-        mixed: Tensor = self.feedforward(_bands(pyramid[0], pyramid[1][0]))
-        return mixed
-
-
-_BLOCKS = {"ladder": LadderBlock, "shared": SharedBlock, "pixelshuffle": PixelShuffleBlock}
+def _block(config: WaveMixConfig) -> nn.Module:
+    dim, ff, dropout = config.dim, config.ff_channels, config.dropout
+    if config.block == "pixelshuffle":
+        return PixelShuffleBlock(dim, dropout=dropout)
+    kind = LadderBlock if config.block == "ladder" else SharedBlock
+    return kind(dim, ff, mult=config.mult, levels=config.levels, dropout=dropout)
 
 
 def _stem(config: WaveMixConfig) -> nn.Sequential:
@@ -245,7 +154,7 @@ def _stem(config: WaveMixConfig) -> nn.Sequential:
 
 
 def _head(config: WaveMixConfig) -> nn.Sequential:
-    if config.head == "pool":
+    if config.classifies:
         width = config.embedding or config.dim
         return nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(width, config.num_classes)
@@ -269,7 +178,7 @@ class WaveMix(nn.Module):
     def __init__(self, config: WaveMixConfig) -> None:
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList(_BLOCKS[config.block](config) for _ in range(config.depth))
+        self.layers = nn.ModuleList(_block(config) for _ in range(config.depth))
         self.head_name = "pool" if config.head == "dense-pool" else config.head
         self.add_module(self.head_name, _head(config))
         self.conv = _stem(config)

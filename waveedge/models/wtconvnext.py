@@ -7,11 +7,15 @@ which follow timm's ConvNeXt; timm itself is not needed.
 
 from __future__ import annotations
 
+import math
+from typing import Annotated, Literal
+
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from waveedge.models.config import NetworkConfig
 from waveedge.nn.wtconv import WTConv2d
 from waveedge.spec import Task
 
@@ -20,9 +24,10 @@ __all__ = ["WTConvNeXt", "WTConvNeXtConfig"]
 Four = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
 _MLP_RATIO = 4
+_GRN_EPS = 1e-6
 
 
-class WTConvNeXtConfig(BaseModel):
+class WTConvNeXtConfig(NetworkConfig):
     """Everything that distinguishes one WTConvNeXt network from another.
 
     Attributes:
@@ -32,13 +37,20 @@ class WTConvNeXtConfig(BaseModel):
         kernel_sizes: side of the depthwise kernels of each stage.
         wt_levels: wavelet levels of the depthwise convolutions of each stage.
         in_channels: channels of the image.
-        patch_size: side and stride of the first convolution.
+        stem: ``patch``, one convolution that reads each patch once; ``overlap``, two 3x3
+            convolutions of stride 2.
+        patch_size: side and stride of the patch stem's convolution.
+        stem_width: channels between the two convolutions of an overlap stem.
+        output_stride: image pixels to one position of the last stage, along one side: stages that
+            would go beyond keep their size and read every second position instead.
         layer_scale: whether each block ends with a learned factor per channel.
         conv_mlp: whether the block's two dense layers are 1x1 convs instead of linear layers.
+        grn: whether a global response normalisation stands between the two dense layers.
+        conv_bias: whether stem, down-sampling and depthwise convolutions have a bias.
+        head_norm: where the head normalises: ``pooled`` values, or the ``map`` before pooling.
+        head_hidden: channels of a hidden layer before the classes; none in most checkpoints.
         norm_eps: added to variances before the square root.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     depths: Four
     dims: Four
@@ -46,25 +58,65 @@ class WTConvNeXtConfig(BaseModel):
     kernel_sizes: Four = (5, 5, 5, 5)
     wt_levels: Four = (5, 4, 3, 2)
     in_channels: int = Field(default=3, ge=1)
+    stem: Literal["patch", "overlap"] = "patch"
     patch_size: int = Field(default=4, ge=1, le=4)
+    stem_width: int | None = Field(default=None, ge=1)
+    # Settings come as text, which a choice of numbers would not take.
+    output_stride: Annotated[Literal[8, 16, 32], BeforeValidator(int)] = 32
     layer_scale: bool = True
     conv_mlp: bool = False
+    grn: bool = False
+    conv_bias: bool = True
+    head_norm: Literal["pooled", "map"] = "pooled"
+    head_hidden: int | None = Field(default=None, ge=1)
     norm_eps: float = Field(default=1e-6, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WTConvNeXtConfig:
+        if (self.stem == "overlap") == (self.stem_width is None):
+            raise ValueError("stem_width belongs to the overlap stem, and to every overlap stem")
+        if self.head_norm == "map" and self.head_hidden is not None:
+            raise ValueError("head_hidden belongs to a head that normalises pooled values")
+        return self
+
+    @property
+    def samplings(self) -> tuple[tuple[int, int], ...]:
+        """(stride, dilation) of the down-sampling before each stage; (1, 0) where there is none."""
+        reached = self.patch_size if self.stem == "patch" else 4
+        dilation, samplings = 1, []
+        for stage in range(4):
+            # A stem of stride 2 leaves the other halving to the first stage.
+            if stage == 0 and reached != 2:
+                samplings.append((1, 0))
+            elif reached < self.output_stride:
+                reached *= 2
+                samplings.append((2, 1))
+            else:
+                samplings.append((1, dilation))
+                dilation = 2
+        return tuple(samplings)
 
     @property
     def minimum_size(self) -> int:
         """Smallest image height and width that leave one position in the last stage."""
-        return self.patch_size * (16 if self.patch_size == 2 else 8)
-
-    @property
-    def size_multiple(self) -> int:
-        """Any size goes: odd maps are zero-padded inside the wavelet convolutions."""
-        return 1
+        positions = math.prod(stride for stride, _ in self.samplings)
+        # Each 3x3 convolution of stride 2 rounds up.
+        return self.patch_size * positions if self.stem == "patch" else 4 * positions - 3
 
     @property
     def task(self) -> Task:
         """What the output means."""
         return "classification" if self.num_classes else "unknown"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image."""
+        return self.in_channels
+
+    @property
+    def usual_size(self) -> tuple[int, int]:
+        """Height and width that the family's checkpoints are usually run at."""
+        return 224, 224
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -74,18 +126,38 @@ class LayerNorm2d(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class GlobalResponseNorm(nn.Module):
+    """Let channels compete: scale each by its norm over all positions, relative to the others'.
+
+    The normalisation of ConvNeXt V2 (arXiv 2301.00808), with a residual around it.
+    """
+
+    def __init__(self, channels: int, *, channels_last: bool) -> None:
+        super().__init__()
+        self.axes, self.channel = ((1, 2), 3) if channels_last else ((2, 3), 1)
+        self.shape = (1, 1, 1, channels) if channels_last else (1, channels, 1, 1)
+        self.weight = Parameter(torch.zeros(channels))
+        self.bias = Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = x.square().sum(self.axes, keepdim=True).sqrt()
+        share = norm / (norm.mean(self.channel, keepdim=True) + _GRN_EPS)
+        return x + self.weight.reshape(self.shape) * (x * share) + self.bias.reshape(self.shape)
+
+
 class Mlp(nn.Module):
     """Two dense layers at every position: the last axis for linear layers, C for 1x1 convs."""
 
-    def __init__(self, dim: int, *, conv: bool) -> None:
+    def __init__(self, dim: int, *, conv: bool, grn: bool) -> None:
         super().__init__()
         hidden = _MLP_RATIO * dim
         self.fc1 = nn.Conv2d(dim, hidden, 1) if conv else nn.Linear(dim, hidden)
         self.act = nn.GELU()
+        self.grn = GlobalResponseNorm(hidden, channels_last=not conv) if grn else nn.Identity()
         self.fc2 = nn.Conv2d(hidden, dim, 1) if conv else nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.fc2(self.act(self.fc1(x)))
+        y: Tensor = self.fc2(self.grn(self.act(self.fc1(x))))
         return y
 
 
@@ -100,11 +172,12 @@ class WTConvNeXtBlock(nn.Module):
             dim,
             dim,
             kernel_size=config.kernel_sizes[stage],
+            bias=config.conv_bias,
             wt_levels=config.wt_levels[stage],
         )
         norm = nn.LayerNorm if self.channels_last else LayerNorm2d
         self.norm = norm(dim, eps=config.norm_eps)
-        self.mlp = Mlp(dim, conv=config.conv_mlp)
+        self.mlp = Mlp(dim, conv=config.conv_mlp, grn=config.grn)
         self.gamma = Parameter(torch.full((dim,), 1e-6)) if config.layer_scale else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,17 +194,25 @@ class WTConvNeXtBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Halve the map where the stage does, then run its blocks."""
+    """Normalise and halve the map where the stage does, then run its blocks."""
 
     def __init__(self, config: WTConvNeXtConfig, stage: int) -> None:
         super().__init__()
         before, dim = config.dims[max(stage - 1, 0)], config.dims[stage]
-        # A stem of stride 2 leaves the other halving to the first stage.
-        halve = stage > 0 or config.patch_size == 2
+        stride, dilation = config.samplings[stage]
         self.downsample: nn.Module = nn.Identity()
-        if halve:
+        if dilation:
             self.downsample = nn.Sequential(
-                LayerNorm2d(before, eps=config.norm_eps), nn.Conv2d(before, dim, 2, stride=2)
+                LayerNorm2d(before, eps=config.norm_eps),
+                nn.Conv2d(
+                    before,
+                    dim,
+                    2,
+                    stride=stride,
+                    padding="same" if stride == 1 else 0,
+                    dilation=dilation,
+                    bias=config.conv_bias,
+                ),
             )
         self.blocks = nn.Sequential(
             *(WTConvNeXtBlock(config, stage) for _ in range(config.depths[stage]))
@@ -142,20 +223,46 @@ class Stage(nn.Module):
         return y
 
 
+class _Hidden(nn.Module):
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.act(self.fc(x))
+        return y
+
+
 class Head(nn.Module):
     """Average over all positions, normalise, classify: (N, C, h, w) to (N, classes)."""
 
     def __init__(self, config: WTConvNeXtConfig) -> None:
         super().__init__()
         dim, classes = config.dims[-1], config.num_classes
+        pooled, hidden = config.head_norm == "pooled", config.head_hidden
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten(1)
-        self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
-        self.fc = nn.Linear(dim, classes) if classes else nn.Identity()
+        self.norm = nn.LayerNorm(dim, eps=config.norm_eps) if pooled else nn.Identity()
+        self.pre_logits = _Hidden(dim, hidden) if hidden else nn.Identity()
+        self.fc = nn.Linear(hidden or dim, classes) if classes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.fc(self.norm(self.flatten(self.pool(x))))
+        scores: Tensor = self.fc(self.pre_logits(self.norm(self.flatten(self.pool(x)))))
         return scores
+
+
+def _stem(config: WTConvNeXtConfig) -> nn.Sequential:
+    channels, dim, bias = config.in_channels, config.dims[0], config.conv_bias
+    if config.stem_width is None:
+        patch = config.patch_size
+        convs = [nn.Conv2d(channels, dim, patch, stride=patch, bias=bias)]
+    else:
+        convs = [
+            nn.Conv2d(channels, config.stem_width, 3, stride=2, padding=1, bias=bias),
+            nn.Conv2d(config.stem_width, dim, 3, stride=2, padding=1, bias=bias),
+        ]
+    return nn.Sequential(*convs, LayerNorm2d(dim, eps=config.norm_eps))
 
 
 class WTConvNeXt(nn.Module):
@@ -168,14 +275,14 @@ class WTConvNeXt(nn.Module):
     def __init__(self, config: WTConvNeXtConfig) -> None:
         super().__init__()
         self.config = config
-        patch = config.patch_size
-        self.stem = nn.Sequential(
-            nn.Conv2d(config.in_channels, config.dims[0], patch, stride=patch),
-            LayerNorm2d(config.dims[0], eps=config.norm_eps),
-        )
+        self.stem = _stem(config)
         self.stages = nn.Sequential(*(Stage(config, stage) for stage in range(4)))
+        on_map = config.head_norm == "map"
+        self.norm_pre = (
+            LayerNorm2d(config.dims[-1], eps=config.norm_eps) if on_map else nn.Identity()
+        )
         self.head = Head(config)
 
     def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.head(self.stages(self.stem(image)))
+        scores: Tensor = self.head(self.norm_pre(self.stages(self.stem(image))))
         return scores
