@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +18,13 @@ from waveedge.export.autotune import Choice, autotune
 from waveedge.export.bundle import Bundle, export_model
 from waveedge.files import sha256
 from waveedge.models.build import check_input_size, spec_of
+from waveedge.normalise import normalise
+from waveedge.reference import Reference
 
 __all__ = ["run"]
+
+_PROBES = 2
+"""Images that judge a single rewrite; the export is verified on all of them."""
 
 TARGETS = ("onnx", "ort", "trt", "trt-rtx")
 TIMED = ("onnx", "ort")
@@ -87,12 +93,18 @@ def run(
     else:
         baseline = load(source)
         size = input_size or spec_of(baseline).input_size
-        # A tuned network gets its form below, where there are images to time it on.
-        model = baseline if published or tune else reparameterize(baseline, size)
+        model = baseline
     spec = spec_of(model)
     check_input_size(spec, size)
     images = open_images(calib, spec=spec, size=size)
     choice = None
+    if model is baseline and not tune:
+        model = normalise(baseline, (spec.channels, *size))
+        if not published:
+            reference = Reference(baseline, images.held_out)
+            model = reparameterize(model, size, judge=partial(reference.error, images=_PROBES))
+            for item in model.left_out:  # type: ignore[union-attr]
+                console.warn(str(item))
     with console.progress_bar() as progress:
         if tune:
             choice = autotune(model, size, images=images.held_out, batch=batch, progress=progress)

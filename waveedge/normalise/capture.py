@@ -45,7 +45,7 @@ def capture(model: nn.Module, shape: tuple[int, int, int], attempt: Attempt) -> 
         ExportError: torch cannot follow the network's code; the message names the line.
     """
     image = torch.zeros(attempt.batch, *shape, dtype=float_dtype(model))
-    sizes = ({axis: Dim.AUTO for axis in attempt.open_axes},) if attempt.open_axes else None
+    sizes = (dict.fromkeys(attempt.open_axes, Dim.AUTO),) if attempt.open_axes else None
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ __all__ = ["detached_copy"]
 
 
 def detached_copy(model: nn.Module) -> nn.Module:
-    """Copy a network: in eval mode, in float32 (float64 stays), on the CPU, without gradients.
+    """Copy a network: in eval mode, in float32 (float64 stays), on the CPU.
 
     The original keeps its mode, device, statistics and gradients.
 
@@ -35,7 +35,7 @@ def detached_copy(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied: {type(error).__name__}: {error}",
             hint="Keep files, locks and generators out of the module, or give it __deepcopy__.",
         ) from error
-    copied = copied.cpu().eval().requires_grad_(False)
+    copied = copied.cpu().eval()
     dtypes = {tensor.dtype for tensor in copied.parameters() if tensor.is_floating_point()}
     half = any(dtype.itemsize < 4 for dtype in dtypes)
     return copied.float() if half else copied

@@ -37,9 +37,7 @@ def lift(program: ExportedProgram, model: nn.Module, calls: Sequence[Call]) -> f
 
 
 class _Lifter:
-    def __init__(
-        self, program: ExportedProgram, model: nn.Module, calls: Sequence[Call]
-    ) -> None:
+    def __init__(self, program: ExportedProgram, model: nn.Module, calls: Sequence[Call]) -> None:
         self.program = program
         self.model = model
         self.calls = calls
@@ -77,12 +75,14 @@ class _Lifter:
     def _placeholder(self, node: fx.Node, spec: Any) -> None:
         if spec.kind is InputKind.USER_INPUT:
             if isinstance(node.meta.get("val"), Tensor):
-                self._keep(node, self.graph.placeholder(node.name))
+                self.values[node] = self.graph.placeholder(node.name)
             else:  # the default of an optional argument
                 self.constants[node] = spec.arg.value if hasattr(spec.arg, "value") else None
             return
-        held = self.program.state_dict if spec.target in self.program.state_dict else (
-            self.program.constants
+        held = (
+            self.program.state_dict
+            if spec.target in self.program.state_dict
+            else (self.program.constants)
         )
         self.constants[node] = held[spec.target].detach()
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
@@ -145,7 +145,7 @@ class _Lifter:
         if node.target is torch.ops.aten.mean.dim and not bound["keepdim"]:
             result = self.graph.call_function(torch.flatten, (result, 1))
         if isinstance(node.meta["val"], Tensor):
-            self._keep(node, result)
+            self.values[node] = result
         else:  # a normalisation that yields its statistics too, which nobody reads
             self.results[node] = [result]
         return True
@@ -161,24 +161,20 @@ class _Lifter:
         if merged is None:  # a slice of everything
             self._alias(node, node.all_input_nodes[0])
         else:
-            self._keep(node, self.graph.call_function(form.target, merged))
+            self.values[node] = self.graph.call_function(form.target, merged)
         return True
 
     def _copy(self, node: fx.Node) -> None:
-        self._keep(node, self.graph.node_copy(node, self._value))
-        self.values[node].meta = {"val": node.meta.get("val")}
+        self.values[node] = self.graph.node_copy(node, self._value)
+        self.values[node].meta = {}
 
     def _take(self, node: fx.Node, results: Sequence[Any], index: int) -> None:
         """Item ``index`` of what a call yielded."""
         if index < len(results):
-            self._keep(node, results[index])
+            self.values[node] = results[index]
 
     def _alias(self, node: fx.Node, value: fx.Node) -> None:
         self.values[node] = self._value(value)
-
-    def _keep(self, node: fx.Node, value: fx.Node) -> None:
-        value.meta.setdefault("val", node.meta.get("val"))
-        self.values[node] = value
 
     def _value(self, node: fx.Node) -> fx.Node:
         """The node of the graph for a node of the program; a constant is read where it is used."""
@@ -188,7 +184,7 @@ class _Lifter:
             value = self.constants[node]
             if not isinstance(value, Tensor):
                 return value  # type: ignore[no-any-return]
-            self._keep(node, self.graph.get_attr(self._hold(node, value)))
+            self.values[node] = self.graph.get_attr(self._hold(node, value))
         return self.values[node]
 
     def _hold(self, node: fx.Node, value: Tensor) -> str:
@@ -202,8 +198,12 @@ class _Lifter:
             if part not in module._modules:
                 module.add_module(part, nn.Module())
             module = module.get_submodule(part)
-        if leaf not in module._buffers:
-            module.register_buffer(leaf, value.detach().clone())
+        if leaf not in {*module._buffers, *module._parameters}:
+            kept = value.detach().clone()
+            if name in dict(self.model.named_parameters()):
+                module.register_parameter(leaf, nn.Parameter(kept, kept.is_floating_point()))
+            else:
+                module.register_buffer(leaf, kept)
         return f"{owner}.{leaf}" if owner else leaf
 
     def _layer_name(self, node: fx.Node, layer: nn.Module) -> str:

@@ -67,9 +67,7 @@ def normalise(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
     )
 
 
-def _exported(
-    original: nn.Module, shape: tuple[int, int, int], attempt: Attempt
-) -> fx.GraphModule:
+def _exported(original: nn.Module, shape: tuple[int, int, int], attempt: Attempt) -> fx.GraphModule:
     copied = detached_copy(original)
     with kept_whole(copied) as calls:
         program = capture(copied, shape, attempt)
@@ -83,9 +81,7 @@ def _described(graph_module: fx.GraphModule, model: nn.Module, *, any_size: bool
     return graph_module
 
 
-def _probes(
-    original: nn.Module, shape: tuple[int, int, int]
-) -> list[tuple[Tensor, list[Tensor]]]:
+def _probes(original: nn.Module, shape: tuple[int, int, int]) -> list[tuple[Tensor, list[Tensor]]]:
     """Images, and what the network yields: one of ``shape``, and others if it takes them."""
     channels, height, width = shape
     generator = torch.Generator().manual_seed(0)
