@@ -98,13 +98,13 @@ def reparameterize(
             f"skip: {name!r} is neither a rewrite nor a module of this network",
             hint="Rewrites: " + ", ".join(rewrite.name for rewrite in REWRITES) + ".",
         )
-    shape = (1, _image_channels(graph_module), *input_size)
-    judge = judge or _random_judge(model, shape)
+    shapes = Shapes(graph_module, (1, _image_channels(graph_module), *input_size))
+    judge = judge or _random_judge(model, shapes.image)
     applied: list[Applied] = []
     left_out: list[LeftOut] = []
     for rewrite in REWRITES:
         if rewrite.name not in skip:
-            graph_module, done, failed = _apply(rewrite, graph_module, shape, skip, judge)
+            graph_module, shapes, done, failed = _apply(rewrite, graph_module, shapes, skip, judge)
             applied += done
             left_out += failed
     preserve(graph_module, applied=tuple(applied), left_out=tuple(left_out))
@@ -125,49 +125,52 @@ def _random_judge(model: nn.Module, shape: tuple[int, ...]) -> Judge:
 def _apply(
     rewrite: type[Rewrite],
     graph_module: fx.GraphModule,
-    shape: tuple[int, ...],
+    shapes: Shapes,
     keep: Collection[str],
     judge: Judge,
-) -> tuple[fx.GraphModule, list[Applied], list[LeftOut]]:
+) -> tuple[fx.GraphModule, Shapes, list[Applied], list[LeftOut]]:
     """Apply one rewrite where it holds: everywhere, or everywhere but on one layer, or nowhere."""
-    result, done, reason = _try(rewrite, graph_module, shape, keep, judge)
+    before = copy.deepcopy(graph_module)
+    done, reason = _try(rewrite, graph_module, shapes, keep, judge)
     if not reason:
-        return result, done, []
+        return graph_module, shapes, done, []
     for where in dict.fromkeys(item.where for item in done):
-        result, others, again = _try(rewrite, graph_module, shape, {*keep, where}, judge)
+        other = copy.deepcopy(before)
+        other_shapes = Shapes(other, shapes.image)
+        others, again = _try(rewrite, other, other_shapes, {*keep, where}, judge)
         if not again:
-            return result, others, [LeftOut(rewrite.name, where, reason)]
-    return graph_module, [], [LeftOut(rewrite.name, "", reason)]
+            return other, other_shapes, others, [LeftOut(rewrite.name, where, reason)]
+    return before, Shapes(before, shapes.image), [], [LeftOut(rewrite.name, "", reason)]
 
 
 def _try(
     rewrite: type[Rewrite],
     graph_module: fx.GraphModule,
-    shape: tuple[int, ...],
+    shapes: Shapes,
     keep: Collection[str],
     judge: Judge,
-) -> tuple[fx.GraphModule, list[Applied], str]:
-    """A rewritten copy, what was done to it, and why it does not hold ('' where it does)."""
-    result, done = copy.deepcopy(graph_module), list[Applied]()
+) -> tuple[list[Applied], str]:
+    """Rewrite in place; what was done, and why it does not hold ('' where it does)."""
+    done = list[Applied]()
     try:
-        shapes = Shapes(result, shape)
-        done = rewrite(keep=frozenset(keep)).apply(result, shapes)
+        done = rewrite(keep=frozenset(keep)).apply(graph_module, shapes)
         if not done:
-            return graph_module, done, ""
-        _settle(result)
-        error = judge(result)
+            return done, ""
+        _settle(graph_module, shapes)
+        error = judge(graph_module)
     except Exception as failure:  # a fault of the rewrite: the network ships without it
-        return result, done, f"{type(failure).__name__}: {failure}"
-    return result, done, "" if error <= FLOAT_ERROR else f"changed the output by {error:.1e}"
+        return done, f"{type(failure).__name__}: {failure}"
+    return done, "" if error <= FLOAT_ERROR else f"changed the output by {error:.1e}"
 
 
-def _settle(graph_module: fx.GraphModule) -> None:
-    """Remove what nothing uses any more."""
+def _settle(graph_module: fx.GraphModule, shapes: Shapes) -> None:
+    """Remove what nothing uses any more, and find the shapes of what is new."""
     graph_module.graph.eliminate_dead_code()
     graph_module.delete_all_unused_submodules()
     _drop_unread(graph_module)
     graph_module.graph.lint()
     graph_module.recompile()
+    shapes.refresh(graph_module)
 
 
 def _drop_unread(graph_module: fx.GraphModule) -> None:
