@@ -24,6 +24,8 @@ from waveedge.compression.reparameterize import REWRITES, reparameterize
 from waveedge.export.bundle import Progress, quantized_graph
 from waveedge.export.finish import finish
 from waveedge.export.torch_to_onnx import Batch, to_onnx
+from waveedge.normalise import normalise
+from waveedge.reference import Reference
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
 from waveedge.runtime.report import Ratio
@@ -39,7 +41,7 @@ _SECONDS = 10.0
 """CPU time after which a comparison of a slow network makes do with fewer pairs."""
 _WARMUP = 2
 
-_CLEANING = ("cleanup", "batchnorm", "scales")
+_CLEANING = ("batchnorm", "scales")
 """Rewrites that only remove work; the others trade one kind of work for another."""
 
 
@@ -205,7 +207,9 @@ class _Stand:
         folder: Path,
         progress: Progress | None,
     ) -> None:
-        self.model, self.size, self.image, self.batch = model, size, image, batch
+        self.model = normalise(model, (image.shape[1], *size))
+        self.judge = Reference(model, [image]).error
+        self.size, self.image, self.batch = size, image, batch
         self.pairs = runs
         self.folder = folder
         self.progress = progress or (lambda _what, _done, _total: None)
@@ -217,7 +221,7 @@ class _Stand:
         if form == PUBLISHED:
             self.applied[form] = set()
             return self.model
-        graph = reparameterize(self.model, self.size, skip=form.left_out)
+        graph = reparameterize(self.model, self.size, skip=form.left_out, judge=self.judge)
         changes: Any = graph.applied
         self.applied[form] = {change.rule.split(".")[0] for change in changes}
         return graph

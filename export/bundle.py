@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from waveedge.calibration import open_images
-from waveedge.errors import RecipeError
+from waveedge.errors import ExportError, RecipeError
 from waveedge.export.biases import round_biases
 from waveedge.export.encode_int8 import encode_int8
 from waveedge.export.encode_ort import encode_ort
@@ -45,15 +45,16 @@ from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.export.verify import Verification, verify
 from waveedge.export.weights import fold_weights
 from waveedge.files import atomic_directory
+from waveedge.normalise import detached_copy, normalise
 from waveedge.runtime.manifest import MANIFEST
-from waveedge.spec import ModelSpec
+from waveedge.spec import ModelSpec, Task
 
 __all__ = ["Bundle", "Target", "export_model", "quantized_graph"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
-_STEPS = 6
+_STEPS = 5
 _IMAGES = 8
 """Images that a verification looks at; more do not find more."""
 
@@ -100,7 +101,8 @@ def export_model(
         batch: images at once, or "dynamic".
         images: float32 (1, C, H, W), preprocessed, to verify on; where None, the built-in photos,
             or noise for a model without spec.
-        published: the uncompressed network, exported beside as the baseline of ``waveedge bench``.
+        published: the user's own network: what the export is compared with, and exported beside as
+            the baseline of ``waveedge bench``.
         recipe: how the network was compressed, for the manifest.
         autotune: how its form was chosen (``Choice.to_dict``), for the manifest.
         source_sha256: hash of the checkpoint.
@@ -131,16 +133,15 @@ def export_model(
         onnx.save(shipped, folder / "model.onnx")
 
         step("verifying")
-        whole = verify(model, graph, batches, shipped=shipped, task=task, peak=high - low)
+        whole = verify(
+            model, graph, batches, shipped=shipped, original=published, task=task, peak=high - low
+        )
         verification = {"model": whole}
 
         if published is not None:
             step("exporting the baseline")
-            plain = finish(quantized_graph(to_onnx(published, shape, batch=batch), "onnx"))
+            plain, verification["published"] = _baseline(published, shape, batch, batches, task)
             onnx.save(plain, folder / "published.onnx")
-
-            step("verifying the baseline")
-            verification["published"] = verify(published, plain, batches, task=task)
 
         step("building for the target")
         findings, build = for_target(folder, graph, target)
@@ -167,6 +168,23 @@ def export_model(
         write_json(folder / MANIFEST, manifest)
     step("done")
     return Bundle(out, manifest, report)
+
+
+def _baseline(
+    published: nn.Module,
+    shape: tuple[int, int, int],
+    batch: Batch,
+    batches: Sequence[NDArray[np.float32]],
+    task: Task,
+) -> tuple[onnx.ModelProto, Verification]:
+    """The user's network as torch exports it; where torch cannot, from its normal form."""
+    for form in (lambda: detached_copy(published), lambda: normalise(published, shape)):
+        try:
+            graph = finish(quantized_graph(to_onnx(form(), shape, batch=batch), "onnx"))
+            return graph, verify(published, graph, batches, task=task)
+        except ExportError as error:
+            failure = error
+    raise failure
 
 
 def quantized_graph(traced: ir.Model, target: Target) -> ir.Model:
@@ -250,7 +268,7 @@ def _report(
 
 
 def _steps(progress: Progress | None) -> Callable[[str], None]:
-    """Numbers the steps; an export without a baseline has two fewer."""
+    """Numbers the steps; an export without a baseline has one fewer."""
     done = iter(range(_STEPS))
 
     def step(what: str) -> None:

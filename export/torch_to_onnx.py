@@ -6,7 +6,7 @@ import logging
 import warnings
 from ast import literal_eval
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -76,7 +76,7 @@ def to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch = 1) 
             hint="Export with --batch N.",
         )
     _tidy(onnx_model)
-    _name_outputs(onnx_model.graph)
+    _name_outputs(onnx_model.graph, getattr(model, "output_names", None))
     _name_nodes(onnx_model.graph)
     _sign(onnx_model)
     return onnx_model
@@ -98,10 +98,14 @@ def _tidy(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
 
 
-def _name_outputs(graph: ir.Graph) -> None:
+def _name_outputs(graph: ir.Graph, names: Sequence[str] | None) -> None:
+    """Names outputs as the user's network does, else ``output``, numbered if several."""
     outputs = graph.outputs
-    for index, value in enumerate(outputs):
-        value.name = OUTPUT if len(outputs) == 1 else f"{OUTPUT}_{index}"
+    if names is None or len(names) != len(outputs):
+        names = [OUTPUT] if len(outputs) == 1 else [f"{OUTPUT}_{i}" for i in range(len(outputs))]
+    taken = {value.name for node in graph for value in node.outputs} | {INPUT}
+    for value, name in zip(outputs, names, strict=True):
+        value.name = f"{name}_" if name in taken and value.name != name else name
 
 
 def _name_nodes(graph: ir.Graph) -> None:

@@ -1,7 +1,8 @@
 """Is the exported network the torch network? Both run on the same images, and are compared.
 
-A float graph differs from torch by the order of additions alone: its largest error may be 1e-4 of
-the largest output. A quantized graph is checked in two ways:
+A float graph differs from the user's own network by the order of additions alone: its largest error
+may be 1e-4 of the largest output, and its signal-to-noise ratio is 100 dB. A quantized graph is
+checked against the artifact, in two ways; how far it is from the user's network is stated beside:
 
 * *Cut* at its quantizers and selections (:mod:`~waveedge.export.segments`) and executed as it is
   written. At every quantizer 3 of 4 integers must be torch's, and none more than one step off: all
@@ -29,11 +30,13 @@ from torch import nn
 from waveedge.errors import VerificationError
 from waveedge.export.segments import Call, call_of, compare_segments, recording
 from waveedge.nn import ActivationQuantizer
+from waveedge.normalise import flat_outputs
 from waveedge.spec import Task
 
 __all__ = ["Check", "Verification", "snr_db", "verify"]
 
 FLOAT_ERROR = 1e-4
+FLOAT_SNR_DB = 100.0
 SNR_DB = 30.0
 SNR_MARGIN_DB = 3.0
 CUT_SNR_DB = 40.0
@@ -114,6 +117,7 @@ def verify(
     batches: Sequence[Array],
     *,
     shipped: onnx.ModelProto | None = None,
+    original: nn.Module | None = None,
     task: Task = "unknown",
     peak: float = 1.0,
 ) -> Verification:
@@ -126,6 +130,7 @@ def verify(
             on the first.
         shipped: the graph that is run as a whole, where it is not ``graph``: what a runtime gets,
             with quantizers that the cut no longer recognises.
+        original: the user's own network, where it is at hand and is not ``model``.
         task: decides which figures are added.
         peak: range of image outputs (white minus black), for the PSNR.
 
@@ -143,13 +148,22 @@ def verify(
         limit = min(SNR_DB, _worst_snr(plain, wanted) - SNR_MARGIN_DB)
         checks = [*_cut_checks(model, graph, batches[0]), Check("whole: SNR, dB", snr, limit)]
     else:
+        if original is not None:
+            wanted, _ = _run_torch(original, batches)
+            snr = _worst_snr(wanted, got)
         error = _worst_relative_error(wanted, got)
-        checks = [Check("whole: relative error", error, FLOAT_ERROR, at_most=True)]
+        checks = [
+            Check("whole: relative error", error, FLOAT_ERROR, at_most=True),
+            Check("whole: SNR, dB", snr, FLOAT_SNR_DB),
+        ]
     figures = {
         "max_abs_error": max(float(np.abs(a - b).max()) for a, b in zip(wanted, got, strict=True)),
         "snr_db": snr,
         **_task_figures(wanted[0], got[0], task, peak),
     }
+    if original is not None and (quantized or selection):
+        published, _ = _run_torch(original, batches)
+        figures["snr_db_to_your_network"] = _worst_snr(published, got)
     if selection:
         figures["equal_positions"] = min(selection.values())
     result = Verification(sum(len(batch) for batch in batches), figures, checks, selection)
@@ -196,14 +210,20 @@ def _cut_checks(model: nn.Module, graph: onnx.ModelProto, batch: Array) -> list[
 
 
 def _worst_snr(wanted: list[Array], got: list[Array]) -> float:
+    """Of the worst output; outputs that differ in number or shape have nothing in common."""
+    if [a.shape for a in wanted] != [b.shape for b in got]:
+        return -_EXACT_DB
     return min(snr_db(a, b) for a, b in zip(wanted, got, strict=True))
 
 
 def _worst_relative_error(wanted: list[Array], got: list[Array]) -> float:
-    return max(
+    if [a.shape for a in wanted] != [b.shape for b in got]:
+        return float("inf")
+    errors = [
         float(np.abs(a - b).max()) / max(float(np.abs(a).max()), 1e-12)
         for a, b in zip(wanted, got, strict=True)
-    )
+    ]
+    return float("inf") if np.isnan(errors).any() else max(errors)
 
 
 def _task_figures(wanted: Array, got: Array, task: Task, peak: float) -> dict[str, float]:
@@ -274,8 +294,7 @@ def _run_onnx(graph: onnx.ModelProto, batches: Sequence[Array]) -> tuple[list[Ar
 
 
 def _as_list(output: Any) -> list[Array]:
-    tensors = [output] if isinstance(output, torch.Tensor) else list(output)
-    return [tensor.numpy() for tensor in tensors]
+    return [tensor.numpy() for tensor in flat_outputs(output)]
 
 
 def _joined(outputs: list[list[Array]]) -> list[Array]:

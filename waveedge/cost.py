@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
@@ -24,6 +24,7 @@ from waveedge.nn import (
     WaveletCompressedConv2d,
     WeightQuantizer,
 )
+from waveedge.normalise import normalise
 from waveedge.spec import ModelSpec
 
 __all__ = ["FLOAT_BITS", "Cost", "Kind", "LayerCost", "profile"]
@@ -138,15 +139,16 @@ class Cost:
 def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | None = None) -> Cost:
     """Count what a network costs for one image.
 
-    Only layers that are modules are counted; parameters used by functions outside them are not.
+    The network is counted in its normal form, in which every operation with weights is a layer.
 
     Args:
-        model: any network that takes (1, C, H, W), in eval mode; it is not changed.
+        model: any network that takes (1, C, H, W); it is not changed.
         input_size: (height, width) in pixels.
         channels: C; told from ``model.spec`` or else from the first convolution.
 
     Raises:
         InputError: the network does not take an image of this size.
+        ExportError: its code cannot be brought into the normal form.
     """
     spec = getattr(model, "spec", None)
     if isinstance(spec, ModelSpec):
@@ -156,6 +158,8 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
     channels = channels or (first.in_channels if first is not None else 3)
 
     shape = (1, channels, *input_size)
+    if not isinstance(model, fx.GraphModule):
+        model = normalise(model, shape[1:])
     recorder = _Recorder(model)
     try:
         _run_without_data(model, shape, recorder)

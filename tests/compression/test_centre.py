@@ -14,7 +14,8 @@ from waveedge.calibration import calibrate_activations
 from waveedge.compression.centre import centre_images
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
-from waveedge.compression.reparameterize import Shapes, trace
+from waveedge.compression.reparameterize import Shapes
+from waveedge.normalise import normalise
 from waveedge.spec import ModelSpec, Preprocessing
 
 SIZE = (12, 16)
@@ -45,7 +46,7 @@ class Enlarger(nn.Module):
 
 def graphs(spec: ModelSpec = SPEC, **dtype: torch.dtype) -> tuple[fx.GraphModule, fx.GraphModule]:
     torch.manual_seed(0)
-    graph = trace(Enlarger().to(**dtype).eval())
+    graph = normalise(Enlarger().to(**dtype), (3, *SIZE))
     centred = copy.deepcopy(graph)
     centre_images(centred, spec, SIZE)
     return graph, centred
@@ -106,7 +107,7 @@ def test_an_output_with_a_frame_of_zeros_is_not_centred() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.pad(self.conv(x), [1, 1, 1, 1])
 
-    graph = trace(Framed().double().eval())
+    graph = normalise(Framed().double(), (3, *SIZE))
     centred = copy.deepcopy(graph)
     centre_images(centred, SPEC, SIZE)
     x = torch.rand(1, 3, *SIZE, dtype=torch.float64)

@@ -13,8 +13,9 @@ from waveedge.compression.gelus import fit_gelus, place_gelus, separate_gelus
 from waveedge.compression.graph import layer_of, layers
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
-from waveedge.compression.reparameterize import Shapes, trace
+from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import ActivationQuantizer, SigmoidGELU
+from waveedge.normalise import normalise
 
 
 class Net(nn.Module):
@@ -42,7 +43,7 @@ class Net(nn.Module):
 def placed(way: str, **fields: object) -> tuple[fx.GraphModule, fx.GraphModule]:
     """The network with quantizers, and as it was before them."""
     torch.manual_seed(0)
-    graph, recipe = trace(Net(way).eval()), make_recipe({"bits": 8, **fields})
+    graph, recipe = normalise(Net(way), (3, 8, 8)), make_recipe({"bits": 8, **fields})
     separate_gelus(graph)
     reference = copy.deepcopy(graph)
     place_quantizers(graph, Shapes(graph, (1, 3, 8, 8)), recipe)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.compression.grids import align_grids
-from waveedge.compression.reparameterize.trace import trace
 from waveedge.nn import ActivationQuantizer, Pixels
+from waveedge.normalise import normalise
 
 
 class Joined(nn.Module):
@@ -31,7 +31,7 @@ class Joined(nn.Module):
 
 
 def aligned(scales: dict[str, float], **settings: int) -> list[float]:
-    graph = trace(Joined(**settings))
+    graph = normalise(Joined(**settings), (4, 8, 8))
     for name, scale in scales.items():
         graph.get_submodule(name).scale.data.fill_(scale)
     align_grids(graph)
@@ -61,7 +61,7 @@ def test_rows_and_low_bits_are_left_alone(settings: dict[str, int]) -> None:
 
 
 def test_the_grid_of_an_image_is_left_alone() -> None:
-    graph = trace(Joined())
+    graph = normalise(Joined(), (4, 8, 8))
     graph.get_submodule("one").scale.data.fill_(1.1)
     graph.get_submodule("first").pixels = Pixels(1.0, cut=True)
     align_grids(graph)

@@ -9,8 +9,9 @@ from torch import Tensor, fx, nn
 
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
-from waveedge.compression.reparameterize import FramePool, Shapes, reparameterize, trace
+from waveedge.compression.reparameterize import FramePool, Shapes, reparameterize
 from waveedge.nn import ActivationQuantizer, QuantizedConv2d, QuantizedLinear, WTConv2d
+from waveedge.normalise import normalise
 
 
 class Residual(nn.Module):
@@ -88,7 +89,7 @@ class Clamped(nn.Module):
 
 
 def placed(model: nn.Module, channels: int = 3, **fields: object) -> fx.GraphModule:
-    graph = trace(model)
+    graph = normalise(model, (channels, 8, 8))
     place_quantizers(graph, Shapes(graph, (1, channels, 8, 8)), make_recipe(dict(fields)))
     return graph
 

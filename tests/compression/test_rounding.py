@@ -11,9 +11,10 @@ from waveedge.calibration import calibrate_activations
 from waveedge.compression.patches import sample
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
-from waveedge.compression.reparameterize import Shapes, trace
+from waveedge.compression.reparameterize import Shapes
 from waveedge.compression.rounding import round_weights, rounded
 from waveedge.nn import QuantizedConv2d, WaveletCompressedConv2d
+from waveedge.normalise import normalise
 
 
 def error_power(error: Tensor, moments: Tensor) -> float:
@@ -96,7 +97,7 @@ def test_a_layer_is_refitted_only_from_as_many_samples_as_it_has_inputs(
     """Its twin in floating point has other weights here, which a refit goes after."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    graph, reference = trace(model), trace(model)
+    graph, reference = (normalise(model, (4, 2, 2)) for _ in range(2))
     place_quantizers(graph, Shapes(graph, (1, 4, 2, 2)), make_recipe({"bits": 8}))
     reference.get_parameter("1.weight").data += 1
     inputs = list(np.random.default_rng(0).standard_normal((images, 1, 4, 2, 2), np.float32))
@@ -119,10 +120,10 @@ def test_a_network_of_4_bit_weights_keeps_its_gain_and_its_mean() -> None:
     ).eval()
     rng = np.random.default_rng(0)
     images = [(2 + rng.random((1, 3, 24, 24))).astype(np.float32) for _ in range(8)]
-    reference = trace(model)
+    reference = normalise(model, (3, 24, 24))
 
     def network() -> nn.Module:
-        graph = trace(model)
+        graph = normalise(model, (3, 24, 24))
         recipe = make_recipe({"bits": 8, "weight_bits": 4})
         place_quantizers(graph, Shapes(graph, (1, 3, 24, 24)), recipe)
         calibrate_activations(graph, images)

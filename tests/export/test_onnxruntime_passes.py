@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from waveedge.compression.reparameterize import reparameterize, trace
+from waveedge.compression.reparameterize import reparameterize
 from waveedge.export.bundle import quantized_graph
 from waveedge.export.finish import finish
 from waveedge.export.layers import optimised_by_onnxruntime
@@ -16,6 +16,7 @@ from waveedge.export.paddings import absorb_paddings
 from waveedge.export.pieces import in_pieces
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import WTConv2d
+from waveedge.normalise import normalise
 from waveedge.spec import ModelSpec
 
 from .conftest import close, operators, quantize
@@ -184,7 +185,7 @@ def test_a_norm_behind_an_activation_is_computed_in_pieces_of_channels_last(run)
 def test_a_norm_of_vectors_stays_as_it_is():
     """Only the channels of maps can be the second of four dimensions."""
     layers = [nn.Flatten(), nn.Linear(12, 8), nn.GELU(), nn.BatchNorm1d(8), nn.Linear(8, 4)]
-    graph = trace(nn.Sequential(*layers).eval())
+    graph = normalise(nn.Sequential(*layers), (3, 2, 2))
     quantize(graph, (3, 2, 2))
     exported = finish(quantized_graph(to_onnx(graph.eval(), (3, 2, 2)), "ort"))
     assert operators(exported)["BatchNormalization"] == 1

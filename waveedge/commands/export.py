@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +19,13 @@ from waveedge.export.bundle import Bundle, export_model
 from waveedge.files import sha256
 from waveedge.limits import check_pixels
 from waveedge.models.build import check_input_size, spec_of
+from waveedge.normalise import normalise
+from waveedge.reference import Reference
 
 __all__ = ["run"]
+
+_PROBES = 2
+"""Images that judge a single rewrite; the export is verified on all of them."""
 
 TARGETS = ("onnx", "ort", "trt", "trt-rtx")
 TIMED = ("onnx", "ort")
@@ -89,14 +95,20 @@ def run(
     else:
         baseline = load(source)
         size = input_size or spec_of(baseline).input_size
-        # A tuned network gets its form below, where there are images to time it on.
-        model = baseline if published or tune else reparameterize(baseline, size)
+        model = baseline
     spec = spec_of(model)
     check_input_size(spec, size)
     if batch != "dynamic":
         check_pixels("--batch", str(batch), batch * size[0] * size[1])
     images = open_images(calib, spec=spec, size=size)
     choice = None
+    if model is baseline and not tune:
+        model = normalise(baseline, (spec.channels, *size))
+        if not published:
+            reference = Reference(baseline, images.held_out)
+            model = reparameterize(model, size, judge=partial(reference.error, images=_PROBES))
+            for item in model.left_out:  # type: ignore[union-attr]
+                console.warn(str(item))
     with console.progress_bar() as progress:
         if tune:
             choice = autotune(model, size, images=images.held_out, batch=batch, progress=progress)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 from waveedge import console
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.wavelet import choose_layers
 from waveedge.cost import profile
-from waveedge.models.build import spec_of
+from waveedge.models.build import check_input_size, spec_of
+from waveedge.normalise import normalise
 
 __all__ = ["describe", "show"]
 
@@ -21,9 +22,13 @@ def describe(model: nn.Module, input_size: tuple[int, int] | None) -> dict[str, 
     """Return everything ``inspect`` knows about ``model`` as plain JSON values."""
     spec = spec_of(model)
     size = input_size or spec.input_size
-    cost = profile(model, size)
+    check_input_size(spec, size)
+    network = (
+        model if isinstance(model, fx.GraphModule) else normalise(model, (spec.channels, *size))
+    )
+    cost = profile(network, size)
     kinds = (*dict.fromkeys(row.kind for row in cost.layers), "transform")
-    decisions = choose_layers(model, cost, _WOULD_TOUCH) if not hasattr(model, "applied") else []
+    decisions = choose_layers(network, cost, _WOULD_TOUCH) if not hasattr(model, "applied") else []
     return {
         "family": spec.family,
         "task": spec.task,

@@ -18,6 +18,7 @@ of one range in all channels.
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,13 +29,33 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from waveedge.compression.graph import concatenated_along, is_addition, is_pass_through, layer_of
+from waveedge.compression.reparameterize import Judge, LeftOut
 from waveedge.nn import Shift
+from waveedge.normalise import preserve
+from waveedge.reference import FLOAT_ERROR
 from waveedge.spec import ModelSpec
 
-__all__ = ["centre_images"]
+__all__ = ["centre_images", "centred"]
 
 _Slices = tuple[tuple[int, int], tuple[int, int]]
 """First and last-plus-one row, and column, of a part of the image."""
+
+
+def centred(
+    graph: fx.GraphModule, spec: ModelSpec, size: tuple[int, int], judge: Judge
+) -> fx.GraphModule:
+    """``graph`` with its images centred, if it then computes the same; else as it is."""
+    result = copy.deepcopy(graph)
+    try:
+        centre_images(result, spec, size)
+        error = judge(result)
+        reason = "" if error <= FLOAT_ERROR else f"changed the output by {error:.1e}"
+    except Exception as failure:  # a fault of the rewrite: the network ships without it
+        reason = f"{type(failure).__name__}: {failure}"
+    if not reason:
+        return result
+    preserve(graph, left_out=(*graph.left_out, LeftOut("centre", "", reason)))
+    return graph
 
 
 def centre_images(graph: fx.GraphModule, spec: ModelSpec, size: tuple[int, int]) -> None:

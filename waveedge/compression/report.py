@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from waveedge.reference import Reference, run
 from waveedge.spec import Task
 
 __all__ = ["COLLAPSED_DB", "CompressionReport", "LayerReport", "Quality", "measure", "snr_db"]
@@ -76,6 +77,8 @@ class CompressionReport(BaseModel):
     decisions: tuple[tuple[str, str], ...]
     """(layer of the published network, what WCC did with it and why)."""
     rewrites: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    """Rewrites that did not hold on this network, and why."""
     bops_before: int
     bops_after: int
     macs_before: int
@@ -117,37 +120,41 @@ def snr_db(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def measure(
-    reference: nn.Module, model: nn.Module, images: Sequence[np.ndarray], task: Task
+    reference: Reference, plain: nn.Module, model: nn.Module, images: int, task: Task
 ) -> tuple[Quality, dict[str, float]]:
-    """Compare ``model`` with ``reference`` on ``images`` (each 1CHW float32).
+    """Compare ``model`` with the user's network on the first ``images`` of ``reference``.
+
+    Args:
+        plain: the same network as ``model`` without quantizers, for the comparison by layer.
 
     Returns:
-        the quality of the output, and the SNR in dB of every layer both networks have under one
-        name with one output shape.
+        the quality of the output (of the worst one, where there are several), and the SNR in dB of
+        every layer both networks have under one name with one output shape.
     """
-    signal: dict[str, float] = {}
-    noise: dict[str, float] = {}
-    total_signal = total_noise = 0.0
+    signal: dict[str, float] = defaultdict(float)
+    noise: dict[str, float] = defaultdict(float)
     equal = decisions = 0
-    for image in images:
-        tensor = torch.from_numpy(image)
-        with torch.no_grad(), _outputs(reference) as expected, _outputs(model) as found:
-            wanted, got = reference(tensor), model(tensor)
+    for index in range(images):
+        with _outputs(plain) as expected, _outputs(model) as found:
+            run(plain, reference.images[index])
+            got = run(model, reference.images[index])
         for name in expected.keys() & found.keys():
             if expected[name].shape == found[name].shape:
-                difference = expected[name] - found[name]
-                signal[name] = signal.get(name, 0.0) + _power(expected[name])
-                noise[name] = noise.get(name, 0.0) + _power(difference)
-        total_signal += _power(wanted)
-        total_noise += _power(wanted - got)
+                signal[name] += _power(expected[name])
+                noise[name] += _power(expected[name] - found[name])
+        wanted = reference.outputs(index)
+        for number, (one, other) in enumerate(zip(wanted, got, strict=True)):
+            signal[f"output {number}"] += _power(one)
+            noise[f"output {number}"] += _power(one - other)
         if task in ("classification", "segmentation"):
-            same = wanted.argmax(1) == got.argmax(1)
+            same = wanted[0].argmax(1) == got[0].argmax(1)
             equal += int(same.sum())
             decisions += same.numel()
     by_layer = {name: _ratio_db(signal[name], noise[name]) for name in signal}
+    outputs = [by_layer.pop(name) for name in list(by_layer) if name.startswith("output ")]
     quality = Quality(
-        images=len(images),
-        snr_db=_ratio_db(total_signal, total_noise),
+        images=images,
+        snr_db=min(outputs, default=-math.inf),
         agreement=equal / decisions if decisions else None,
     )
     return quality, by_layer
@@ -171,7 +178,7 @@ def _outputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
-                outputs[name] = output
+                outputs[name] = output.clone()
 
         return hook
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from waveedge.compression.reparameterize import layout, reparameterize, ways
+from waveedge.normalise import normalise
 from waveedge.spec import ModelSpec
 
 Randomize = Callable[[nn.Module], nn.Module]
@@ -56,13 +57,15 @@ def check(randomize: Randomize) -> Check:
         x = torch.randn(2, channels, *size)
         with torch.no_grad():
             published = model(x)
-            small = reparameterize(model, size, skip=skip)
+            normal = normalise(model, (channels, *size))
+            small = reparameterize(normal, size, skip=skip)
             rewritten = small(x)
             exact = model.double()(x.double())
-            result = reparameterize(model, size, skip=skip)
+            result = reparameterize(normal.double(), size, skip=skip)
             assert error(result(x.double()), exact) < 1e-10
         assert error(rewritten, exact) < 3 * error(published, exact) + 2.4e-7
         assert small.state_dict().keys() == result.state_dict().keys()
+        assert not result.left_out
         return result
 
     return prove

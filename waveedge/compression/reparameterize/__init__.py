@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .pipeline import REWRITES, reparameterize
+from .pipeline import REWRITES, Judge, LeftOut, reparameterize
 from .pooled import FramePool
 from .rewrite import Applied, Rewrite, Shapes
-from .trace import trace
 from .wtconv import BandWise
 
 __all__ = [
@@ -13,8 +12,9 @@ __all__ = [
     "Applied",
     "BandWise",
     "FramePool",
+    "Judge",
+    "LeftOut",
     "Rewrite",
     "Shapes",
     "reparameterize",
-    "trace",
 ]

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+import copy
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
+import torch
 from torch import fx, nn
 
-from waveedge.errors import ExportError, RecipeError
+from waveedge.errors import RecipeError
+from waveedge.normalise import normalise, preserve
+from waveedge.reference import FLOAT_ERROR, Reference
 
 from .batchnorm import BatchNorm
 from .chains import Chains
-from .cleanup import Cleanup
 from .haar import Haar, Pyramid
 from .phases import Lower
 from .pointwise import Pointwise
 from .polyphase import Polyphase
 from .residual import Residual
-from .rewrite import Applied, Rewrite, Shapes, called
+from .rewrite import Applied, Rewrite, Shapes
 from .scales import Scales
-from .trace import preserve, trace
 from .transposed import Transposed
 from .wtconv import WTConv
 
-__all__ = ["REWRITES", "reparameterize"]
+__all__ = ["REWRITES", "Judge", "LeftOut", "reparameterize"]
 
 REWRITES: tuple[type[Rewrite], ...] = (
-    Cleanup,
     BatchNorm,
     Scales,
     Pointwise,
@@ -42,45 +43,124 @@ REWRITES: tuple[type[Rewrite], ...] = (
 """The order matters: each rewrite finds the patterns that those before it leave behind."""
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A rewrite that does not hold on a network, and so was not applied.
+
+    Attributes:
+        rewrite: its name.
+        where: the layer on which it did not hold; empty where no single layer is to blame.
+        reason: what went wrong.
+    """
+
+    rewrite: str
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"left out: {self.rewrite}{self.where and f', on {self.where}'}: {self.reason}"
+
+
+Judge = Callable[[fx.GraphModule], float]
+"""Yields the error of a form of the network, relative to the network itself."""
+
+
 def reparameterize(
-    model: nn.Module, input_size: tuple[int, int], *, skip: Collection[str] = ()
+    model: nn.Module,
+    input_size: tuple[int, int],
+    *,
+    skip: Collection[str] = (),
+    judge: Judge | None = None,
 ) -> fx.GraphModule:
     """The same network in a form that computes the same numbers with less work.
 
     Args:
-        model: a network in float; it is copied, not changed.
+        model: a network in float, or its normal form; it is copied, not changed.
         input_size: (height, width) in pixels of the images it will see. The batch stays free.
         skip: names of rewrites to leave out, and qualified names of modules to keep as they are.
+        judge: compares a form with the user's network; on a random image where None. A rewrite
+            that changes the output by more than ``FLOAT_ERROR`` is left out.
 
     Returns:
-        A graph of plain layers in eval mode. Its ``applied`` lists every change as ``Applied``;
-        its ``spec`` is the model's. The outcome depends on the structure of the model and on
-        ``input_size`` alone, never on weights: two copies of one network give state dicts with
-        the same keys and shapes.
+        A graph of plain layers in eval mode. Its ``applied`` lists every change as ``Applied``,
+        its ``left_out`` every rewrite that did not hold as ``LeftOut``; its ``spec`` is the
+        model's.
 
     Raises:
-        ExportError: the network cannot be traced, or does not take images of this size.
+        ExportError: the network cannot be brought into the normal form.
+        InputError: it does not take images of this size.
         RecipeError: ``skip`` names neither a rewrite nor a module.
     """
-    graph_module = trace(model)
+    graph_module = _normal_form(model, input_size)
     known = {rewrite.name for rewrite in REWRITES} | dict(graph_module.named_modules()).keys()
     for name in sorted(set(skip) - known):
         raise RecipeError(
             f"skip: {name!r} is neither a rewrite nor a module of this network",
             hint="Rewrites: " + ", ".join(rewrite.name for rewrite in REWRITES) + ".",
         )
-    shapes = _infer(graph_module, (1, _image_channels(graph_module), *input_size))
-    output = _output(shapes)
+    shapes = Shapes(graph_module, (1, _image_channels(graph_module), *input_size))
+    judge = judge or _random_judge(model, shapes.image)
     applied: list[Applied] = []
+    left_out: list[LeftOut] = []
     for rewrite in REWRITES:
         if rewrite.name not in skip:
-            done = rewrite(keep=frozenset(skip)).apply(graph_module, shapes)
-            if done:
-                _settle(graph_module, shapes)
-                applied.extend(done)
-    assert _output(Shapes(graph_module, shapes.image)) == output, "a rewrite changed the output"
-    preserve(graph_module, applied=tuple(applied))
+            graph_module, shapes, done, failed = _apply(rewrite, graph_module, shapes, skip, judge)
+            applied += done
+            left_out += failed
+    preserve(graph_module, applied=tuple(applied), left_out=tuple(left_out))
     return graph_module
+
+
+def _normal_form(model: nn.Module, input_size: tuple[int, int]) -> fx.GraphModule:
+    if isinstance(model, fx.GraphModule) and hasattr(model, "output_names"):
+        return copy.deepcopy(model)
+    return normalise(model, (_image_channels(model), *input_size))
+
+
+def _random_judge(model: nn.Module, shape: tuple[int, ...]) -> Judge:
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    return Reference(model, [image.numpy()]).error
+
+
+def _apply(
+    rewrite: type[Rewrite],
+    graph_module: fx.GraphModule,
+    shapes: Shapes,
+    keep: Collection[str],
+    judge: Judge,
+) -> tuple[fx.GraphModule, Shapes, list[Applied], list[LeftOut]]:
+    """Apply one rewrite where it holds: everywhere, or everywhere but on one layer, or nowhere."""
+    before = copy.deepcopy(graph_module)
+    done, reason = _try(rewrite, graph_module, shapes, keep, judge)
+    if not reason:
+        return graph_module, shapes, done, []
+    for where in dict.fromkeys(item.where for item in done):
+        other = copy.deepcopy(before)
+        other_shapes = Shapes(other, shapes.image)
+        others, again = _try(rewrite, other, other_shapes, {*keep, where}, judge)
+        if not again:
+            return other, other_shapes, others, [LeftOut(rewrite.name, where, reason)]
+    return before, Shapes(before, shapes.image), [], [LeftOut(rewrite.name, "", reason)]
+
+
+def _try(
+    rewrite: type[Rewrite],
+    graph_module: fx.GraphModule,
+    shapes: Shapes,
+    keep: Collection[str],
+    judge: Judge,
+) -> tuple[list[Applied], str]:
+    """Rewrite in place; what was done, and why it does not hold ('' where it does)."""
+    done = list[Applied]()
+    try:
+        done = rewrite(keep=frozenset(keep)).apply(graph_module, shapes)
+        if not done:
+            return done, ""
+        _settle(graph_module, shapes)
+        error = judge(graph_module)
+    except Exception as failure:  # a fault of the rewrite: the network ships without it
+        return done, f"{type(failure).__name__}: {failure}"
+    return done, "" if error <= FLOAT_ERROR else f"changed the output by {error:.1e}"
 
 
 def _settle(graph_module: fx.GraphModule, shapes: Shapes) -> None:
@@ -91,10 +171,6 @@ def _settle(graph_module: fx.GraphModule, shapes: Shapes) -> None:
     graph_module.graph.lint()
     graph_module.recompile()
     shapes.refresh(graph_module)
-
-
-def _output(shapes: Shapes) -> Any:
-    return next(shape for node, shape in shapes.items() if node.op == "output")
 
 
 def _drop_unread(graph_module: fx.GraphModule) -> None:
@@ -109,23 +185,11 @@ def _drop_unread(graph_module: fx.GraphModule) -> None:
             delattr(graph_module.get_submodule(owner), leaf)
 
 
-def _infer(graph_module: fx.GraphModule, image: tuple[int, ...]) -> Shapes:
-    try:
-        return Shapes(graph_module, image)
-    except Exception as error:  # whatever a layer raises on a size it does not take
-        raise ExportError(
-            f"the network does not run on images of {image[2]}x{image[3]} pixels: "
-            f"{str(error).splitlines()[0]}",
-            hint="Choose an input size that the network's strides and levels divide.",
-        ) from error
-
-
-def _image_channels(graph_module: fx.GraphModule) -> int:
-    spec = getattr(graph_module, "spec", None)
+def _image_channels(model: nn.Module) -> int:
+    spec = getattr(model, "spec", None)
     if spec is not None:
         return int(spec.channels)
-    for node in graph_module.graph.nodes:  # the first layer that runs sees the image
-        module = called(node, graph_module)
+    for module in model.modules():  # the first layer that is registered
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             return module.in_channels
         if isinstance(module, nn.BatchNorm2d):

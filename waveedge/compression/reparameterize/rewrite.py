@@ -68,14 +68,14 @@ def _shape(value: Any) -> Any:
         return tuple(value.shape)
     if isinstance(value, (tuple, list)):
         return [_shape(item) for item in value]
-    return None
+    return value if isinstance(value, int) else None  # a size that the network computes with
 
 
 def _empty(shape: Any, dtype: torch.dtype) -> Any:
     """What has this shape: a tensor without data, or a list of such."""
     if isinstance(shape, tuple):
         return torch.empty(shape, dtype=dtype)
-    return [_empty(item, dtype) for item in shape] if isinstance(shape, list) else None
+    return [_empty(item, dtype) for item in shape] if isinstance(shape, list) else shape
 
 
 @dataclass

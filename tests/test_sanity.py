@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from waveedge.compression.sanity import check_network
 from waveedge.errors import InputError
+from waveedge.sanity import check_network
 
 
 def _images(count: int = 2) -> list[NDArray[np.float32]]:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from waveedge.errors import InputError, out_of_memory, reason
+from waveedge.normalise.interface import flat_outputs
 
-__all__ = ["check_network", "flat_outputs"]
+__all__ = ["check_network", "is_finite"]
 
 _SAME = 1e-5
 """Two runs may differ by this share of the output's largest value: threads add in any order."""
@@ -46,18 +46,13 @@ def check_network(
             where = f"image {index + 1} of {len(images)}"
             x = torch.as_tensor(image)
             outputs.append(_outputs(model, x, where))
-            if not _finite(outputs[-1]):
-                raise _not_finite(model, x, where)
+            if not is_finite(outputs[-1]):
+                raise _notis_finite(model, x, where)
         x = torch.as_tensor(images[0])
         again = _outputs(model, x, f"image 1 of {len(images)}")
         if not _same(outputs[0], again):
             raise _random(model, x)
     return outputs
-
-
-def flat_outputs(value: Any) -> list[Tensor]:
-    """Return the tensors in what a network returned, in order; None and numbers are left out."""
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def _outputs(model: nn.Module, x: Tensor, where: str) -> list[Tensor]:
@@ -79,7 +74,8 @@ def _outputs(model: nn.Module, x: Tensor, where: str) -> list[Tensor]:
     return tensors
 
 
-def _finite(tensors: Sequence[Tensor]) -> bool:
+def is_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether no value is NaN or infinite."""
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
@@ -98,7 +94,7 @@ def _largest(tensor: Tensor) -> float:
     return float(tensor.abs().max())
 
 
-def _not_finite(model: nn.Module, x: Tensor, where: str) -> InputError:
+def _notis_finite(model: nn.Module, x: Tensor, where: str) -> InputError:
     calls = _calls(model, x)
     guilty = next((call for call in calls if call.finite_inputs and not call.finite_outputs), None)
     return InputError(
@@ -176,4 +172,4 @@ def _description(value: Any) -> tuple[bool, str]:
         digest.update(
             tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         )
-    return _finite(tensors), digest.hexdigest()
+    return is_finite(tensors), digest.hexdigest()

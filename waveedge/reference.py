@@ -1,0 +1,101 @@
+"""The user's network, run untouched: what every later stage is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from waveedge.normalise import detached_copy, flat_outputs
+from waveedge.sanity import check_network, is_finite
+
+__all__ = ["FLOAT_ERROR", "Reference", "relative_error", "run"]
+
+FLOAT_ERROR = 1e-4
+"""Largest error of an exact form, relative to the largest output: another order of additions."""
+
+_KEPT_BYTES = 2**28
+"""Outputs that are kept; beyond that, the network runs again."""
+
+
+class Reference:
+    """A network as the user has it, and its outputs on images.
+
+    Args:
+        model: the user's network; a copy of it runs, in eval mode.
+        images: float32 (1, C, H, W), preprocessed.
+
+    Raises:
+        InputError: the network fails on an image, gives NaN, or differs from run to run.
+
+    Attributes:
+        network: the copy.
+        images: the images.
+    """
+
+    def __init__(self, model: nn.Module, images: Sequence[NDArray[np.float32]]) -> None:
+        self.network = detached_copy(model)
+        self.images = list(images)
+        self._outputs: dict[int, list[Tensor]] = {}
+        self._room = _KEPT_BYTES
+        check_network(self.network, self.images[:1])
+
+    def outputs(self, index: int) -> list[Tensor]:
+        """What the network yields for image ``index``: its tensors, in order."""
+        if index in self._outputs:
+            return self._outputs[index]
+        found = run(self.network, self.images[index])
+        if not is_finite(found):
+            check_network(self.network, self.images[index : index + 1])  # names the layer
+        size = sum(tensor.numel() * tensor.element_size() for tensor in found)
+        if size <= self._room:
+            self._room -= size
+            self._outputs[index] = found
+        return found
+
+    def error(self, candidate: Callable[[Tensor], object], images: int | None = None) -> float:
+        """The worst relative error of ``candidate`` over every output and the first images.
+
+        Args:
+            candidate: a form of the network.
+            images: how many to look at; all where None.
+        """
+        worst = 0.0
+        for index in range(len(self.images) if images is None else min(images, len(self.images))):
+            found = run(candidate, self.images[index])
+            worst = max(worst, relative_error(self.outputs(index), found))
+        return worst
+
+
+def run(network: Callable[[Tensor], object], image: NDArray[np.float32] | Tensor) -> list[Tensor]:
+    """The tensors that a network yields for an image, in order; the image is not changed."""
+    dtype = torch.float32
+    if isinstance(network, nn.Module):
+        dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), dtype)
+    with torch.no_grad():
+        return flat_outputs(network(torch.as_tensor(image).to(dtype).clone()))
+
+
+def relative_error(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """Largest difference over largest value, the worst of all outputs; infinite where they differ
+    in number or shape, or one of them is not finite where the other is."""
+    if len(wanted) != len(found):
+        return float("inf")
+    return max((_error(a, b) for a, b in zip(wanted, found, strict=True)), default=0.0)
+
+
+def _error(wanted: Tensor, found: Tensor) -> float:
+    if wanted.shape != found.shape:
+        return float("inf")
+    if not wanted.numel():
+        return 0.0
+    difference = float((wanted - found).abs().max())
+    largest = float(wanted.abs().max())
+    return (
+        difference / max(largest, 1e-30)
+        if np.isfinite([difference, largest]).all()
+        else float("inf")
+    )
