@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from waveedge import __version__
 from waveedge.compression.compress import Compressed, structure
+from waveedge.compression.pixels import End
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.report import CompressionReport
 from waveedge.compression.wavelet import LayerDecision
@@ -101,7 +102,15 @@ def load_artifact(path: Path, *, arch: str | None = None) -> Compressed:
     path = Path(path)
     header = _header(path)
     model = build(header.spec, arch=arch)
-    graph, _ = structure(model, header.spec, header.recipe, header.decisions, header.input_size)
+    with safe_open(path, framework="pt") as file:
+        shifts: dict[End, str] = {
+            "input": "image_centred.offset",
+            "output": "image_restored.offset",
+        }
+        ends = [end for end, name in shifts.items() if name in file.keys()]  # noqa: SIM118
+    graph, _ = structure(
+        model, header.spec, header.recipe, header.decisions, header.input_size, ends
+    )
     for name in header.unsigned:
         quantizer = graph.get_submodule(name)
         assert isinstance(quantizer, ActivationQuantizer)

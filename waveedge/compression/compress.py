@@ -6,7 +6,7 @@ checkpoint -> choose WCC layers -> exact rewrites -> quantizers -> calibrate -> 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,13 @@ from waveedge.compression.biases import round_biases
 from waveedge.compression.centre import centre_images
 from waveedge.compression.gelus import fit_gelus, place_gelus, separate_gelus
 from waveedge.compression.grids import align_grids
+from waveedge.compression.pixels import End, image_ends
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, Shapes, reparameterize
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.rounding import round_weights
+from waveedge.compression.threads import one_thread
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import ExportError, RecipeError
@@ -71,6 +73,7 @@ class Compressed:
         return output
 
 
+@one_thread()
 def compress(
     model: nn.Module,
     recipe: Recipe | None = None,
@@ -100,7 +103,8 @@ def compress(
     report_progress("choosing layers", 0, 1)
     before = profile(model, size)
     decisions = choose_layers(model, before, recipe)
-    graph, reference = structure(model, spec, recipe, decisions, size)
+    ends = image_ends(model, spec, images.calibration)
+    graph, reference = structure(model, spec, recipe, decisions, size, ends)
     _check_exact(model, reference, (images.held_out or images.calibration)[0])
     _check_patterns(recipe, [row.name for row in before.layers], graph)
 
@@ -154,6 +158,7 @@ def structure(
     recipe: Recipe,
     decisions: Sequence[LayerDecision],
     input_size: tuple[int, int],
+    ends: Collection[End],
 ) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Build the compressed structure of ``model``, uncalibrated, and its float reference.
 
@@ -167,7 +172,7 @@ def structure(
     replace_layers(model, list(decisions))
     graph = reparameterize(model, input_size)
     if recipe.bits != FLOAT:
-        centre_images(graph, spec, input_size)
+        centre_images(graph, spec, input_size, ends)
     separate_gelus(graph)
     graph.eval()
     reference = copy.deepcopy(graph)
