@@ -38,8 +38,17 @@ def run(
         raise InputError(
             f"{source} is already compressed", hint="Compress the original checkpoint instead."
         )
-    images = open_images(calib, spec=spec_of(network), size=input_size, seed=recipe.seed)
-    console.say(images.describe())
+    with console.progress_bar() as progress:
+        images = open_images(
+            calib,
+            spec=spec_of(network),
+            size=input_size,
+            seed=recipe.seed,
+            progress=lambda done, total: progress("reading images", done, total),
+        )
+    console.say(images.summary())
+    for suspicion in images.suspicions:
+        console.warn(f"suspicious images: {suspicion}")
     with console.progress_bar() as progress:
         result = compress(network, recipe, images=images, progress=progress)
     save_artifact(result, target)

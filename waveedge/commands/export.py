@@ -92,6 +92,8 @@ def run(
     spec = spec_of(model)
     check_input_size(spec, size)
     images = open_images(calib, spec=spec, size=size)
+    for suspicion in images.suspicions:
+        console.warn(f"suspicious images: {suspicion}")
     choice = None
     with console.progress_bar() as progress:
         if tune:
