@@ -86,14 +86,14 @@ def suspicions(
 
 
 def _constant(looks: Sequence[Look]) -> str | None:
-    names = [look.name for look in looks if look.constant]
+    names = [shown(look.name) for look in looks if look.constant]
     if not names:
         return None
-    return f"{len(names)} of {len(looks)} images are of one value all over: {_list(names)}."
+    return f"{len(names)} of {len(looks)} images are black or of one value: {_list(names)}."
 
 
 def _labels(looks: Sequence[Look]) -> str | None:
-    names = [look.name for look in looks if look.labels]
+    names = [shown(look.name) for look in looks if look.labels]
     if 2 * len(names) <= len(looks):
         return None
     return (
@@ -176,6 +176,6 @@ def _is_label_map(picture: Image.Image) -> bool:
     return leaps > (0.3 if regions else 0.75)
 
 
-def _list(names: Sequence[Path | str]) -> str:
+def _list(names: Sequence[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(shown(name) for name in names[:5]) + more
+    return ", ".join(sorted(names)[:5]) + more

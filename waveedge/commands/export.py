@@ -10,7 +10,7 @@ from torch import nn
 
 from waveedge import console
 from waveedge.artifact import is_artifact, load_artifact, newest_artifact
-from waveedge.calibration import open_images
+from waveedge.commands.images import read_images
 from waveedge.compression.reparameterize import reparameterize
 from waveedge.errors import InputError, RecipeError, WaveedgeError
 from waveedge.export.autotune import Choice, autotune
@@ -91,9 +91,7 @@ def run(
         model = baseline if published or tune else reparameterize(baseline, size)
     spec = spec_of(model)
     check_input_size(spec, size)
-    images = open_images(calib, spec=spec, size=size)
-    for suspicion in images.suspicions:
-        console.warn(f"suspicious images: {suspicion}")
+    images = read_images(calib, spec=spec, size=size)
     choice = None
     with console.progress_bar() as progress:
         if tune:

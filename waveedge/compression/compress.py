@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from waveedge.calibration import ImageSet, calibrate_activations, open_images
+from waveedge.calibration import ImageSet, Source, calibrate_activations, open_images
 from waveedge.compression.biases import round_biases
 from waveedge.compression.centre import centre_images
 from waveedge.compression.gelus import fit_gelus, place_gelus, separate_gelus
@@ -78,7 +78,7 @@ def compress(
     model: nn.Module,
     recipe: Recipe | None = None,
     *,
-    images: ImageSet | None = None,
+    images: Source | ImageSet | None = None,
     progress: Progress | None = None,
     **fields: Any,
 ) -> Compressed:
@@ -87,16 +87,18 @@ def compress(
     Args:
         model: a network from :func:`waveedge.load`, in eval mode; it is not changed.
         recipe: what to do; or give its fields as keyword arguments (``bits=4, wcc_ratio=0.5``).
-        images: calibration and held-out images; the built-in photos when None.
+        images: to calibrate with and to judge by: a folder, arrays, tensors, a DataLoader, ...
+            (see :func:`~waveedge.calibration.open_images`); the built-in photos when None.
         progress: called as work goes on.
 
     Raises:
         RecipeError: a field makes no sense, or a pattern matches no layer.
+        ImageError: there are no usable images.
         ExportError: the network cannot be traced, or a rewrite changed what it computes.
     """
     recipe = make_recipe(fields) if recipe is None else recipe
     spec = spec_of(model)
-    images = images or open_images(None, spec=spec, seed=recipe.seed)
+    images = open_images(images, spec=spec, seed=recipe.seed)
     size = (images.calibration[0].shape[-2], images.calibration[0].shape[-1])
     report_progress = progress or (lambda _what, _done, _total: None)
 
