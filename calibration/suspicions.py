@@ -49,7 +49,8 @@ def look_at(name: Path | str, raw: Raw, spec: ModelSpec) -> Look:
     """Look at one image."""
     if not isinstance(raw, Image.Image):
         low, high = _ends_of_range(spec)
-        return Look(name, float(np.ptp(raw)) <= _CONSTANT / _LEVELS * (high - low))
+        spread = float(raw.max()) - float(raw.min())
+        return Look(name, spread <= _CONSTANT / _LEVELS * (high - low))
     extrema = raw.getextrema()
     bands = extrema[:3] if isinstance(extrema[0], tuple) else [extrema]
     constant = all(high - low <= _CONSTANT for low, high in bands)
