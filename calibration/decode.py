@@ -1,8 +1,9 @@
-"""Reads one image or array file, and says in words why one cannot be used."""
+"""Reads one image or array, and says in words why one cannot be used."""
 
 from __future__ import annotations
 
 import random
+import stat
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from waveedge.errors import ImageError
 
-__all__ = ["Raw", "read"]
+__all__ = ["Raw", "read", "reason_of", "unpack"]
 
 Raw = Image.Image | NDArray[np.float32]
 """A picture in the network's Pillow mode, or a preprocessed float32 array (1, C, H, W)."""
@@ -56,26 +57,30 @@ def read(
     reasons: list[str] = []
     # Decoders raise all kinds of exceptions on damaged data; whatever it is, the file is unusable.
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would never end
+            raise ImageError("it is not a regular file")
+        if status.st_size == 0:
             raise ImageError("the file is empty")
         if path.suffix.lower() not in (".npy", ".npz"):
             return [_picture(path, channels)], []
         for name, array in _arrays(path):
             try:
-                images += _stack(array, channels, size, most, seed)
+                images += unpack(array, channels=channels, size=size, most=most, seed=seed)
             except ImageError as error:
                 reasons.append(f"{name}{error.what}")
-    except ImageError as error:
-        reasons.append(error.what)
     except Exception as error:
-        reasons.append(f"it cannot be read ({_first_line(error)})")
+        reasons.append(reason_of(error))
     return images, reasons
 
 
-def _first_line(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Say in one line why an image cannot be used."""
+    if isinstance(error, ImageError):
+        return error.what
     text = error.strerror if isinstance(error, OSError) else None
     lines = (text or str(error)).splitlines()
-    return lines[0][:120] if lines else type(error).__name__
+    return f"it cannot be read ({lines[0][:120] if lines else type(error).__name__})"
 
 
 def _picture(path: Path, channels: int) -> Image.Image:
@@ -146,9 +151,17 @@ def _unpickled(load: Callable[[], Any]) -> NDArray[Any]:
     return array
 
 
-def _stack(
-    array: NDArray[Any], channels: int, size: tuple[int, int], most: int, seed: int
+def unpack(
+    data: NDArray[Any] | Image.Image, *, channels: int, size: tuple[int, int], most: int, seed: int
 ) -> list[Raw]:
+    """Return the images of an array in memory, or of a Pillow image; arguments as of :func:`read`.
+
+    Raises:
+        ImageError: it holds no images for such a network.
+    """
+    if isinstance(data, Image.Image):
+        return [_in_mode(data, channels)]
+    array = data
     if array.dtype == np.uint8:
         stack = _pictures(array, channels)
     elif np.issubdtype(array.dtype, np.floating):

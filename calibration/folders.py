@@ -1,11 +1,10 @@
-"""Finds the files of a folder, whatever it holds, and puts them in a reproducible random order."""
+"""Finds the files of a folder, whatever it holds."""
 
 from __future__ import annotations
 
 import os
-import random
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from waveedge.errors import ImageError
@@ -13,7 +12,6 @@ from waveedge.errors import ImageError
 __all__ = [
     "built_in_photos",
     "find_files",
-    "in_random_order",
     "nothing_usable",
     "photograph",
     "shown",
@@ -36,66 +34,65 @@ def built_in_photos() -> list[Path]:
 def find_files(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     """Return every regular file that is not hidden, and what else was met, with a reason.
 
-    Goes into all folders, and through links, each once. A path of a file is that one file.
+    Goes into all folders, but through no link to one: it may lead anywhere. A path of a file is
+    that one file.
 
     Raises:
-        ImageError: it does not exist, or there is no file in it.
+        ImageError: it does not exist, is neither a folder nor a file, or there is no file in it.
     """
     try:
-        folder.stat()
+        mode = folder.stat().st_mode
     except OSError as error:
         raise ImageError(
-            f"cannot open {shown(folder)}: {error.strerror}", hint="Check the path of --calib."
+            f"cannot open {shown(folder)}: {error.strerror}", hint="Check the path of the images."
         ) from error
-    if folder.is_file():
+    if stat.S_ISREG(mode):
         return [folder], []
+    if not stat.S_ISDIR(mode):
+        raise ImageError(
+            f"{shown(folder)} is neither a folder nor a regular file",
+            hint="Give a folder of images, or one image file.",
+        )
     files: list[Path] = []
     unusable: list[tuple[Path, str]] = []
-
-    def report(error: OSError) -> None:
-        unusable.append((Path(error.filename), error.strerror or "it cannot be read"))
-
-    visited: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=report):
-        status = os.stat(place)
-        # Links may lead back up: enter no folder twice.
-        if (status.st_dev, status.st_ino) in visited:
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(place, name)
-            if name.startswith("."):
-                continue
-            try:
-                # A pipe or a device would never end.
-                if stat.S_ISREG(path.stat().st_mode):
-                    files.append(path)
-                else:
-                    unusable.append((path, "it is not a regular file"))
-            except OSError as error:
-                unusable.append((path, error.strerror or "it cannot be read"))
+    places: list[Path] = [folder]
+    while places:
+        place = places.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        places.append(place / entry.name)
+                    elif reason := _unusable(entry):
+                        unusable.append((place / entry.name, reason))
+                    else:
+                        files.append(place / entry.name)
+        except OSError as error:
+            unusable.append((place, error.strerror or "it cannot be read"))
     if not files and unusable:
-        raise nothing_usable(folder, unusable)
+        raise nothing_usable(shown(folder), unusable)
     if not files:
         raise ImageError(
             f"{shown(folder)} holds no files",
             hint="Put images in it: 32 to 64 like those the network will see are good.",
         )
-    return files, unusable
+    # The order in which a file system lists its files means nothing.
+    return files, sorted(unusable)
 
 
-def in_random_order(
-    files: Sequence[Path], seed: int, key: Callable[[Path], bytes]
-) -> list[tuple[bytes, Path]]:
-    """Return (picture, file) in random order, files of one picture together."""
-    groups: dict[bytes, list[Path]] = {}
-    for path in files:
-        groups.setdefault(key(path), []).append(path)
-    order = sorted(groups)
-    random.Random(seed).shuffle(order)
-    return [(group, path) for group in order for path in groups[group]]
+def _unusable(entry: os.DirEntry[str]) -> str | None:
+    """Why a file is not opened; a pipe or a device would never end."""
+    try:
+        if entry.is_file():
+            return None
+        if entry.is_dir():
+            return "it is a link to a folder, which is not followed"
+        os.stat(entry.path)  # says what is wrong with a link
+        return "it is not a regular file"
+    except OSError as error:
+        return error.strerror or "it cannot be read"
 
 
 def photograph(path: Path) -> bytes:
@@ -103,17 +100,17 @@ def photograph(path: Path) -> bytes:
     return path.stem.rpartition("-")[0].encode()
 
 
-def nothing_usable(folder: Path | None, skipped: Sequence[tuple[Path, str]]) -> ImageError:
-    """Return the error for a folder of which no file can be used, with the first reasons."""
-    place = "the built-in photos" if folder is None else shown(folder)
-    reasons = "".join(f"\n  {shown(path)}: {reason}" for path, reason in skipped[:5])
+def nothing_usable(place: str, skipped: Sequence[tuple[Path | str, str]]) -> ImageError:
+    """Return the error for a source of which nothing can be used, with the first reasons."""
+    reasons = "".join(f"\n  {shown(name)}: {reason}" for name, reason in skipped[:5])
     more = f"\n  and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     return ImageError(
         f"no usable image in {place}:{reasons}{more}",
-        hint="Give a folder of photos (JPEG, PNG, ...), or of .npy or .npz arrays, with --calib.",
+        hint="Give a folder of photos (JPEG, PNG, ...), or of .npy or .npz arrays, with --calib "
+        "(in Python: images, also as arrays or tensors).",
     )
 
 
-def shown(path: Path) -> str:
+def shown(path: Path | str) -> str:
     """A path as printable text, whatever bytes its name has."""
     return str(path).encode("utf-8", "backslashreplace").decode()

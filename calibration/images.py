@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,15 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from waveedge.calibration.decode import Raw, read
-from waveedge.calibration.folders import (
-    built_in_photos,
-    find_files,
-    in_random_order,
-    nothing_usable,
-    photograph,
-    shown,
-)
+from waveedge.calibration.decode import Raw
+from waveedge.calibration.folders import nothing_usable, shown
+from waveedge.calibration.sources import PATIENCE, Opened, Source, open_source
+from waveedge.calibration.suspicions import Look, look_at, suspicions
 from waveedge.calibration.views import at_full_resolution, halves, network_inputs
 from waveedge.errors import ImageError, RecipeError
 from waveedge.models.build import check_input_size
@@ -45,8 +39,9 @@ class ImageSet:
         held_out: the same, of other images; no picture is on both sides.
         source: where they come from, in words.
         fingerprint: SHA-256 over all arrays and the preprocessing.
-        skipped: files that were met and not used, and why.
+        skipped: files and items that were met and not used, and why.
         notes: what the user should know before trusting the result.
+        suspicions: why these can hardly be images of the kind that the network will see.
         found: number of files in the folder.
     """
 
@@ -54,11 +49,12 @@ class ImageSet:
     held_out: list[NDArray[np.float32]]
     source: str
     fingerprint: str
-    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: list[tuple[Path | str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    suspicions: tuple[str, ...] = ()
     found: int = 0
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return a few lines of text: how many, what shape and values, from where, what failed."""
         _, channels, height, width = self.calibration[0].shape
         low = min(float(image.min()) for image in self.calibration)
@@ -71,116 +67,178 @@ class ImageSet:
             *self.notes,
         ]
         if self.skipped:
-            lines.append(f"{_count(len(self.skipped), 'file')} skipped:")
-            lines += [f"  {shown(path)}: {reason}" for path, reason in self.skipped[:5]]
+            lines.append(f"{len(self.skipped)} skipped:")
+            lines += [f"  {shown(name)}: {reason}" for name, reason in self.skipped[:5]]
             if len(self.skipped) > 5:
                 lines.append(f"  and {len(self.skipped) - 5} more")
         return "\n".join(lines)
 
+    def describe(self) -> str:
+        """Return the summary, and under it what is suspicious."""
+        return "\n".join([self.summary(), *(f"Suspicious: {one}" for one in self.suspicions)])
+
 
 def open_images(
-    folder: Path | None,
+    source: Source | ImageSet | None,
     *,
-    spec: ModelSpec,
+    spec: ModelSpec | None = None,
     size: tuple[int, int] | None = None,
     limit: int = 64,
     held_out: int = 16,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
     """Read images for a network: up to ``limit`` to calibrate it and ``held_out`` to judge it.
 
-    Files are drawn at random (by ``seed``) from the folder and all folders in it, links followed
-    once, hidden ones left out. See :func:`~waveedge.calibration.decode.read` for what a file may
-    hold and :func:`~waveedge.calibration.views.network_inputs` for how it becomes an input. With
-    fewer images than asked for, one in four is held out; a lone picture is cut in two. Pictures
-    met twice are used once.
+    Source, one of
+
+    * a folder, of which files are drawn at random, also from the folders in it; hidden files are
+      left out and links to folders not followed. Or one file;
+    * an array or a tensor: floats (N, C, H, W) or (C, H, W) are the network's own input, already
+      preprocessed; uint8 are pictures, channels first or last, to be preprocessed as the spec says;
+    * a list or a dataset of such, or of Pillow images or paths, drawn from at random;
+    * a DataLoader or another iterable of such; its first images are taken;
+
+    where (image, label, ...) tuples, lists and dicts stand for the first image in them. The user's
+    arrays are copied, never changed.
+
+    See :func:`~waveedge.calibration.decode.read` for what a file may hold and
+    :func:`~waveedge.calibration.views.network_inputs` for how it becomes an input. With fewer
+    images than asked for, one in four is held out; a lone picture is cut in two. Pictures met
+    twice are used once.
 
     Args:
-        folder: a folder, or one file; None for the photos that come with waveedge.
-        spec: gives channels, preprocessing, task, and the size where ``size`` is None.
-        size: (height, width) of the inputs, in pixels.
+        source: see above; None for the photos that come with waveedge. An image set is returned as
+            it is.
+        spec: gives channels, preprocessing, task, and the size where nothing else does. Without
+            one the network takes images of the form that they have, and pixels as 0 .. 1.
+        size: (height, width) of the inputs, in pixels. By default float arrays keep theirs.
         limit: most calibration images, at least 1.
         held_out: most held-out images; 0 for none.
-        seed: decides which files are taken, and which of them are held out.
+        seed: decides which images are taken, and which of them are held out.
+        progress: called with (images read, images wanted) as files are read.
 
     Raises:
-        ImageError: the folder is missing or empty, or holds no usable image, or only one.
+        ImageError: the source is missing or empty, or holds no usable image, or only one.
         InputError: the network does not take images of that size.
         RecipeError: a number of images or the preprocessing makes no sense.
     """
+    if isinstance(source, ImageSet):
+        return source
+    opened = open_source(source, seed)
+    form = opened.form() if spec is None or size is None else None
+    if form and size is None and (form.preprocessed or spec is None):
+        size = form.size
+    if spec is None:
+        spec = ModelSpec(family="custom", channels=form.channels if form else 3)
     size = size or spec.input_size
     _check(spec, size, limit, held_out)
-    files, skipped = (built_in_photos(), []) if folder is None else find_files(folder)
-    grouped = in_random_order(files, seed, photograph if folder is None else os.fsencode)
-    inputs, lone = _gather(grouped, skipped, spec, size, limit + held_out, seed)
-    if not inputs:
-        raise nothing_usable(folder, skipped)
-    if folder is None:
-        place = f"the {len(files)} real photos that come with waveedge, as no folder was given"
-    else:
-        place = f"{shown(folder)} ({_count(len(files), 'file')})"
-    notes: list[str] = []
-    if held_out and len({picture for picture, _ in inputs}) == 1:
-        if not isinstance(lone, Image.Image):
+    read = _Reading(opened, spec, size, limit + held_out, seed, progress or (lambda *_: None))
+    if not read.inputs:
+        raise nothing_usable(opened.place, opened.skipped)
+    place, notes = opened.place, read.notes()
+    if held_out and len({picture for picture, _ in read.inputs}) == 1:
+        if not isinstance(read.lone, Image.Image):
             raise ImageError(
                 f"{place} holds a single usable image, so none can be held out to judge the result",
                 hint="Add images: 32 to 64 like those the network will see are good.",
             )
-        parts = [network_inputs(half, spec=spec, size=size, most=limit) for half in halves(lone)]
+        parts = [
+            network_inputs(half, spec=spec, size=size, most=limit) for half in halves(read.lone)
+        ]
         calibration, judged = parts[0][:limit], parts[1][:held_out]
         place += " (its only picture, cut in two: one half calibrates, the other is held out)"
     else:
-        calibration, judged = _split(inputs, limit, held_out)
-    if folder is None:
+        calibration, judged = _split(read.inputs, limit, held_out)
+    if source is None:
         notes.append("Give images like those the network will see with --calib FOLDER.")
     if len(calibration) < _FEW:
         notes.append(
             f"{_count(len(calibration), 'image')} to calibrate is few: the ranges are rough."
         )
-    notes += _odd_values(calibration, spec)
+    odd = suspicions(
+        read.looks,
+        [*calibration, *judged],
+        spec,
+        read=read.items,
+        repeated=read.repeated,
+    )
     return ImageSet(
         calibration=calibration,
         held_out=judged,
         source=place,
         fingerprint=_fingerprint(calibration, judged, spec),
-        skipped=skipped,
+        skipped=opened.skipped,
         notes=notes,
-        found=len(files),
+        suspicions=odd,
+        found=opened.count or read.items,
     )
 
 
-def _gather(
-    files: Sequence[tuple[bytes, Path]],
-    skipped: list[tuple[Path, str]],
-    spec: ModelSpec,
-    size: tuple[int, int],
-    want: int,
-    seed: int,
-) -> tuple[list[_Input], Raw | None]:
-    """Return up to ``want`` inputs, and the picture where they all come from a single one.
+class _Reading:
+    """Up to ``want`` inputs out of a source, read until they are found.
 
-    Appends to ``skipped``.
+    Attributes:
+        inputs: what was found.
+        looks: at every image of them.
+        lone: the image where they all come from a single one.
+        items: number of files or items that were read.
+        repeated: images that had been met before.
     """
-    windows = min(_MOST_WINDOWS, -(-want // len(files))) if at_full_resolution(spec) else 1
-    inputs: list[_Input] = []
-    met: dict[bytes, Path] = {}
-    lone: Raw | None = None
-    for group, path in files:
-        if len(inputs) >= want:
-            break
-        raws, reasons = read(path, channels=spec.channels, size=size, most=want, seed=seed)
-        skipped += [(path, reason) for reason in reasons]
-        for row, raw in enumerate(raws):
-            views = network_inputs(raw, spec=spec, size=size, most=windows)
-            digest = hashlib.sha256(b"".join(view.tobytes() for view in views)).digest()
-            if digest in met:
-                skipped.append((path, f"the same picture as {shown(met[digest])}"))
-                continue
-            met[digest] = path
-            lone = raw if len(met) == 1 else None
-            picture = group if len(raws) == 1 else group + b"/%d" % row
-            inputs += [(picture, view) for view in views]
-    return inputs[:want], lone
+
+    def __init__(
+        self,
+        opened: Opened,
+        spec: ModelSpec,
+        size: tuple[int, int],
+        want: int,
+        seed: int,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self.inputs: list[_Input] = []
+        self.looks: list[Look] = []
+        self.lone: Raw | None = None
+        self.items = self.repeated = 0
+        self.opened = opened
+        met: dict[bytes, Path | str] = {}
+        last = 0  # the item that last brought something new
+        for item in opened.items:
+            raws, reasons = item.raws(channels=spec.channels, size=size, most=want, seed=seed)
+            self.items += 1
+            opened.skipped += [(item.name, reason) for reason in reasons]
+            most = 1
+            if at_full_resolution(spec) and raws and opened.count:
+                most = min(_MOST_WINDOWS, -(-want // (opened.count * len(raws))))
+            for row, raw in enumerate(raws):
+                views = network_inputs(raw, spec=spec, size=size, most=most)
+                digest = hashlib.sha256(b"".join(view.tobytes() for view in views)).digest()
+                if digest in met:
+                    self.repeated += 1
+                    reason = f"the same picture as {shown(met[digest])}"
+                    opened.skipped.append((item.name, reason))
+                    continue
+                met[digest], last = item.name, self.items
+                self.lone = raw if len(met) == 1 else None
+                self.looks.append(look_at(item.name, raw, spec))
+                picture = item.picture if len(raws) == 1 else item.picture + b"/%d" % row
+                self.inputs += [(picture, view) for view in views]
+            progress(min(len(self.inputs), want), want)
+            # Where nothing was found yet, all files of a folder are tried.
+            given_up = self.items - last >= PATIENCE and (met or opened.count is None)
+            if len(self.inputs) >= want or given_up:
+                break
+        del self.inputs[want:]
+
+    def notes(self) -> list[str]:
+        """What the user should know of how it was read."""
+        notes = []
+        if self.opened.count and self.items < self.opened.count:
+            notes.append(f"{self.items} of {self.opened.count}, drawn at random, were read.")
+        if self.opened.in_memory and any(look.size is None for look in self.looks):
+            notes.append("Float arrays are taken as the network's own input, preprocessed.")
+        if self.opened.in_memory and any(look.size for look in self.looks):
+            notes.append("Pictures (uint8) are preprocessed as for files.")
+        return notes
 
 
 def _check(spec: ModelSpec, size: tuple[int, int], limit: int, held_out: int) -> None:
@@ -213,22 +271,6 @@ def _split(
         border = next(i for i in range(1, total) if inputs[i - 1][0] != inputs[i][0])
     arrays = [array for _, array in inputs]
     return arrays[:border][:limit], arrays[border:][:held_out]
-
-
-def _odd_values(images: Sequence[NDArray[np.float32]], spec: ModelSpec) -> list[str]:
-    """Catch the commonest mistake with float arrays: pixels that were never preprocessed."""
-    rules = spec.preprocessing
-    ends = [(end - np.array(rules.mean)) / np.array(rules.std) for end in rules.range]
-    low, high = float(np.min(ends)), float(np.max(ends))
-    span = high - low
-    least = min(float(image.min()) for image in images)
-    most = max(float(image.max()) for image in images)
-    if least < low - span or most > high + span:
-        return [
-            f"Values run from {least:.3g} to {most:.3g}, but preprocessed pixels run from "
-            f"{low:.3g} to {high:.3g}: are the float arrays really preprocessed?"
-        ]
-    return []
 
 
 def _fingerprint(

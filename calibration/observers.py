@@ -17,7 +17,6 @@ from waveedge.calibration.ranges import (
     Method,
     choose_range,
     grid,
-    is_image,
     squared_error,
 )
 from waveedge.errors import CheckpointError, ImageError, RecipeError, WaveedgeError
@@ -89,12 +88,12 @@ def calibrate_activations(
     result = {}
     for name, histogram in observe(model, images, progress=progress).items():
         quantizer = quantizers[name]
-        scale, signed = choose_range(
-            histogram, quantizer.bits, method, must_be_signed=not quantizer.sign_is_open
-        )
-        pixels = quantizer.pixels
-        if pixels is not None and signed and is_image(histogram, pixels.step, cut=pixels.cut):
-            scale = pixels.step * 2 ** (8 - quantizer.bits)
+        if quantizer.pixel_step is not None:
+            scale, signed = quantizer.pixel_step * 2 ** (8 - quantizer.bits), True
+        else:
+            scale, signed = choose_range(
+                histogram, quantizer.bits, method, must_be_signed=not quantizer.sign_is_open
+            )
         with torch.no_grad():
             quantizer.scale.fill_(scale)
         quantizer.signed = signed

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Histogram", "Method", "choose_range", "grid", "is_image", "squared_error"]
+__all__ = ["Histogram", "Method", "choose_range", "grid", "squared_error"]
 
 Method = Literal["mse", "max"]
 
@@ -186,27 +186,6 @@ def choose_range(
     signed_scale, signed_error = _best(histogram, bits, True, method)
     unsigned_scale, unsigned_error = _best(histogram, bits, False, method)
     return (signed_scale, True) if signed_error <= unsigned_error else (unsigned_scale, False)
-
-
-def is_image(histogram: Histogram, step: float, *, cut: bool) -> bool:
-    """Whether values are those of an image whose pixels are -128 .. 127 times ``step``.
-
-    Such an image is exact on the grid of its pixels, whatever part of the range the calibration
-    images use. An image that leaves three quarters of it empty is better served by its own grid.
-
-    Args:
-        histogram: the values.
-        step: distance of two neighbouring pixels.
-        cut: values a little beyond the range of pixels, as networks overshoot at edges, do not
-            matter; else there must be none. Values far beyond it belong to no image, but for one
-            in a thousand.
-    """
-    low, high = -128.5 * step, 127.5 * step
-    if cut:
-        fits = histogram.share_outside(1.25 * low, 1.25 * high) <= 1e-3
-    else:
-        fits = histogram.low >= low and histogram.high <= high
-    return fits and histogram.peak > 32 * step
 
 
 def _best(histogram: Histogram, bits: int, signed: bool, method: Method) -> tuple[float, float]:

@@ -100,7 +100,7 @@ def test_mixed_folder_goes_on_without_the_broken(tmp_path: Path) -> None:
     images = open_images(tmp_path, spec=SPEC)
     assert len(images.calibration) + len(images.held_out) == 6
     assert {path.name for path, _ in images.skipped} == set(BROKEN)
-    assert f"{len(BROKEN)} files skipped" in images.describe()
+    assert f"{len(BROKEN)} skipped" in images.describe()
     for path, reason in images.skipped:
         assert reason
         assert "\n" not in reason, path
@@ -118,28 +118,42 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     assert images.skipped == []
 
 
-def test_links_are_followed_once(tmp_path: Path) -> None:
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     real = tmp_path / "real"
     real.mkdir()
     for path in PHOTOS[:4]:
         (real / path.name).write_bytes(path.read_bytes())
     folder = tmp_path / "folder"
     folder.mkdir()
+    (folder / "everything").symlink_to("/")
     (folder / "there").symlink_to(real)
-    (folder / "again").symlink_to(real)
-    (real / "loop").symlink_to(folder)
     (folder / "self.jpg").symlink_to(folder / "self.jpg")
     (folder / "dangling.jpg").symlink_to(tmp_path / "absent.jpg")
+    for path in PHOTOS[4:7]:  # a link to a file is that file
+        (real / path.name).write_bytes(path.read_bytes())
+        (folder / path.name).symlink_to(real / path.name)
     images = open_images(folder, spec=SPEC)
-    assert images.found == 4
-    assert {path.name for path, _ in images.skipped} == {"self.jpg", "dangling.jpg"}
+    assert images.found == 3
+    reasons = {path.name: reason for path, reason in images.skipped}
+    assert set(reasons) == {"everything", "there", "self.jpg", "dangling.jpg"}
+    assert "not followed" in reasons["everything"]
+    # What the user names is meant.
+    (tmp_path / "link").symlink_to(real)
+    assert open_images(tmp_path / "link", spec=SPEC).found == 7
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_pipes_are_not_opened(tmp_path: Path) -> None:
+def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(ImageError, match="not a regular file"):
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    with pytest.raises(ImageError, match="not a regular file") as caught:
         open_images(tmp_path, spec=SPEC)
+    assert "pipe.jpg" in caught.value.what
+    assert "endless.png" in caught.value.what
+    with pytest.raises(ImageError, match="neither a folder nor"):
+        open_images(tmp_path / "pipe.jpg", spec=SPEC)
+    with pytest.raises(ImageError, match="not a regular file"):
+        open_images([tmp_path / "pipe.jpg"], spec=SPEC)
 
 
 def test_empty_missing_and_only_hidden(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from waveedge.calibration import calibrate_activations
 from waveedge.compression.centre import centre_images
+from waveedge.compression.pixels import End
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
 from waveedge.compression.reparameterize import Shapes
@@ -19,6 +20,7 @@ from waveedge.normalise import normalise
 from waveedge.spec import ModelSpec, Preprocessing
 
 SIZE = (12, 16)
+BOTH: tuple[End, ...] = ("input", "output")
 SPEC = ModelSpec(family="custom", arch="tests:none", task="super-resolution")
 
 
@@ -48,7 +50,7 @@ def graphs(spec: ModelSpec = SPEC, **dtype: torch.dtype) -> tuple[fx.GraphModule
     torch.manual_seed(0)
     graph = normalise(Enlarger().to(**dtype), (3, *SIZE))
     centred = copy.deepcopy(graph)
-    centre_images(centred, spec, SIZE)
+    centre_images(centred, spec, SIZE, BOTH)
     return graph, centred
 
 
@@ -109,6 +111,6 @@ def test_an_output_with_a_frame_of_zeros_is_not_centred() -> None:
 
     graph = normalise(Framed().double(), (3, *SIZE))
     centred = copy.deepcopy(graph)
-    centre_images(centred, SPEC, SIZE)
+    centre_images(centred, SPEC, SIZE, BOTH)
     x = torch.rand(1, 3, *SIZE, dtype=torch.float64)
     torch.testing.assert_close(centred(x), graph(x), rtol=0, atol=1e-12)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.compression.grids import align_grids
-from waveedge.nn import ActivationQuantizer, Pixels
+from waveedge.nn import ActivationQuantizer
 from waveedge.normalise import normalise
 
 
@@ -63,6 +63,6 @@ def test_rows_and_low_bits_are_left_alone(settings: dict[str, int]) -> None:
 def test_the_grid_of_an_image_is_left_alone() -> None:
     graph = normalise(Joined(), (4, 8, 8))
     graph.get_submodule("one").scale.data.fill_(1.1)
-    graph.get_submodule("first").pixels = Pixels(1.0, cut=True)
+    graph.get_submodule("first").pixel_step = 1.0
     align_grids(graph)
     assert float(graph.get_submodule("first").scale.detach()) == 1.0

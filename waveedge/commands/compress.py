@@ -9,7 +9,7 @@ from torch import nn
 
 from waveedge import console
 from waveedge.artifact import save_artifact
-from waveedge.calibration import open_images
+from waveedge.commands.images import read_images
 from waveedge.compression.compress import compress
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.report import CompressionReport, LayerReport
@@ -38,8 +38,8 @@ def run(
         raise InputError(
             f"{source} is already compressed", hint="Compress the original checkpoint instead."
         )
-    images = open_images(calib, spec=spec_of(network), size=input_size, seed=recipe.seed)
-    console.say(images.describe())
+    images = read_images(calib, spec=spec_of(network), size=input_size, seed=recipe.seed)
+    console.say(images.summary())
     with console.progress_bar() as progress:
         result = compress(network, recipe, images=images, progress=progress)
     save_artifact(result, target)

@@ -11,7 +11,7 @@ from torch import nn
 
 from waveedge import console
 from waveedge.artifact import is_artifact, load_artifact, newest_artifact
-from waveedge.calibration import open_images
+from waveedge.commands.images import read_images
 from waveedge.compression.reparameterize import reparameterize
 from waveedge.errors import InputError, UsageError, WaveedgeError
 from waveedge.export.autotune import Choice, autotune
@@ -100,7 +100,7 @@ def run(
     check_input_size(spec, size)
     if batch != "dynamic":
         check_pixels("--batch", str(batch), batch * size[0] * size[1])
-    images = open_images(calib, spec=spec, size=size)
+    images = read_images(calib, spec=spec, size=size)
     choice = None
     if model is baseline and not tune:
         model = normalise(baseline, (spec.channels, *size))

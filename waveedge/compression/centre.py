@@ -13,14 +13,15 @@ is an exact rewrite:
    Every value on the way must have no other reader.
 
 Both are for networks that make images out of images (super-resolution, restoration), with pixels
-of one range in all channels.
+of one range in all channels, and each for an end that is an image indeed
+(:mod:`~waveedge.compression.pixels`).
 """
 
 from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from waveedge.compression.graph import concatenated_along, is_addition, is_pass_through, layer_of
+from waveedge.compression.pixels import End, pixel_grid
 from waveedge.compression.reparameterize import Judge, LeftOut
 from waveedge.nn import Shift
 from waveedge.normalise import preserve
@@ -42,12 +44,16 @@ _Slices = tuple[tuple[int, int], tuple[int, int]]
 
 
 def centred(
-    graph: fx.GraphModule, spec: ModelSpec, size: tuple[int, int], judge: Judge
+    graph: fx.GraphModule,
+    spec: ModelSpec,
+    size: tuple[int, int],
+    ends: Collection[End],
+    judge: Judge,
 ) -> fx.GraphModule:
     """``graph`` with its images centred, if it then computes the same; else as it is."""
     result = copy.deepcopy(graph)
     try:
-        centre_images(result, spec, size)
+        centre_images(result, spec, size, ends)
         error = judge(result)
         reason = "" if error <= FLOAT_ERROR else f"changed the output by {error:.1e}"
     except Exception as failure:  # a fault of the rewrite: the network ships without it
@@ -58,35 +64,33 @@ def centred(
     return graph
 
 
-def centre_images(graph: fx.GraphModule, spec: ModelSpec, size: tuple[int, int]) -> None:
-    """Rewrite ``graph`` in place; ``size`` is (height, width) of the image in pixels.
+def centre_images(
+    graph: fx.GraphModule, spec: ModelSpec, size: tuple[int, int], ends: Collection[End]
+) -> None:
+    """Rewrite ``graph`` in place.
 
-    What is done depends on the structure alone, apart from which input of an addition takes the
-    shift up: that changes numbers, not the form.
+    What is done depends on the structure and on ``ends`` alone, apart from which input of an
+    addition takes the shift up: that changes numbers, not the form.
+
+    Args:
+        graph: a network with one input.
+        spec: its task, and the range of its pixels.
+        size: (height, width) of the image in pixels.
+        ends: which of the input and the output are images.
     """
-    pixels = _pixels(spec)
-    if pixels is None:
+    pixels = pixel_grid(spec)
+    if pixels is None or not ends:
         return
-    middle, step = pixels
-    middle = float(torch.tensor(middle))  # as the graph will hold it
-    grey = torch.full((1, spec.channels, *size), middle).to(next(graph.parameters()))
-    _centre_output(graph, middle, step, grey)
-    _centre_input(graph, middle, step, size)
+    middle = float(torch.tensor(pixels.middle))  # as the graph will hold it
+    if "output" in ends:
+        grey = torch.full((1, spec.channels, *size), middle).to(next(graph.parameters()))
+        _centre_output(graph, middle, pixels.step, grey)
+    if "input" in ends:
+        _centre_input(graph, middle, pixels.step, size)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.graph.lint()
     graph.recompile()
-
-
-def _pixels(spec: ModelSpec) -> tuple[float, float] | None:
-    """Value of the pixel 128 and distance of two pixels, for networks that make images."""
-    if spec.task not in ("super-resolution", "restoration"):
-        return None
-    (low, high), mean, std = (getattr(spec.preprocessing, n) for n in ("range", "mean", "std"))
-    if len(set(mean)) > 1 or len(set(std)) > 1:
-        return None
-    step = (high - low) / 255 / std[0]
-    return (low - mean[0]) / std[0] + 128 * step, step
 
 
 @dataclass(frozen=True)

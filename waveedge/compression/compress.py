@@ -6,23 +6,25 @@ checkpoint -> choose WCC layers -> exact rewrites -> quantizers -> calibrate -> 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from waveedge.calibration import ImageSet, calibrate_activations, open_images
+from waveedge.calibration import ImageSet, Source, calibrate_activations, open_images
 from waveedge.compression.biases import round_biases
 from waveedge.compression.centre import centred
 from waveedge.compression.gelus import fit_gelus, place_gelus, separate_gelus
 from waveedge.compression.grids import align_grids
+from waveedge.compression.pixels import image_ends
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, LeftOut, Shapes, reparameterize
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.rounding import round_weights
+from waveedge.compression.threads import one_thread
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import ExportError, RecipeError
@@ -72,11 +74,12 @@ class Compressed:
         return output
 
 
+@one_thread()
 def compress(
     model: nn.Module,
     recipe: Recipe | None = None,
     *,
-    images: ImageSet | None = None,
+    images: Source | ImageSet | None = None,
     progress: Progress | None = None,
     **fields: Any,
 ) -> Compressed:
@@ -85,17 +88,19 @@ def compress(
     Args:
         model: a network from :func:`waveedge.load`, in eval mode; it is not changed.
         recipe: what to do; or give its fields as keyword arguments (``bits=4, wcc_ratio=0.5``).
-        images: calibration and held-out images; the built-in photos when None.
+        images: to calibrate with and to judge by: a folder, arrays, tensors, a DataLoader, ...
+            (see :func:`~waveedge.calibration.open_images`); the built-in photos when None.
         progress: called as work goes on.
 
     Raises:
         RecipeError: a field makes no sense, or a pattern matches no layer.
         InputError: the network gives NaN, infinite values, or other values at every run.
+        ImageError: there are no usable images.
         ExportError: the network cannot be traced, or a rewrite changed what it computes.
     """
     recipe = make_recipe(fields) if recipe is None else recipe
     spec = spec_of(model)
-    images = images or open_images(None, spec=spec, seed=recipe.seed)
+    images = open_images(images, spec=spec, seed=recipe.seed)
     size = (images.calibration[0].shape[-2], images.calibration[0].shape[-1])
     report_progress = progress or (lambda _what, _done, _total: None)
     judged = images.held_out or images.calibration
@@ -186,7 +191,8 @@ def structure(
 
     graph = reparameterize(chosen, input_size, judge=judge)
     if recipe.bits != FLOAT:
-        graph = centred(graph, network.spec, input_size, judge)
+        ends = image_ends(reference, network.spec)
+        graph = centred(graph, network.spec, input_size, ends, judge)
     graph = _holding(graph, chosen, judge)
     separate_gelus(graph)
     plain = _without_wcc(graph)

@@ -55,9 +55,9 @@ def _pairs(
 
 def _quantizer(graph: fx.GraphModule, node: fx.Node) -> ActivationQuantizer | None:
     layer = layer_of(graph, node)
-    if isinstance(layer, ActivationQuantizer) and layer.bits == _BITS and layer.pixels is None:
-        return layer
-    return None
+    if not isinstance(layer, ActivationQuantizer) or layer.bits != _BITS:
+        return None
+    return layer if layer.pixel_step is None else None
 
 
 def _ratio(group: Sequence[ActivationQuantizer]) -> float:

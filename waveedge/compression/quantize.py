@@ -46,7 +46,6 @@ from waveedge.compression.recipe import FLOAT, LayerSettings, Recipe
 from waveedge.compression.reparameterize import BandWise, FramePool, Shapes
 from waveedge.nn import (
     ActivationQuantizer,
-    Pixels,
     QuantizedConv2d,
     QuantizedConvTranspose2d,
     QuantizedLinear,
@@ -192,7 +191,7 @@ class _Placement:
                 (self._wanted(value, user) for value in grid for user in value.users), default=0
             )
             if bits:
-                quantizer = self._add(f"quantizer_{first.name}", bits, self._pixels(grid))
+                quantizer = self._add(f"quantizer_{first.name}", bits, self._pixel_step(grid))
                 for value in grid:
                     self._apply(value, quantizer, bits)
 
@@ -252,14 +251,11 @@ class _Placement:
             return inputs
         return [value for value in inputs if self._read_alone(value)]
 
-    def _pixels(self, grid: list[fx.Node]) -> Pixels | None:
-        """What is known of a grid that holds the network's input or output image, shifted."""
-        for value in grid:
-            if isinstance(shift := layer_of(self.graph, value), Shift):
-                return Pixels(shift.step, cut=False)
-            for user in value.users:
-                if isinstance(shift := layer_of(self.graph, user), Shift):
-                    return Pixels(shift.step, cut=True)
+    def _pixel_step(self, grid: list[fx.Node]) -> float | None:
+        """The distance of two pixels on a grid that holds the input or output image, shifted."""
+        for node in [*grid, *(user for value in grid for user in value.users)]:
+            if isinstance(shift := layer_of(self.graph, node), Shift):
+                return shift.step
         return None
 
     def _shares(self, value: fx.Node, user: fx.Node) -> bool:
@@ -323,8 +319,8 @@ class _Placement:
                         narrower[wanted] = self.graph.graph.call_module(name, (quantized,))
                 user.replace_input_with(value, narrower[wanted])
 
-    def _add(self, name: str, bits: int, pixels: Pixels | None = None) -> str:
+    def _add(self, name: str, bits: int, pixel_step: float | None = None) -> str:
         quantizer = ActivationQuantizer(bits)
-        quantizer.pixels = pixels
+        quantizer.pixel_step = pixel_step
         self.graph.add_submodule(name, quantizer)
         return name

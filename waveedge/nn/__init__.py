@@ -6,7 +6,6 @@ from waveedge.nn.published import PublishedWCC
 from waveedge.nn.quantized import QuantizedConv2d, QuantizedConvTranspose2d, QuantizedLinear
 from waveedge.nn.quantizers import (
     ActivationQuantizer,
-    Pixels,
     WeightQuantizer,
     activation_quantizer,
     weight_quantizer,
@@ -20,7 +19,6 @@ __all__ = [
     "ChannelScale",
     "DWT2d",
     "IDWT2d",
-    "Pixels",
     "PublishedWCC",
     "QuantizedConv2d",
     "QuantizedConvTranspose2d",

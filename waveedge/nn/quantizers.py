@@ -16,7 +16,6 @@ The grids are symmetric, with no zero point: TensorRT takes no other, and uint8 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,6 @@ from waveedge.errors import RecipeError
 
 __all__ = [
     "ActivationQuantizer",
-    "Pixels",
     "WeightQuantizer",
     "activation_quantizer",
     "weight_quantizer",
@@ -33,16 +31,6 @@ __all__ = [
 
 FLOAT_BITS = 32
 """The number of bits that means "not quantized"."""
-
-
-class Pixels(NamedTuple):
-    """The values of an 8-bit image, shifted: -128 .. 127 times ``step``.
-
-    ``cut`` tells that what lies beyond may be cut off, as in an image that is about to be stored.
-    """
-
-    step: float
-    cut: bool
 
 
 class ActivationQuantizer(nn.Module):
@@ -57,8 +45,8 @@ class ActivationQuantizer(nn.Module):
     Attributes:
         scale: parameter, scalar float32: the step of the grid. Positive; set by calibration.
         enabled: False passes the input through, for observing what would be quantized.
-        pixels: what is known where the tensor is an 8-bit image, shifted so that its pixels are
-            -128 .. 127 times a step; None elsewhere. Calibration heeds it.
+        pixel_step: where the tensor is an 8-bit image, shifted so that its pixels are -128 .. 127
+            times a step, that step; None elsewhere. Calibration takes it for the scale.
 
     Raises:
         RecipeError: bits out of range, or unsigned 8 bits.
@@ -70,7 +58,7 @@ class ActivationQuantizer(nn.Module):
         self.signed = signed
         self.sign_is_open = sign_is_open
         self.enabled = True
-        self.pixels: Pixels | None = None
+        self.pixel_step: float | None = None
         self.scale = nn.Parameter(torch.tensor(1.0))
 
     @property

@@ -1,0 +1,65 @@
+"""The same checkpoint, images and recipe give the same file, whatever the number of threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import waveedge
+from waveedge.artifact import save_artifact
+from waveedge.calibration import open_images
+from waveedge.calibration.folders import built_in_photos
+from waveedge.compression.compress import compress
+from waveedge.files import sha256
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("name", ["wavemix_sisr_l1", "wtconvnext_micro"])
+def test_threads_of_torch(tmp_path: Path, name: str) -> None:
+    model = waveedge.load(GOLDEN / f"{name}.pth")
+    images = open_images(None, spec=model.spec, size=(64, 64), limit=2, held_out=1)
+    originals = [image.copy() for image in (*images.calibration, *images.held_out)]
+    digests = set()
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        small = compress(model, images=images, bits=8)
+        assert torch.get_num_threads() == count
+        save_artifact(small, tmp_path / "a.safetensors")
+        digests.add(sha256(tmp_path / "a.safetensors"))
+    assert len(digests) == 1
+    # What the user handed in is as it was.
+    for image, original in zip((*images.calibration, *images.held_out), originals, strict=True):
+        np.testing.assert_array_equal(image, original)
+
+
+def test_threads_of_the_environment(tmp_path: Path) -> None:
+    photo = built_in_photos()[0]
+    digests = set()
+    for count in "12":
+        target = tmp_path / f"{count}.safetensors"
+        line = ["compress", GOLDEN / "wavemix_sisr_l1.pth", "--input-size", "64x64"]
+        subprocess.run(
+            [sys.executable, "-m", "waveedge.cli", *line, "--calib", photo, "--out", target],
+            env=os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count},
+            cwd=tmp_path,
+            capture_output=True,
+            check=True,
+        )
+        digests.add(sha256(target))
+    assert len(digests) == 1
