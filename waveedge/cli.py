@@ -33,6 +33,10 @@ Arch = Annotated[
     str | None,
     typer.Option(help="A callable that returns the network, as package.module:factory."),
 ]
+Key = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which network of a file with several: netG, model.teacher"),
+]
 TrustPickle = Annotated[
     bool,
     typer.Option("--trust-pickle", help="Unpickle a whole module. This RUNS CODE from the file."),
@@ -59,13 +63,14 @@ def inspect(
     input_size: InputSize = None,
     set_: Set = None,
     arch: Arch = None,
+    key: Key = None,
     trust_pickle: TrustPickle = False,
     json: Json = False,
 ) -> None:
     """Show what a checkpoint is: family, configuration, cost, and what compress would touch."""
     from waveedge.commands.inspect import describe, show
 
-    network = _load(model, set_, arch, trust_pickle)
+    network = _load(model, set_, arch, key, trust_pickle)
     description = describe(network, _parse_size(input_size))
     if json:
         console.print_json(description)
@@ -104,6 +109,7 @@ def compress(
     input_size: InputSize = None,
     set_: Set = None,
     arch: Arch = None,
+    key: Key = None,
     trust_pickle: TrustPickle = False,
     json: Json = False,
 ) -> None:
@@ -127,7 +133,7 @@ def compress(
     from waveedge.commands.compress import run
 
     run(
-        _load(model, set_, arch, trust_pickle),
+        _load(model, set_, arch, key, trust_pickle),
         chosen,
         source=model,
         target=target,
@@ -161,6 +167,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="The bundle folder to write.")] = None,
     set_: Set = None,
     arch: Arch = None,
+    key: Key = None,
     trust_pickle: TrustPickle = False,
     json: Json = False,
 ) -> None:
@@ -180,7 +187,7 @@ def export(
         tune=autotune,
         calib=calib,
         out=out,
-        load=lambda path: _load(path, set_, arch, trust_pickle),
+        load=lambda path: _load(path, set_, arch, key, trust_pickle),
         arch=arch,
         as_json=json,
     )
@@ -267,18 +274,27 @@ def _fail(what: str, hint: str) -> None:
         console.say(hint)
 
 
-def _load(path: Path, settings: list[str] | None, arch: str | None, trust_pickle: bool) -> Any:
+def _load(
+    path: Path,
+    settings: list[str] | None,
+    arch: str | None,
+    key: str | None,
+    trust_pickle: bool,
+) -> Any:
     from waveedge.checkpoint import load
 
     pairs = {}
     for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
             raise RecipeError(
                 f"--set {setting!r} is not KEY=VALUE", hint="For example: --set stride=1"
             )
-        pairs[key.strip()] = value.strip()
-    return load(path, settings=pairs, arch=arch, trust_pickle=trust_pickle)
+        pairs[name.strip()] = value.strip()
+    network = load(path, settings=pairs, arch=arch, key=key, trust_pickle=trust_pickle)
+    for note in getattr(network, "notes", ()):
+        console.say(note)
+    return network
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

@@ -29,8 +29,9 @@ __all__ = [
     "warn",
 ]
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+# A name may hold ":car:", which is no picture.
+out = Console(soft_wrap=True, emoji=False)
+err = Console(stderr=True, soft_wrap=True, emoji=False)
 
 
 def say(message: str) -> None:
@@ -120,7 +121,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         grid.add_row(*row)
     out.print(title, highlight=False, markup=False, style="bold")
     # Piped output has no width of its own; let no column be cut there.
-    Console(soft_wrap=False, width=None if out.is_terminal else 160).print(grid, markup=False)
+    Console(soft_wrap=False, emoji=False, width=None if out.is_terminal else 160).print(
+        grid, markup=False
+    )
 
 
 _NUMBER = re.compile(r"[-+]?[\d.]*( ?\w+| ?%|x)?( \[.*\])?$")
