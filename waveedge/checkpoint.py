@@ -137,22 +137,47 @@ def _network(
     if arch is not None:
         model = _custom(arch, described)
         expected = _shapes(model.state_dict())
-        state, notes = fitting_part(state, lambda part: not compare(expected, _shapes(part)))
+        state, _, notes = fitting_part(
+            state, lambda part: None if compare(expected, _shapes(part)) else model
+        )
         return attach_spec(model, configure(spec_of(model), settings)), state, notes
     if described is None:
-        state, notes = fitting_part(state, _is_known)
-        described = identify(_shapes(state))
+        state, described, notes = fitting_part(state, _identified)
+        # Identified again for the reason why it cannot be.
+        described = described or identify(_shapes(state))
+    else:
+        _check_description(described, _shapes(state))
     # The random weights that are about to be replaced must not advance the user's seed.
     with torch.random.fork_rng(devices=[]):
         return build(configure(described, settings)), state, notes
 
 
-def _is_known(state: State) -> bool:
+def _check_description(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that a description is of these weights, before memory is taken for what it says."""
+    if spec.family == "custom":
+        return  # build says how to name its code
+    most = max([64, len(shapes), *(extent for shape in shapes.values() for extent in shape)])
+    values = [item for value in spec.config.values() for item in _items(value)]
+    problems = ["it says of more layers or channels than it has weights for"]
+    if all(value <= most for value in values if isinstance(value, int)):
+        with torch.device("meta"):
+            problems = compare(_shapes(build(spec).state_dict()), shapes)
+    if problems:
+        raise CheckpointError(
+            f"its description ({SPEC_KEY}) does not fit its weights: {'; '.join(problems)}",
+            hint="The file is damaged, or was edited.",
+        )
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _identified(state: State) -> ModelSpec | None:
     try:
-        identify(_shapes(state))
+        return identify(_shapes(state))
     except CheckpointError:
-        return False
-    return True
+        return None
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

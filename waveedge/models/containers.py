@@ -81,7 +81,7 @@ def open_zip(path: Path, names: dict[str, None]) -> Iterator[Any]:
         def stored(identity: Any) -> Storage:
             kind, dtype, name, _, count = identity
             found = storage(str(name), _dtype(dtype))
-            if kind != "storage" or type(count) is not int or count > found.count:
+            if kind != "storage" or type(count) is not int or not 0 <= count <= found.count:
                 raise ValueError("one of its tensors has fewer numbers than it should have")
             return found
 

@@ -25,15 +25,15 @@ _FILES = (
         f"{SAVE}\nIf that is lost, try the weights in the ONNX file (their names may differ):\n"
         'python -c "import onnx, torch; from onnx.numpy_helper import to_array; '
         "torch.save({{w.name: torch.tensor(to_array(w)) "
-        "for w in onnx.load('{name}').graph.initializer}}, 'model.pt')\"",
+        "for w in onnx.load('{name}').graph.initializer}}, 'weights.pt')\"",
     ),
 )
 
 _CALLS = re.compile(
-    r"(os|posix|nt|subprocess|shutil|socket|runpy|importlib|ctypes|pty|code|webbrowser|pickle"
-    r"|_pickle|urllib\.request)\..*"
-    r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|open|__import__|input|breakpoint)"
-    r"|torch\.(load|hub\..*|jit\..*)"
+    r"(os|posix|nt|subprocess|commands|shutil|socket|runpy|importlib|ctypes|pty|code|webbrowser"
+    r"|pickle|_pickle|urllib\.request)\..*"
+    r"|(builtins|__builtin__|io|_io)\.(eval|exec|execfile|compile|open|__import__|input|breakpoint)"
+    r"|torch\.(load|serialization\.load|storage\._load_from_bytes|hub\..*|jit\..*)"
 )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from waveedge.errors import CheckpointError
 from waveedge.models.statedict import PREFERRED, State
 
 __all__ = ["fitting_part", "strip_prefixes", "without_counters"]
+
+T = TypeVar("T")
 
 # Wrappers of torch: data parallelism and averaging put "module." before each name, compilation
 # puts "_orig_mod." before what it compiled.
@@ -17,8 +20,14 @@ _ATTRIBUTES = ("model.", "net.", "network.", "backbone.")
 # What the profiler thop leaves in each module.
 _COUNTERS = ("total_ops", "total_params")
 
+# What is beside these belongs to the network; whoever wants them alone says so with --key.
+_HALVES = ("backbone", "encoder", "trunk", "features", "body")
+
 _DEPTH = 3
 """Names before a network's own, at most: ``model.net.encoder.``"""
+
+_PARTS = 32
+"""Parts that are tried, at most: a network is one of the largest."""
 
 
 def without_counters(state: State) -> tuple[State, list[str]]:
@@ -33,7 +42,9 @@ def _is_counter(name: str) -> bool:
     return name.rpartition(".")[2] in _COUNTERS
 
 
-def fitting_part(state: State, fits: Callable[[State], bool]) -> tuple[State, list[str]]:
+def fitting_part(
+    state: State, fit: Callable[[State], T | None]
+) -> tuple[State, T | None, list[str]]:
     """Return the entries of ``state`` that are a network's, under the network's names.
 
     That is all of them as they are, or without the prefixes of wrappers; or those under the one
@@ -41,29 +52,37 @@ def fitting_part(state: State, fits: Callable[[State], bool]) -> tuple[State, li
 
     Args:
         state: tensors by name.
-        fits: whether a state dict is one of the network, nothing missing and nothing left over.
+        fit: gives what a state dict fits, with nothing missing and nothing left over, or None.
 
     Returns:
-        Them, and what to tell the user; all, without the prefixes of wrappers, where none fit.
+        Them, what they fit, and what to tell the user. Where nothing fits, all of them without
+        the prefixes of wrappers, and None.
 
     Raises:
         CheckpointError: several parts fit, and none is the obvious choice.
     """
-    if fits(state):
-        return state, []
+    found = fit(state)
+    if found is not None:
+        return state, found, []
     plain = strip_prefixes(state)
-    if fits(plain):
-        return plain, []
-    parts = {}
-    for prefix in _prefixes(state):
-        part = {name[len(prefix) :]: state[name] for name in state if name.startswith(prefix)}
+    # Where the prefixes of wrappers are gone, or else those of the parts of a training script.
+    found = fit(plain) if plain.keys() != state.keys() else None
+    if found is not None:
+        return plain, found, []
+    parts: dict[str, tuple[State, T]] = {}
+    for prefix, part in _parts(state):
+        if prefix.rpartition(".")[2] in _HALVES or any(
+            prefix.startswith(f"{outer}.") for outer in parts
+        ):
+            continue  # half of a network, or the same weights by a longer name
         for form in (part, strip_prefixes(part)):
-            if fits(form):
-                parts[prefix] = form
+            found = fit(form)
+            if found is not None:
+                parts[prefix] = form, found
                 break
     if not parts:
-        return plain, []
-    names = [prefix[:-1] for prefix in parts]
+        return plain, None, []
+    names = sorted(parts)
     chosen = next((name for name in PREFERRED if name in names), names[0])
     if len(names) > 1 and chosen not in PREFERRED:
         raise CheckpointError(
@@ -77,18 +96,17 @@ def fitting_part(state: State, fits: Callable[[State], bool]) -> tuple[State, li
         note += f"; beside them, {', '.join(list(others)[:5])} left out"
     if len(names) > 1:
         note += f". --key chooses another that fits ({', '.join(names)[:200]})"
-    return parts[f"{chosen}."], [note]
+    return *parts[chosen], [note]
 
 
-def _prefixes(state: State) -> list[str]:
-    """List the beginnings of the names, the short ones first."""
-    found: dict[str, None] = {}
-    for depth in range(1, _DEPTH + 1):
-        for name in state:
-            parts = name.split(".")
-            if len(parts) > depth:
-                found[".".join(parts[:depth]) + "."] = None
-    return list(found)
+def _parts(state: State) -> list[tuple[str, State]]:
+    """List the largest parts of a state dict, the beginnings of their names first."""
+    parts: dict[str, State] = {}
+    for name, value in state.items():
+        for depth in range(1, min(_DEPTH, name.count(".")) + 1):
+            words = name.split(".", depth)
+            parts.setdefault(".".join(words[:depth]), {})[words[depth]] = value
+    return sorted(parts.items(), key=lambda part: (-len(part[1]), len(part[0])))[:_PARTS]
 
 
 def strip_prefixes(state: Mapping[str, object]) -> State:

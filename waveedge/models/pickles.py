@@ -19,7 +19,10 @@ from torch import Tensor
 __all__ = ["LIMIT", "Name", "StandIn", "Storage", "StoredTensor", "read_pickle"]
 
 LIMIT = 32 << 20
-"""Bytes of instructions that are read at most: enough for 200 000 tensors."""
+"""Bytes that are read at most: enough for the description of 200 000 tensors."""
+
+_INSTRUCTIONS = 4_000_000
+"""Instructions that are carried out at most, in some ten seconds: enough for as many."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,10 @@ def read_pickle(
             takes what it finds on the stack, so that damage shows as any of these.
     """
     machine = _Machine(storage, {} if names is None else names)
-    for opcode, argument, _ in pickletools.genops(_Bounded(file)):  # type: ignore[arg-type]
+    instructions = pickletools.genops(_Bounded(file))  # type: ignore[arg-type]
+    for number, (opcode, argument, _) in enumerate(instructions):
+        if number > _INSTRUCTIONS:
+            raise ValueError(f"it has more than {_INSTRUCTIONS} instructions")
         machine.step(opcode.name, argument)
     return machine.pop()
 

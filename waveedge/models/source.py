@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from waveedge.errors import CheckpointError
 from waveedge.files import sha256
 from waveedge.models.shards import find_index, read_index
 
@@ -53,7 +54,9 @@ def find_source(name: str, digest: str, folders: Iterable[Path]) -> Path | None:
 
 
 def _has(path: Path, digest: str) -> bool:
-    index = find_index(path)
-    if index is not None and index.is_file():
-        return source_sha256((index, *read_index(index))) == digest
-    return path.is_file() and sha256(path) == digest
+    try:
+        index = find_index(path)
+        files = [path] if index is None else [index, *read_index(index)]
+        return all(file.is_file() for file in files) and source_sha256(files) == digest
+    except (CheckpointError, OSError, ValueError):  # not a name, or not to be read
+        return False

@@ -177,11 +177,23 @@ def _read_safetensors(path: Path, header: int) -> Weights:
             ),
         )
     try:
-        with safe_open(path, framework="pt") as file:
+        with _name_in_utf8(path) as name, safe_open(name, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
             return Weights(tensors, file.metadata() or {}, (path,))
     except (SafetensorError, RuntimeError, ValueError, OSError) as error:
         raise damaged(path, error) from error
+
+
+@contextmanager
+def _name_in_utf8(path: Path) -> Iterator[Path]:
+    """Give a name for the file that the library of safetensors can take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield Path(f"/dev/fd/{file.fileno()}")
+    else:
+        yield path
 
 
 def _unpickle(path: Path) -> Any:
