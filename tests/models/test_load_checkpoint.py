@@ -209,6 +209,12 @@ def test_a_damaged_description_is_explained(tmp_path: Path, small: nn.Module) ->
     save_file(small.state_dict(), path, metadata={"waveedge.spec": spec.model_dump_json()})
     with pytest.raises(CheckpointError, match=r"configuration .* makes no sense: dim"):
         load(path)
+    for change in ({"depth": 3}, {"depth": 10**6}, {"num_classes": 10**9}):
+        config = {**spec_of(small).config, **change}
+        spec = spec_of(small).model_copy(update={"config": config})
+        save_file(small.state_dict(), path, metadata={"waveedge.spec": spec.model_dump_json()})
+        with pytest.raises(CheckpointError, match=r"description .* does not fit its weights"):
+            load(path)
     save_file(small.state_dict(), path, metadata={"waveedge.spec": json.dumps({"family": "x"})})
     with pytest.raises(CheckpointError, match=r"description \(waveedge\.spec\) makes no sense"):
         load(path)
@@ -265,6 +271,14 @@ def test_a_network_of_the_users_own(own_network: str) -> None:
         load("own.safetensors")
     assert f"--arch {own_network}:make" in caught.value.hint
     assert spec_of(load("own.safetensors", arch=f"{own_network}:make")) == spec
+
+
+def test_the_channels_of_a_network_of_ones_own_can_be_set(own_network: str) -> None:
+    chosen = {"mean": "0,0,0,0,1", "channels": "5"}
+    assert spec_of(load("own.pt", arch=f"{own_network}:make", settings=chosen)).channels == 5
+    for value in ("0", "-1", "three", "1" * 5000):
+        with pytest.raises(RecipeError, match="not a number of channels"):
+            load("own.pt", arch=f"{own_network}:make", settings={"channels": value})
 
 
 @pytest.mark.parametrize(

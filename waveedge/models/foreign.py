@@ -33,7 +33,7 @@ _CALLS = re.compile(
     r"(os|posix|nt|subprocess|commands|shutil|socket|runpy|importlib|ctypes|pty|code|webbrowser"
     r"|pickle|_pickle|urllib\.request)\..*"
     r"|(builtins|__builtin__|io|_io)\.(eval|exec|execfile|compile|open|__import__|input|breakpoint)"
-    r"|torch\.(load|serialization\.load|storage\._load_from_bytes|hub\..*|jit\..*)"
+    r"|torch\.(load|serialization\.load|hub\..*|jit\..*)"
 )
 
 
