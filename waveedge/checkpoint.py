@@ -1,6 +1,6 @@
 """Load a trained network from a checkpoint file, and save one that describes itself.
 
-file -> tensors -> state dict -> plain names -> specification -> module with those weights
+file -> dictionaries -> state dict -> plain names -> specification -> module -> its weights
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -15,12 +16,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from waveedge.errors import CheckpointError
-from waveedge.files import atomic_file, sha256
+from waveedge.files import atomic_file
 from waveedge.models.build import attach_spec, build, custom_network, spec_of
+from waveedge.models.channels import input_channels
 from waveedge.models.identify import compare, identify
+from waveedge.models.names import fitting_part, without_counters
 from waveedge.models.settings import configure
-from waveedge.models.statedict import find_state, plain_tensors, strip_prefixes
-from waveedge.models.weights import read_weights
+from waveedge.models.source import printable, source_sha256
+from waveedge.models.statedict import State, find_state, is_tensor
+from waveedge.models.tensors import check_tensors, plain_tensors
+from waveedge.models.weights import open_weights
 from waveedge.spec import ModelSpec
 
 __all__ = ["load", "save_checkpoint"]
@@ -34,22 +39,28 @@ def load(
     *,
     settings: Mapping[str, str] | None = None,
     arch: str | None = None,
+    key: str | None = None,
     trust_pickle: bool = False,
 ) -> nn.Module:
     """Load a trained network; its family and configuration are told from the file.
 
     Args:
-        path: a state dict (``.pt``, ``.pth``: plain or nested as training scripts save it) or
-            ``.safetensors``. The content counts, not the ending. Nothing in it is executed.
+        path: a state dict (``.pt``, ``.pth``, ``.ckpt``: plain or nested as training scripts save
+            it) or ``.safetensors``, also in several files (then the folder, or the index in it).
+            The content counts, not the ending. Nothing in it is executed.
         settings: values for what shapes cannot tell (``{"stride": "1"}``), and for how images
-            enter: ``mean``, ``std``, ``range``, ``task``, ``input_size``.
+            enter: ``mean``, ``std``, ``range``, ``task``, ``input_size``, and for a network of
+            your own ``channels``.
         arch: ``package.module:factory``, the function that builds a network of your own; it is
             imported and called, and the checkpoint is loaded into its result.
+        key: which network of a file that holds several: names of dictionaries and of parts, with
+            dots between them (``netG``, ``state_dict.teacher``).
         trust_pickle: accept a pickled Python object, which can run any code from the file.
 
     Returns:
         The network in eval mode, float32, on the CPU, with the attributes ``spec``
-        (:class:`~waveedge.spec.ModelSpec`), ``source_sha256``, ``source_name`` (the file's) and
+        (:class:`~waveedge.spec.ModelSpec`), ``notes`` (what was chosen, converted or left out, in
+        sentences), ``source_sha256``, ``source_path``, ``source_name`` (the file's) and
         ``source_key`` (the path of dictionary keys to the state dict in it). A compressed
         artifact gives its compressed network.
 
@@ -58,28 +69,26 @@ def load(
         RecipeError: a setting or ``arch`` makes no sense.
     """
     path = Path(path)
-    weights = read_weights(path, trust_pickle=trust_pickle)
-    if ARTIFACT_KEY in weights.metadata:
-        from waveedge.artifact import load_artifact
+    with open_weights(path, trust_pickle=trust_pickle) as weights:
+        if ARTIFACT_KEY in weights.metadata:
+            from waveedge.artifact import load_artifact
 
-        return load_artifact(path, arch=arch).graph
-    with _named(path):
-        found, key = find_state(weights.content)
-        state = plain_tensors(found)
-        described = _described(weights.metadata)
-        if arch is not None:
-            model = _custom(arch, described)
-            state = _matching_names(model, state)
-            model = attach_spec(model, configure(spec_of(model), settings or {}))
-        else:
-            if described is None:
-                state = strip_prefixes(state)
-                described = identify({name: tensor.shape for name, tensor in state.items()})
-            # The random weights that are about to be replaced must not advance the user's seed.
-            with torch.random.fork_rng(devices=[]):
-                model = build(configure(described, settings or {}))
-        _fill(model, state)
-    model.__dict__.update(source_sha256=sha256(path), source_name=path.name, source_key=key)
+            return load_artifact(path, arch=arch).graph
+        with _named(path):
+            found, source_key, notes = find_state(weights.content, key)
+            state, counters = without_counters(found)
+            check_tensors(state, weights.size)
+            model, state, choice = _network(
+                state, _described(weights.metadata), arch, settings or {}
+            )
+            precision = _fill(model, state)
+    model.__dict__.update(
+        notes=tuple(f"{path.name}: {note}" for note in (*notes, *choice, *counters, *precision)),
+        source_sha256=source_sha256(weights.files),
+        source_path=path.resolve(),
+        source_name=printable(path.name),
+        source_key=source_key,
+    )
     return model
 
 
@@ -117,39 +126,90 @@ def _described(metadata: Mapping[str, str]) -> ModelSpec | None:
         ) from error
 
 
+def _network(
+    state: State,
+    described: ModelSpec | None,
+    arch: str | None,
+    settings: Mapping[str, str],
+) -> tuple[nn.Module, State, list[str]]:
+    """Build the network that ``state`` is of; return it, its part of ``state``, and notes."""
+    notes: list[str] = []
+    if arch is not None:
+        model = _custom(arch, described)
+        expected = _shapes(model.state_dict())
+        state, _, notes = fitting_part(
+            state, lambda part: None if compare(expected, _shapes(part)) else model
+        )
+        return attach_spec(model, configure(spec_of(model), settings)), state, notes
+    if described is None:
+        state, described, notes = fitting_part(state, _identified)
+        # Identified again for the reason why it cannot be.
+        described = described or identify(_shapes(state))
+    else:
+        _check_description(described, _shapes(state))
+    # The random weights that are about to be replaced must not advance the user's seed.
+    with torch.random.fork_rng(devices=[]):
+        return build(configure(described, settings)), state, notes
+
+
+def _check_description(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that a description is of these weights, before memory is taken for what it says."""
+    if spec.family == "custom":
+        return  # build says how to name its code
+    most = max([64, len(shapes), *(extent for shape in shapes.values() for extent in shape)])
+    values = [item for value in spec.config.values() for item in _items(value)]
+    problems = ["it says of more layers or channels than it has weights for"]
+    if all(value <= most for value in values if isinstance(value, int)):
+        with torch.device("meta"):
+            problems = compare(_shapes(build(spec).state_dict()), shapes)
+    if problems:
+        raise CheckpointError(
+            f"its description ({SPEC_KEY}) does not fit its weights: {'; '.join(problems)}",
+            hint="The file is damaged, or was edited.",
+        )
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _identified(state: State) -> ModelSpec | None:
+    try:
+        return identify(_shapes(state))
+    except CheckpointError:
+        return None
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items() if is_tensor(value)}
+
+
 def _custom(arch: str, described: ModelSpec | None) -> nn.Module:
     """Build a user's network, and describe it as far as the user or the file did."""
-    model = custom_network(arch)
+    model = custom_network(arch).eval()
     spec = getattr(model, "spec", None)
     if described is not None and described.family == "custom":
         spec = described
     if not isinstance(spec, ModelSpec):
-        convs = (module for module in model.modules() if isinstance(module, nn.Conv2d))
-        first = next(convs, None)
-        spec = ModelSpec(family="custom", channels=first.in_channels if first else 3)
+        spec = ModelSpec(family="custom", channels=input_channels(model))
     return attach_spec(model, spec.model_copy(update={"family": "custom", "arch": arch}))
 
 
-def _matching_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keep the names where they fit a user's network, whose own may look like a prefix."""
-    return state if model.state_dict().keys() <= state.keys() else strip_prefixes(state)
+def _fill(model: nn.Module, state: State) -> list[str]:
+    """Load ``state`` into ``model``, every key once and none left over; return notes.
 
-
-def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load ``state`` into ``model``, every key once and none left over."""
+    Nothing is read from the file before all names and shapes fit.
+    """
     expected = {
         name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)
     }
-    problems = compare(
-        {name: tuple(tensor.shape) for name, tensor in expected.items()},
-        {name: tuple(tensor.shape) for name, tensor in state.items()},
-    )
+    problems = compare(_shapes(expected), _shapes(state))
     problems += [
         f"{name} holds {str(state[name].dtype).removeprefix('torch.')} numbers, not weights"
         for name in expected
         if name in state
         and expected[name].is_floating_point()
-        and not state[name].is_floating_point()
+        and not state[name].dtype.is_floating_point
     ]
     spec = spec_of(model)
     if problems:
@@ -157,13 +217,17 @@ def _fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             f"it does not fit {spec.arch or spec.family}: {'; '.join(problems)}",
             hint="Check that this checkpoint was saved from this very network, uncompressed.",
         )
+    tensors, notes = plain_tensors(state)
+    # Only a count of training batches can be missing; the network's own zero stands for it.
+    tensors.update((name, expected[name]) for name in expected if name not in tensors)
     try:
-        model.load_state_dict(dict(state), strict=True)
+        model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise CheckpointError(
             f"it does not fit {spec.arch or spec.family}: {' '.join(str(error).split())}",
             hint="Check that this checkpoint was saved from this very network.",
         ) from error
+    return notes
 
 
 @contextmanager

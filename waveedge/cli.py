@@ -35,6 +35,10 @@ Arch = Annotated[
     str | None,
     typer.Option(help="A callable that returns the network, as package.module:factory."),
 ]
+Key = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which network of a file with several: netG, model.teacher"),
+]
 TrustPickle = Annotated[
     bool,
     typer.Option("--trust-pickle", help="Unpickle a whole module. This RUNS CODE from the file."),
@@ -66,6 +70,7 @@ def inspect(
     input_size: InputSize = None,
     set_: Set = None,
     arch: Arch = None,
+    key: Key = None,
     trust_pickle: TrustPickle = False,
     json: Json = False,
 ) -> None:
@@ -73,7 +78,7 @@ def inspect(
     size, settings = _parse_size(input_size), parse_settings(set_)
     from waveedge.commands.inspect import describe, show
 
-    network = _load(model, settings, arch, trust_pickle)
+    network = _load(model, settings, arch, key, trust_pickle)
     description = describe(network, size)
     if json:
         console.print_json(description)
@@ -113,6 +118,7 @@ def compress(
     input_size: InputSize = None,
     set_: Set = None,
     arch: Arch = None,
+    key: Key = None,
     trust_pickle: TrustPickle = False,
     json: Json = False,
 ) -> None:
@@ -140,7 +146,7 @@ def compress(
     from waveedge.commands.compress import run
 
     run(
-        _load(model, settings, arch, trust_pickle),
+        _load(model, settings, arch, key, trust_pickle),
         chosen,
         source=model,
         target=target,
@@ -175,6 +181,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="The bundle folder to write.")] = None,
     set_: Set = None,
     arch: Arch = None,
+    key: Key = None,
     trust_pickle: TrustPickle = False,
     json: Json = False,
 ) -> None:
@@ -197,7 +204,7 @@ def export(
         tune=autotune,
         calib=calib,
         out=out,
-        load=lambda path: _load(path, settings, arch, trust_pickle),
+        load=lambda path: _load(path, settings, arch, key, trust_pickle),
         arch=arch,
         as_json=json,
     )
@@ -284,11 +291,19 @@ def _fail(what: str, hint: str) -> None:
         console.say(hint)
 
 
-def _load(path: Path, settings: dict[str, str], arch: str | None, trust_pickle: bool) -> Any:
+def _load(
+    path: Path,
+    settings: dict[str, str],
+    arch: str | None,
+    key: str | None,
+    trust_pickle: bool,
+) -> Any:
     from waveedge.checkpoint import load
 
-    require_regular(path)
-    return load(path, settings=settings, arch=arch, trust_pickle=trust_pickle)
+    network = load(path, settings=settings, arch=arch, key=key, trust_pickle=trust_pickle)
+    for note in getattr(network, "notes", ()):
+        console.say(note)
+    return network
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

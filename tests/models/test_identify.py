@@ -87,6 +87,9 @@ def test_any_missing_key_is_named(golden: Golden, case: str) -> None:
         if missing.startswith(_LIKE_ANOTHER):
             continue
         rest = {name: shape for name, shape in shapes.items() if name != missing}
+        if missing.endswith("num_batches_tracked"):  # older versions of torch wrote none
+            assert identify(rest) == identify(shapes)
+            continue
         with pytest.raises(CheckpointError, match="1 key is missing") as caught:
             identify(rest)
         assert missing in caught.value.what

@@ -53,6 +53,8 @@ SHAPES_OF_A_CHECKPOINT: dict[str, tuple[Callable[[State], Any], str]] = {
     "averaged": (lambda s: {"n_averaged": torch.tensor(5), **prefixed("module.")(s)}, ""),
     "scalars between": (lambda s: {**s, "epoch": 3, "version": "2"}, ""),
     "ordered": (lambda s: collections.OrderedDict(s), ""),
+    "default": (lambda s: {"state_dict": collections.defaultdict(list, s)}, "state_dict"),
+    "random state": (lambda s: {"generator": s, "rng": torch.get_rng_state()}, "generator"),
 }
 
 
@@ -167,7 +169,7 @@ BAD_STATES: dict[str, tuple[Callable[[State], Any], str]] = {
     ),
     "integers": (replaced(KEY, lambda t: t.to(torch.int8)), "holds int8 numbers, not weights"),
     "complex": (replaced(KEY, lambda t: t.to(torch.complex64)), f"{KEY} is complex"),
-    "sparse": (replaced("conv.0.bias", lambda t: t.to_sparse()), "torch.sparse_coo"),
+    "sparse": (replaced("conv.0.bias", lambda t: t.to_sparse()), "conv.0.bias is a sparse tensor"),
     "meta": (replaced("conv.0.bias", lambda t: t.to("meta")), "no data"),
     "twice": (
         lambda s: {**s, f"module.{KEY}": s[KEY]},
@@ -177,10 +179,14 @@ BAD_STATES: dict[str, tuple[Callable[[State], Any], str]] = {
         lambda s: {"generator": s, "discriminator": s},
         "several state dicts: generator, discriminator",
     ),
+    "expanded": (
+        replaced(KEY, lambda t: torch.zeros(1).expand(10**6, 10**6)),
+        rf"would take 4e\+12 bytes, the file has \d+: {KEY} was expanded",
+    ),
     "empty": (lambda s: {}, "empty state dict"),
     "no weights": (lambda s: {"epoch": 1, "name": "x"}, r"no weights \(only epoch, name\)"),
     "list": (lambda s: list(s.values()), "holds a list"),
-    "tensor": (lambda s: s[KEY], "holds a Tensor"),
+    "tensor": (lambda s: s[KEY], "holds a tensor"),
     "unknown network": (lambda s: nn.Conv2d(3, 4, 3).state_dict(), "not a network that waveedge"),
 }
 
@@ -203,6 +209,12 @@ def test_a_damaged_description_is_explained(tmp_path: Path, small: nn.Module) ->
     save_file(small.state_dict(), path, metadata={"waveedge.spec": spec.model_dump_json()})
     with pytest.raises(CheckpointError, match=r"configuration .* makes no sense: dim"):
         load(path)
+    for change in ({"depth": 3}, {"depth": 10**6}, {"num_classes": 10**9}):
+        config = {**spec_of(small).config, **change}
+        spec = spec_of(small).model_copy(update={"config": config})
+        save_file(small.state_dict(), path, metadata={"waveedge.spec": spec.model_dump_json()})
+        with pytest.raises(CheckpointError, match=r"description .* does not fit its weights"):
+            load(path)
     save_file(small.state_dict(), path, metadata={"waveedge.spec": json.dumps({"family": "x"})})
     with pytest.raises(CheckpointError, match=r"description \(waveedge\.spec\) makes no sense"):
         load(path)
@@ -261,6 +273,14 @@ def test_a_network_of_the_users_own(own_network: str) -> None:
     assert spec_of(load("own.safetensors", arch=f"{own_network}:make")) == spec
 
 
+def test_the_channels_of_a_network_of_ones_own_can_be_set(own_network: str) -> None:
+    chosen = {"mean": "0,0,0,0,1", "channels": "5"}
+    assert spec_of(load("own.pt", arch=f"{own_network}:make", settings=chosen)).channels == 5
+    for value in ("0", "-1", "three", "1" * 5000):
+        with pytest.raises(RecipeError, match="not a number of channels"):
+            load("own.pt", arch=f"{own_network}:make", settings={"channels": value})
+
+
 @pytest.mark.parametrize(
     ("arch", "message"),
     [
@@ -289,6 +309,7 @@ def test_a_checkpoint_of_another_network_is_explained(own_network: str, small: n
     ("settings", "message"),
     [
         ({"strid": "2"}, "there is no setting strid"),
+        ({"channels": "4"}, "there is no setting channels"),
         ({"depth": "3"}, "the checkpoint tells that depth is 2"),
         ({"stride": "two"}, "stride=two"),
         ({"stride": "0"}, "stride=0"),

@@ -15,6 +15,7 @@ from waveedge.compression.recipe import Recipe
 from waveedge.compression.report import CompressionReport, LayerReport
 from waveedge.errors import InputError
 from waveedge.models.build import spec_of
+from waveedge.models.source import relative_name
 
 __all__ = ["run"]
 
@@ -42,6 +43,8 @@ def run(
     console.say(images.summary())
     with console.progress_bar() as progress:
         result = compress(network, recipe, images=images, progress=progress)
+    # The way to the checkpoint, so that export finds it again wherever it lies.
+    result.source_name = relative_name(source, target.parent)
     save_artifact(result, target)
     if as_json:
         report = result.report.model_dump(mode="json")

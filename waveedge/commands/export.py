@@ -19,6 +19,7 @@ from waveedge.export.bundle import Bundle, export_model
 from waveedge.files import sha256
 from waveedge.limits import check_pixels
 from waveedge.models.build import check_input_size, spec_of
+from waveedge.models.source import find_source
 from waveedge.normalise import normalise
 from waveedge.reference import Reference
 
@@ -172,19 +173,20 @@ def show(bundle: Bundle) -> None:
 def _uncompressed(
     artifact: Path, name: str, digest: str, load: Callable[[Path], nn.Module]
 ) -> nn.Module | None:
-    """Load the checkpoint that ``artifact`` was made from, when it still lies beside it."""
-    for candidate in (artifact.parent / name, Path(name)):
-        if name and candidate.is_file() and sha256(candidate) == digest:
-            try:
-                return load(candidate)
-            except WaveedgeError as error:
-                console.warn(f"{candidate} cannot be loaded as the baseline: {error.what}")
-                return None
-    console.warn(
-        f"the uncompressed checkpoint {name or '(in memory)'} is not beside the artifact: the "
-        "bundle gets no baseline, so that waveedge bench will need --vs"
-    )
-    return None
+    """Load the checkpoint that ``artifact`` was made from, where it still lies there."""
+    found = find_source(name, digest, (artifact.parent, Path()))
+    if found is None:
+        console.warn(
+            f"the uncompressed checkpoint {name or '(in memory)'} was not found from the "
+            "artifact's folder or from this one: the bundle gets no baseline, so that waveedge "
+            "bench will need --vs"
+        )
+        return None
+    try:
+        return load(found)
+    except WaveedgeError as error:
+        console.warn(f"{found} cannot be loaded as the baseline: {error.what}")
+        return None
 
 
 def _stem(path: Path) -> str:

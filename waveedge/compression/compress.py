@@ -6,7 +6,7 @@ checkpoint -> choose WCC layers -> exact rewrites -> quantizers -> calibrate -> 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 

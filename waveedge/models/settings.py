@@ -23,13 +23,15 @@ def configure(spec: ModelSpec, settings: Mapping[str, str]) -> ModelSpec:
     Args:
         spec: of an identified or a custom network.
         settings: the fields that ``spec`` lists as assumed; or ``mean``, ``std`` and ``range``
-            (numbers with commas between them), ``task``, ``input_size`` (HxW).
+            (numbers with commas between them), ``task``, ``input_size`` (HxW); of a custom
+            network also ``channels``, of the input.
 
     Raises:
         UsageError: an unknown name, or a value that makes no sense.
         InputError: the network does not take images of ``input_size``.
     """
-    known = (*spec.assumed, *_IMAGE)
+    custom = spec.family == "custom"
+    known = (*spec.assumed, *(name for name in _IMAGE if custom or name != "channels"))
     for name, value in settings.items():
         if name in spec.config and name not in known:
             raise UsageError(
@@ -46,9 +48,9 @@ def configure(spec: ModelSpec, settings: Mapping[str, str]) -> ModelSpec:
     fields = {name: value for name, value in settings.items() if name in spec.assumed}
     if fields:
         spec = _with_fields(spec, fields)
-    for name, value in settings.items():
-        if name in _IMAGE:
-            spec = _IMAGE[name](spec, name, value)
+    for name in _IMAGE:  # channels before what has a value for each
+        if name in settings:
+            spec = _IMAGE[name](spec, name, settings[name])
     return spec
 
 
@@ -101,6 +103,15 @@ def _numbers(name: str, value: str) -> tuple[float, ...]:
     return numbers
 
 
+def _set_channels(spec: ModelSpec, name: str, value: str) -> ModelSpec:
+    if not re.fullmatch(r"[0-9]{1,4}", value.strip()) or int(value) < 1:
+        raise RecipeError(
+            f"--set {name}={value[:40]} is not a number of channels",
+            hint="It is 3 for colour images, 1 for grey ones.",
+        )
+    return spec.model_copy(update={"channels": int(value)})
+
+
 def _set_task(spec: ModelSpec, name: str, value: str) -> ModelSpec:
     if value not in get_args(Task):
         raise UsageError(
@@ -118,6 +129,7 @@ def _set_input_size(spec: ModelSpec, name: str, value: str) -> ModelSpec:
 
 
 _IMAGE: dict[str, Callable[[ModelSpec, str, str], Any]] = {
+    "channels": _set_channels,
     "mean": _set_preprocessing,
     "std": _set_preprocessing,
     "range": _set_preprocessing,
