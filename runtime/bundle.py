@@ -7,13 +7,16 @@ half-copied or edited model is found before it runs, not by wrong outputs.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from waveedge.errors import ArtifactError, InputError
 from waveedge.files import sha256
+from waveedge.filetypes import is_bundle_manifest, newest
 
 __all__ = ["FORMAT", "MANIFEST", "Bundle", "newest_bundle", "open_bundle"]
 
@@ -89,10 +92,15 @@ def open_bundle(path: str | Path) -> Bundle:
     return Bundle(path, manifest)
 
 
-def newest_bundle(folder: str | Path = ".") -> Path:
+def newest_bundle(
+    folder: str | Path = ".", *, warn: Callable[[str], object] = warnings.warn
+) -> Path:
     """Return the most recently exported bundle that is ``folder`` or lies directly in it.
 
     Hidden folders are passed over: they hold exports in progress. Files are not verified here.
+
+    Args:
+        warn: called with a sentence about every newer bundle whose manifest is broken.
 
     Raises:
         InputError: there is none.
@@ -101,24 +109,14 @@ def newest_bundle(folder: str | Path = ".") -> Path:
     candidates = [folder]
     if folder.is_dir():
         candidates += [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    bundles = [entry for entry in candidates if _is_bundle(entry)]
-    if not bundles:
+    manifests = [entry / MANIFEST for entry in candidates if os.path.lexists(entry / MANIFEST)]
+    manifest = newest(manifests, is_bundle_manifest, warn)
+    if manifest is None:
         raise InputError(
             f"there is no exported bundle in {folder.resolve()}",
             hint="Make one with: waveedge export",
         )
-    # Names break ties, so that the choice never depends on the order of the folder's entries.
-    return max(bundles, key=lambda entry: ((entry / MANIFEST).stat().st_mtime_ns, entry.name))
-
-
-def _is_bundle(path: Path) -> bool:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and str(manifest.get("format", "")).startswith(
-        "waveedge-bundle/"
-    )
+    return manifest.parent
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from waveedge.errors import MissingDependencyError
-from waveedge.files import atomic_file
+from waveedge.filetypes import PICTURE_TEXT
+from waveedge.outputs import PICTURE, new_file
 from waveedge.runtime.machine import Machine
 from waveedge.runtime.power import Power
 
@@ -171,12 +172,16 @@ class Comparison:
             *self.notes,
         ]
 
-    def save_plot(self, path: str | Path) -> None:
+    def save_plot(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG: the times of all runs, the peak memories and the file sizes.
+
+        Args:
+            path: the file; one that waveedge drew is replaced.
+            overwrite: replace any other file, too.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
-            OutputError: the file cannot be written.
+            OutputError: the file must not be replaced, or cannot be written.
         """
         try:
             from matplotlib.figure import Figure
@@ -213,8 +218,8 @@ class Comparison:
             axes.set_yticks([])
             axes.margins(y=0.15)
         figure.suptitle(f"{self.threads} thread(s), {self.machine.summary()}", fontsize="small")
-        with atomic_file(Path(path)) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+        with new_file(Path(path), PICTURE, overwrite=overwrite) as temporary:
+            figure.savefig(temporary, format="png", dpi=150, metadata=PICTURE_TEXT)
 
 
 def _plain(value: Any) -> Any:

@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from waveedge.errors import CheckpointError
-from waveedge.files import atomic_file, sha256
+from waveedge.files import sha256, shown
 from waveedge.models.build import attach_spec, build, custom_network, spec_of
 from waveedge.models.identify import compare, identify
 from waveedge.models.settings import configure
 from waveedge.models.statedict import find_state, plain_tensors, strip_prefixes
 from waveedge.models.weights import read_weights
+from waveedge.outputs import CHECKPOINT, new_file
 from waveedge.spec import ModelSpec
 
 __all__ = ["load", "save_checkpoint"]
@@ -79,20 +80,21 @@ def load(
             with torch.random.fork_rng(devices=[]):
                 model = build(configure(described, settings or {}))
         _fill(model, state)
-    model.__dict__.update(source_sha256=sha256(path), source_name=path.name, source_key=key)
+    model.__dict__.update(source_sha256=sha256(path), source_name=shown(path.name), source_key=key)
     return model
 
 
-def save_checkpoint(model: nn.Module, path: str | Path) -> None:
+def save_checkpoint(model: nn.Module, path: str | Path, *, overwrite: bool = False) -> None:
     """Write a network with its specification as ``.safetensors``, so that nothing is assumed.
 
     Args:
         model: a network with a ``spec``.
-        path: the file; an existing one is replaced once the new one is complete.
+        path: the file; an older one of this function is replaced once the new one is complete.
+        overwrite: replace any other file, too.
 
     Raises:
         InputError: the network carries no specification.
-        OutputError: the folder is missing, read-only or full.
+        OutputError: the file must not be replaced, or the folder is missing, read-only or full.
     """
     spec = spec_of(model)
     state = {
@@ -100,7 +102,7 @@ def save_checkpoint(model: nn.Module, path: str | Path) -> None:
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    with atomic_file(Path(path)) as temporary:
+    with new_file(Path(path), CHECKPOINT, overwrite=overwrite) as temporary:
         save_file(state, temporary, metadata={SPEC_KEY: spec.model_dump_json()})
 
 

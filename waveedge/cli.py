@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from waveedge import __version__, console
+from waveedge import __version__, console, files, interrupts
 from waveedge.errors import OutputError, RecipeError, WaveedgeError
+from waveedge.outputs import ARTIFACT, check_output, default_name
 
 __all__ = ["app", "main"]
 
@@ -37,10 +39,19 @@ TrustPickle = Annotated[
     bool,
     typer.Option("--trust-pickle", help="Unpickle a whole module. This RUNS CODE from the file."),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a file that waveedge did not write, too.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 InputSize = Annotated[
     str | None, typer.Option(metavar="HxW", help="Height and width of the input in pixels.")
 ]
+
+
+def _output(text: str) -> Path:
+    if not text:  # Path("") would be the working folder
+        raise OutputError("the name of the output is empty", hint="Name a file, or a folder.")
+    return Path(text)
 
 
 @app.callback(invoke_without_command=True)
@@ -99,8 +110,14 @@ def compress(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [0]")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The artifact to write, or the folder to write it in.")
+        Path | None,
+        typer.Option(
+            parser=_output,
+            metavar="PATH",
+            help="The artifact to write, or the folder to write it in.",
+        ),
     ] = None,
+    overwrite: Overwrite = False,
     input_size: InputSize = None,
     set_: Set = None,
     arch: Arch = None,
@@ -122,7 +139,9 @@ def compress(
     fields = read_recipe(recipe) if recipe else {}
     fields.update({name: value for name, value in flags.items() if value is not None})
     chosen = make_recipe(fields)
-    target = _artifact_path(out, model, chosen.label())
+    name = default_name(model, f"{chosen.label()}.safetensors")
+    target = Path(name) if out is None else out / name if out.is_dir() else out
+    check_output(target, ARTIFACT, inputs=(model, recipe, calib), overwrite=overwrite)
 
     from waveedge.commands.compress import run
 
@@ -131,6 +150,7 @@ def compress(
         chosen,
         source=model,
         target=target,
+        overwrite=overwrite,
         calib=calib,
         input_size=_parse_size(input_size),
         as_json=json,
@@ -158,7 +178,11 @@ def export(
     calib: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Images to verify the export with.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The bundle folder to write.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=_output, metavar="PATH", help="The bundle folder to write."),
+    ] = None,
+    overwrite: Overwrite = False,
     set_: Set = None,
     arch: Arch = None,
     trust_pickle: TrustPickle = False,
@@ -180,6 +204,7 @@ def export(
         tune=autotune,
         calib=calib,
         out=out,
+        overwrite=overwrite,
         load=lambda path: _load(path, set_, arch, trust_pickle),
         arch=arch,
         as_json=json,
@@ -198,18 +223,16 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     runs: Annotated[int, typer.Option(min=3, help="Timed runs of each, interleaved.")] = 30,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the picture goes. [bench.png]")
+        Path | None,
+        typer.Option(parser=_output, metavar="FILE", help="Where the picture goes. [bench.png]"),
     ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Measure latency and peak memory, interleaved with the uncompressed network."""
     from waveedge.commands.bench import run
 
-    run(model, vs, threads=threads, runs=runs, plot=plot, as_json=json)
-
-
-_INTERRUPTED = 130
-"""The status that typer gives a command stopped with Ctrl-C, as shells do."""
+    run(model, vs, threads=threads, runs=runs, plot=plot, overwrite=overwrite, as_json=json)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -223,15 +246,29 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     if debug:
         arguments = ["--debug", *arguments]
-    with console.remembered_interrupts():
-        sys.exit(_run(arguments, debug=debug))
+    with interrupts.remembered():
+        status = 1
+        try:
+            status = _run(arguments, debug=debug)
+        except KeyboardInterrupt:
+            pass
+        except Exception:
+            if interrupts.arrived() is None:  # an interrupted import may fail in its own way
+                raise
+        number = interrupts.arrived()
+        if number is not None:
+            with interrupts.held_back():
+                what = f"{files.written[-1]} is written" if files.written else "nothing was written"
+                _fail(f"interrupted; {what}", "")
+            status = 128 + number  # as shells put it
+    sys.exit(status)
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
+        _check_surroundings()
         code = app(arguments, standalone_mode=False)
-        if code == _INTERRUPTED:
-            _fail("interrupted; nothing was written", "")
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except WaveedgeError as error:
         if debug:
@@ -241,15 +278,59 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         _fail(*_usage(error))
     except BrokenPipeError:
         # The reader of a pipe went away; that is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
     except Exception as error:
-        if debug:
+        reason = _output_fails()
+        if debug or interrupts.arrived() is not None:
             raise
-        _fail(
-            f"unexpected {type(error).__name__}: {error}",
-            "This is a bug in waveedge; run again with --debug and report what it prints.",
-        )
+        if reason:
+            _fail(
+                f"standard output cannot be written: {reason}", "Files are written, or as before."
+            )
+        else:
+            _fail(
+                f"unexpected {type(error).__name__}: {error}",
+                "This is a bug in waveedge; run again with --debug and report what it prints.",
+            )
     return 1
+
+
+def _check_surroundings() -> None:
+    """Refuse to work where results would be lost.
+
+    Raises:
+        OutputError: standard output is closed, or the working folder is gone.
+    """
+    if sys.stdout is None:
+        raise OutputError(
+            "standard output is closed, and the result would be lost",
+            hint="Leave it open, or send it to a file.",
+        )
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise OutputError(
+            "the working folder does not exist any more", hint="Change to one that does."
+        ) from None
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold bytes that are no text, and terminals may lack a letter.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _output_fails() -> str:
+    """Return why standard output cannot take what was printed, or nothing."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _drop_output()
+        return error.strerror or str(error)
+    return ""
+
+
+def _drop_output() -> None:
+    """Let Python's own flush at the end succeed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: typer.TyperException) -> tuple[str, str]:
@@ -296,20 +377,6 @@ def _parse_batch(text: str) -> int | Literal["dynamic"]:
     if not text.isdecimal() or int(text) < 1:
         raise RecipeError(f"--batch {text!r} is neither a number nor 'dynamic'", hint="Try 1.")
     return int(text)
-
-
-def _artifact_path(out: Path | None, model: Path, label: str) -> Path:
-    name = f"{model.name.split('.')[0]}.{label}.safetensors"
-    target = Path(name) if out is None else out / name if out.is_dir() else out
-    if target.exists() and model.exists() and target.samefile(model):
-        raise RecipeError(
-            f"--out {target} is the input itself", hint="Inputs are never modified; name another."
-        )
-    if not target.parent.is_dir():  # better said now than after minutes of work
-        raise OutputError(
-            f"cannot write {target}: its folder does not exist", hint="Create the folder first."
-        )
-    return target
 
 
 if __name__ == "__main__":

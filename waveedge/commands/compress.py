@@ -25,6 +25,7 @@ def run(
     *,
     source: Path,
     target: Path,
+    overwrite: bool,
     calib: Path | None,
     input_size: tuple[int, int] | None,
     as_json: bool,
@@ -42,7 +43,7 @@ def run(
     console.say(images.describe())
     with console.progress_bar() as progress:
         result = compress(network, recipe, images=images, progress=progress)
-    save_artifact(result, target)
+    save_artifact(result, target, overwrite=overwrite)
     if as_json:
         report = result.report.model_dump(mode="json")
         console.print_json({"artifact": str(target), "recipe": recipe.model_dump(), **report})

@@ -17,6 +17,7 @@ from waveedge.export.autotune import Choice, autotune
 from waveedge.export.bundle import Bundle, export_model
 from waveedge.files import sha256
 from waveedge.models.build import check_input_size, spec_of
+from waveedge.outputs import BUNDLE, check_output, default_name
 
 __all__ = ["run"]
 
@@ -34,6 +35,7 @@ def run(
     tune: bool,
     calib: Path | None,
     out: Path | None,
+    overwrite: bool,
     load: Callable[[Path], nn.Module],
     arch: str | None,
     as_json: bool,
@@ -48,6 +50,7 @@ def run(
     Raises:
         InputError: there is nothing to export, or an artifact is asked for in another form.
         RecipeError: the target is unknown, or is not what ``tune`` can time.
+        OutputError: ``out`` must not be replaced, or cannot be written.
     """
     if target not in TARGETS:
         raise RecipeError(
@@ -59,13 +62,15 @@ def run(
             hint="Use --target ort, or leave --autotune out.",
         )
     if source is None:
-        source = newest_artifact(Path())
+        source = newest_artifact(Path(), warn=console.warn)
         if source is None:
             raise InputError(
                 "there is no compressed artifact in this folder",
                 hint="Make one with: waveedge compress MODEL, or name a checkpoint to export.",
             )
         console.say(f"Exporting the newest artifact here: {source}")
+    out = out or Path(default_name(source, target))
+    check_output(out, BUNDLE, inputs=(source, calib), overwrite=overwrite)
     recipe = None
     baseline: nn.Module | None
     if is_artifact(source):
@@ -99,7 +104,8 @@ def run(
             model = choice.model
         bundle = export_model(
             model,
-            out or Path(f"{_stem(source)}.{target}"),
+            out,
+            overwrite=overwrite,
             target=target,  # type: ignore[arg-type]
             input_size=size,
             batch=batch,
@@ -169,7 +175,3 @@ def _uncompressed(
         "bundle gets no baseline, so that waveedge bench will need --vs"
     )
     return None
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(path.suffix)
