@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
+from contextlib import suppress
 
 from waveedge import interrupts
 
 __all__ = ["main"]
+
+_INTERRUPTED = {128 + number for number in interrupts.SIGNALS}
 
 
 def main() -> None:
@@ -19,11 +22,18 @@ def main() -> None:
         run()
     except BaseException as error:
         number = interrupts.arrived()
-        # An import that is interrupted may fail with an error of its own.
-        if number is None or isinstance(error, SystemExit):
+        if isinstance(error, SystemExit):
+            if error.code not in _INTERRUPTED:
+                raise
+            status = int(error.code)
+        elif number is not None:  # an import that is interrupted may fail with an error of its own
+            with suppress(OSError):
+                os.write(2, b"error: interrupted; nothing was written\n")
+            status = 128 + number
+        else:
             raise
-        sys.stderr.write("error: interrupted; nothing was written\n")
-        sys.exit(128 + number)
+        # Not sys.exit: where C code was interrupted, Python would end with SIGINT all the same.
+        os._exit(status)
     finally:
         for number in interrupts.SIGNALS:  # all is done; what is left is the interpreter's end
             signal.signal(number, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -246,6 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     if debug:
         arguments = ["--debug", *arguments]
+    files.written.clear()
     with interrupts.remembered():
         status = 1
         try:
@@ -280,13 +282,12 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         # The reader of a pipe went away; that is its right.
         _drop_output()
     except Exception as error:
-        reason = _output_fails()
         if debug or interrupts.arrived() is not None:
             raise
-        if reason:
-            _fail(
-                f"standard output cannot be written: {reason}", "Files are written, or as before."
-            )
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            # Files of a name are explained where they are written.
+            _drop_output()
+            _fail(f"standard output cannot be written: {error.strerror}", "Send it elsewhere.")
         else:
             _fail(
                 f"unexpected {type(error).__name__}: {error}",
@@ -295,8 +296,11 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     return 1
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
 def _check_surroundings() -> None:
-    """Refuse to work where results would be lost.
+    """Refuse to work where results would be lost, and make the standard streams usable.
 
     Raises:
         OutputError: standard output is closed, or the working folder is gone.
@@ -312,20 +316,14 @@ def _check_surroundings() -> None:
         raise OutputError(
             "the working folder does not exist any more", hint="Change to one that does."
         ) from None
+    # Libraries print to these numbers: no output may get one of them where they are closed.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
     for stream in (sys.stdout, sys.stderr):
         # File names may hold bytes that are no text, and terminals may lack a letter.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _output_fails() -> str:
-    """Return why standard output cannot take what was printed, or nothing."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        _drop_output()
-        return error.strerror or str(error)
-    return ""
 
 
 def _drop_output() -> None:

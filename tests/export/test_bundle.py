@@ -144,6 +144,7 @@ def test_failed_verification_leaves_the_old_folder_and_nothing_else(
 ):
     out = tmp_path / "net"
     out.mkdir()
+    (out / "manifest.json").write_text('{"format": "waveedge-bundle/1", "files": {"old": ""}}')
     (out / "old").write_text("kept")
 
     def faulty(traced, target):
