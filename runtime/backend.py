@@ -59,7 +59,9 @@ class OnnxBackend:
             # Making a session may set the calling thread's flags for good: see denormals.py.
             with flushed_denormals():
                 self._session = ort.InferenceSession(
-                    _loadable(path), session_options(threads=threads, arena=arena), providers=[provider]
+                    _loadable(path),
+                    session_options(threads=threads, arena=arena),
+                    providers=[provider],
                 )
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             raise ArtifactError(

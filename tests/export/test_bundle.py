@@ -238,4 +238,4 @@ def test_killed_in_the_middle_leaves_no_bundle(tmp_path):
     time.sleep(0.05)
     assert not out.exists()
     leftovers = list(tmp_path.iterdir())
-    assert all(path.name.startswith(".net.") for path in leftovers)
+    assert all(path.name.startswith(".waveedge-") for path in leftovers)
