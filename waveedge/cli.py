@@ -141,7 +141,7 @@ def compress(
     fields.update({name: value for name, value in flags.items() if value is not None})
     chosen = make_recipe(fields)
     name = default_name(model, f"{chosen.label()}.safetensors")
-    target = Path(name) if out is None else out / name if out.is_dir() else out
+    target = Path(name) if out is None else out / name if os.path.isdir(out) else out
     check_output(target, ARTIFACT, inputs=(model, recipe, calib), overwrite=overwrite)
 
     from waveedge.commands.compress import run

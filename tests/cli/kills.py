@@ -106,8 +106,12 @@ def whole(path: Path) -> bool:
     return bool(open_bundle(path) if path.is_dir() else is_artifact(path))
 
 
-def once(found: Campaign, verb: str, number: signal.Signals, delay: float, folder: Path) -> None:
-    """Run ``verb``, send it the signal after ``delay`` seconds, and judge what is left."""
+def once(found: Campaign, verb: str, number: signal.Signals, delay: float, folder: Path) -> bool:
+    """Run ``verb``, send it the signal after ``delay`` seconds, and judge what is left.
+
+    Returns:
+        Whether it was still at work.
+    """
     arguments, name = VERBS[verb]
     target = folder / name
     others = {path: content(path) for path in folder.glob("[!.]*") if path != target}
@@ -123,9 +127,7 @@ def once(found: Campaign, verb: str, number: signal.Signals, delay: float, folde
     message = (folder.parent / "messages.txt").read_text()
     where = f"{verb}, {number.name} after {delay:.3f} s"
     hidden = set(folder.glob(".*")) - earlier
-    if code == 0:
-        found.outcomes["it was done before"] += 1
-    else:
+    if code:
         found.tried[f"{verb} {number.name}"] += 1
         found.outcomes["old" if target.exists() and target.stat().st_ino == made else "new"] += 1
         found.leftovers[number.name] += bool(hidden)
@@ -147,6 +149,7 @@ def once(found: Campaign, verb: str, number: signal.Signals, delay: float, folde
         found.faults.append(f"{where}: other files were changed")
     if set(folder.glob("[!.]*")) != {target, *others}:
         found.faults.append(f"{where}: files more or less: {sorted(folder.iterdir())}")
+    return code != 0
 
 
 def make_inputs(folder: Path) -> None:
@@ -193,7 +196,9 @@ def campaign(moments: int, seed: int, report: Callable[[str], object]) -> Campai
         for moment in range(moments):
             for verb in VERBS:
                 for number in SIGNALS:
-                    once(found, verb, number, draw.uniform(0, lasts[verb]), folder)
+                    delay = draw.uniform(0, lasts[verb])
+                    while not once(found, verb, number, delay, folder):
+                        delay /= 2  # it was done before
             report(f"{moment + 1}: {sum(found.tried.values())} kills, faults: {found.faults}")
         files.probe(folder / "any")
         if left := list(folder.glob(".*")):

@@ -193,6 +193,7 @@ def test_what_is_never_replaced(
     assert says in errors
     message, hint, *rest = errors.splitlines()
     assert message.startswith("error: ")
+    assert "unexpected" not in message
     assert hint.endswith(".")
     assert not rest, "said at once, before a word about work"
 
