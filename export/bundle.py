@@ -44,8 +44,9 @@ from waveedge.export.targets import ENGINE, Target, check_target, for_target, ta
 from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.export.verify import Verification, verify
 from waveedge.export.weights import fold_weights
-from waveedge.files import atomic_directory
+from waveedge.files import shown
 from waveedge.normalise import detached_copy, normalise
+from waveedge.outputs import BUNDLE, new_folder
 from waveedge.runtime.manifest import MANIFEST
 from waveedge.spec import ModelSpec, Task
 
@@ -79,6 +80,7 @@ def export_model(
     out: Path,
     *,
     target: Target,
+    overwrite: bool = False,
     input_size: tuple[int, int] | None = None,
     batch: Batch = 1,
     images: Sequence[NDArray[np.float32]] | None = None,
@@ -94,9 +96,10 @@ def export_model(
     Args:
         model: the network, in eval mode, with or without quantizers; it is not changed. Its
             ``spec`` attribute, if it has one, gives task, preprocessing and input size.
-        out: the folder to write, whole or not at all; an older one is replaced.
+        out: the folder to write, whole or not at all; an older bundle is replaced.
         target: "onnx": int8 with zero point 0. "ort": uint8 for onnxruntime. "trt": int8, linted,
             with an engine, or the script that builds one. "trt-rtx": an engine for desktop GPUs.
+        overwrite: replace a file of that name, too.
         input_size: (height, width) in pixels; the spec's where None.
         batch: images at once, or "dynamic".
         images: float32 (1, C, H, W), preprocessed, to verify on; where None, the built-in photos,
@@ -113,7 +116,7 @@ def export_model(
         ExportError: torch cannot trace the network, or the target refuses the graph.
         VerificationError: onnxruntime computes something else than torch. No folder is left.
         MissingDependencyError: "trt-rtx" without ``tensorrt_rtx``.
-        OutputError: ``out`` cannot be written.
+        OutputError: ``out`` must not be replaced, or cannot be written.
     """
     check_target(target)
     spec: ModelSpec | None = getattr(model, "spec", None)
@@ -124,7 +127,7 @@ def export_model(
     low, high = spec.preprocessing.range if spec is not None else (0.0, 1.0)
     step = _steps(progress)
 
-    with atomic_directory(out) as folder:
+    with new_folder(out, BUNDLE, overwrite=overwrite) as folder:
         step("exporting")
         traced = to_onnx(model, shape, batch=batch)
         layers = layers_of(traced, model)
@@ -152,7 +155,7 @@ def export_model(
         write_json(folder / "verification.json", report)
         manifest = make_manifest(
             folder,
-            name=out.name,
+            name=shown(out.name),
             target=target,
             spec=spec,
             graph=shipped,

@@ -60,7 +60,9 @@ class OnnxBackend:
             # Making a session may set the calling thread's flags for good: see denormals.py.
             with flushed_denormals():
                 self._session = ort.InferenceSession(
-                    str(path), session_options(threads=threads, arena=arena), providers=[provider]
+                    _loadable(path),
+                    session_options(threads=threads, arena=arena),
+                    providers=[provider],
                 )
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             _refuse_if_out_of_memory(error, f"load {path}")
@@ -85,6 +87,15 @@ class OnnxBackend:
                 f"the network cannot run on {what}: {_reason(error)}",
                 hint="Height and width may have to be multiples of a power of two.",
             ) from error
+
+
+def _loadable(path: Path) -> str | bytes:
+    """What onnxruntime can load: it takes names in UTF-8 alone, and else the file's content."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return str(path)
 
 
 def _import_onnxruntime() -> Any:

@@ -7,15 +7,16 @@ before it runs, not by wrong outputs or figures.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from waveedge.errors import ArtifactError, InputError
 from waveedge.files import sha256
+from waveedge.filetypes import is_bundle_manifest, newest
 from waveedge.runtime.external import external_files
 from waveedge.runtime.manifest import MANIFEST, read_manifest
 from waveedge.runtime.schema import shown
@@ -113,10 +114,15 @@ def _check_file(file: Path, expected: str) -> None:
         )
 
 
-def newest_bundle(folder: str | Path = ".") -> Path:
+def newest_bundle(
+    folder: str | Path = ".", *, warn: Callable[[str], object] = warnings.warn
+) -> Path:
     """Return the most recently exported bundle that is ``folder`` or lies directly in it.
 
     Hidden folders are passed over: they hold exports in progress. Files are not verified here.
+
+    Args:
+        warn: called with a sentence about every newer bundle whose manifest is broken.
 
     Raises:
         InputError: there is none.
@@ -125,21 +131,11 @@ def newest_bundle(folder: str | Path = ".") -> Path:
     candidates = [folder]
     if folder.is_dir():
         candidates += [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    bundles = [entry for entry in candidates if _is_bundle(entry)]
-    if not bundles:
+    manifests = [entry / MANIFEST for entry in candidates if os.path.lexists(entry / MANIFEST)]
+    manifest = newest(manifests, is_bundle_manifest, warn)
+    if manifest is None:
         raise InputError(
             f"there is no exported bundle in {folder.resolve()}",
             hint="Make one with: waveedge export",
         )
-    # Names break ties, so that the choice never depends on the order of the folder's entries.
-    return max(bundles, key=lambda entry: ((entry / MANIFEST).stat().st_mtime_ns, entry.name))
-
-
-def _is_bundle(path: Path) -> bool:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and str(manifest.get("format", "")).startswith(
-        "waveedge-bundle/"
-    )
+    return manifest.parent

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from waveedge.errors import MissingDependencyError
-from waveedge.files import atomic_file
+from waveedge.filetypes import PICTURE_TEXT
+from waveedge.outputs import PICTURE, new_file
 from waveedge.runtime.machine import Machine
 from waveedge.runtime.power import Power
 from waveedge.runtime.schema import shown
@@ -179,12 +180,16 @@ class Comparison:
             *self.notes,
         ]
 
-    def save_plot(self, path: str | Path) -> None:
+    def save_plot(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG: the times of all runs, the peak memories and the file sizes.
+
+        Args:
+            path: the file; one that waveedge drew is replaced.
+            overwrite: replace any other file, too.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
-            OutputError: the file cannot be written.
+            OutputError: the file must not be replaced, or cannot be written.
         """
         try:
             from matplotlib.figure import Figure
@@ -223,10 +228,13 @@ class Comparison:
             axes.margins(y=0.15)
         title = f"{self.threads} thread(s), {self.machine.summary()}"
         figure.suptitle(title, fontsize="small", parse_math=False)
-        with atomic_file(Path(path)) as temporary, warnings.catch_warnings():
+        with (
+            new_file(Path(path), PICTURE, overwrite=overwrite) as temporary,
+            warnings.catch_warnings(),
+        ):
             # A letter that the font lacks is drawn as a box; there is no more to say.
             warnings.filterwarnings("ignore", "Glyph .* missing from")
-            figure.savefig(temporary, format="png", dpi=150)
+            figure.savefig(temporary, format="png", dpi=150, metadata=PICTURE_TEXT)
 
 
 def _plain(value: Any) -> Any:

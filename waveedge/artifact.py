@@ -9,6 +9,8 @@ Loading builds the structure from the metadata and fills in the state; no code r
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,10 @@ from waveedge.compression.recipe import Recipe
 from waveedge.compression.report import CompressionReport
 from waveedge.compression.wavelet import LayerDecision
 from waveedge.errors import ArtifactError
-from waveedge.files import atomic_file
+from waveedge.filetypes import is_artifact_file, newest
 from waveedge.models.build import build
 from waveedge.nn import ActivationQuantizer, WeightQuantizer
+from waveedge.outputs import ARTIFACT, new_file
 from waveedge.spec import ModelSpec
 
 __all__ = ["KEY", "is_artifact", "load_artifact", "newest_artifact", "save_artifact"]
@@ -54,11 +57,15 @@ class _Header(BaseModel):
     report: CompressionReport
 
 
-def save_artifact(compressed: Compressed, path: Path) -> None:
+def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False) -> None:
     """Write ``compressed`` to ``path``, whole or not at all.
 
+    Args:
+        path: the file; an older artifact is replaced.
+        overwrite: replace any other file, too.
+
     Raises:
-        OutputError: the folder is missing, read-only or full.
+        OutputError: the file must not be replaced, or the folder is missing, read-only or full.
     """
     header = _Header(
         format=FORMAT,
@@ -81,7 +88,7 @@ def save_artifact(compressed: Compressed, path: Path) -> None:
     for name, quantizer in _weight_quantizers(compressed.graph):
         integers = quantizer.integers(state[name])
         state[name] = _pack(integers) if quantizer.bits <= 4 else integers
-    with atomic_file(path) as temporary:
+    with new_file(path, ARTIFACT, overwrite=overwrite) as temporary:
         # Written by Python: a full disk is then an OSError that can be explained.
         temporary.write_bytes(save(state, metadata={KEY: header.model_dump_json()}))
 
@@ -128,10 +135,13 @@ def is_artifact(path: Path) -> bool:
         return False
 
 
-def newest_artifact(folder: Path) -> Path | None:
-    """Return the artifact of ``folder`` that was written last, or None."""
-    files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
-    return next((file for file in reversed(files) if is_artifact(file)), None)
+def newest_artifact(folder: Path, *, warn: Callable[[str], object] = warnings.warn) -> Path | None:
+    """Return the artifact of ``folder`` that was written last, or None.
+
+    Args:
+        warn: called with a sentence about every newer file of that ending that is broken.
+    """
+    return newest(folder.glob("*.safetensors"), is_artifact_file, warn)
 
 
 def _metadata(path: Path) -> dict[str, str]:

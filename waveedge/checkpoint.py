@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from waveedge.errors import CheckpointError
-from waveedge.files import atomic_file
 from waveedge.models.build import attach_spec, build, custom_network, spec_of
 from waveedge.models.channels import input_channels
 from waveedge.models.identify import compare, identify
@@ -26,6 +25,7 @@ from waveedge.models.source import printable, source_sha256
 from waveedge.models.statedict import State, find_state, is_tensor
 from waveedge.models.tensors import check_tensors, plain_tensors
 from waveedge.models.weights import open_weights
+from waveedge.outputs import CHECKPOINT, new_file
 from waveedge.spec import ModelSpec
 
 __all__ = ["load", "save_checkpoint"]
@@ -92,16 +92,17 @@ def load(
     return model
 
 
-def save_checkpoint(model: nn.Module, path: str | Path) -> None:
+def save_checkpoint(model: nn.Module, path: str | Path, *, overwrite: bool = False) -> None:
     """Write a network with its specification as ``.safetensors``, so that nothing is assumed.
 
     Args:
         model: a network with a ``spec``.
-        path: the file; an existing one is replaced once the new one is complete.
+        path: the file; an older one of this function is replaced once the new one is complete.
+        overwrite: replace any other file, too.
 
     Raises:
         InputError: the network carries no specification.
-        OutputError: the folder is missing, read-only or full.
+        OutputError: the file must not be replaced, or the folder is missing, read-only or full.
     """
     spec = spec_of(model)
     state = {
@@ -109,7 +110,7 @@ def save_checkpoint(model: nn.Module, path: str | Path) -> None:
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    with atomic_file(Path(path)) as temporary:
+    with new_file(Path(path), CHECKPOINT, overwrite=overwrite) as temporary:
         save_file(state, temporary, metadata={SPEC_KEY: spec.model_dump_json()})
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from waveedge import __version__, console, refusals, streams
-from waveedge.errors import OutputError, RecipeError, UsageError
+from waveedge import __version__, console, files, interrupts, refusals, streams
+from waveedge.errors import RecipeError, UsageError
 from waveedge.files import require_regular
 from waveedge.limits import parse_count, parse_settings, parse_size
+from waveedge.outputs import ARTIFACT, check_output, default_name
 
 __all__ = ["app", "main"]
 
@@ -43,10 +45,19 @@ TrustPickle = Annotated[
     bool,
     typer.Option("--trust-pickle", help="Unpickle a whole module. This RUNS CODE from the file."),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a file that waveedge did not write, too.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 InputSize = Annotated[
     str | None, typer.Option(metavar="HxW", help="Height and width of the input in pixels.")
 ]
+
+
+def _output(text: str) -> Path:
+    if not text:  # Path("") would be the working folder
+        raise UsageError("the name of the output is empty", hint="Name a file, or a folder.")
+    return Path(text)
 
 
 @app.callback(invoke_without_command=True)
@@ -113,8 +124,14 @@ def compress(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [0]")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The artifact to write, or the folder to write it in.")
+        Path | None,
+        typer.Option(
+            parser=_output,
+            metavar="PATH",
+            help="The artifact to write, or the folder to write it in.",
+        ),
     ] = None,
+    overwrite: Overwrite = False,
     input_size: InputSize = None,
     set_: Set = None,
     arch: Arch = None,
@@ -141,7 +158,9 @@ def compress(
     except RecipeError as error:
         raise UsageError(error.what, hint=error.hint) from error
     chosen = make_recipe({**(read_recipe(recipe) if recipe else {}), **given})
-    target = _artifact_path(out, model, chosen.label())
+    name = default_name(model, f"{chosen.label()}.safetensors")
+    target = Path(name) if out is None else out / name if os.path.isdir(out) else out
+    check_output(target, ARTIFACT, inputs=(model, recipe, calib), overwrite=overwrite)
 
     from waveedge.commands.compress import run
 
@@ -150,6 +169,7 @@ def compress(
         chosen,
         source=model,
         target=target,
+        overwrite=overwrite,
         calib=calib,
         input_size=size,
         as_json=json,
@@ -178,7 +198,11 @@ def export(
     calib: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Images to verify the export with.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The bundle folder to write.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=_output, metavar="PATH", help="The bundle folder to write."),
+    ] = None,
+    overwrite: Overwrite = False,
     set_: Set = None,
     arch: Arch = None,
     key: Key = None,
@@ -204,6 +228,7 @@ def export(
         tune=autotune,
         calib=calib,
         out=out,
+        overwrite=overwrite,
         load=lambda path: _load(path, settings, arch, key, trust_pickle),
         arch=arch,
         as_json=json,
@@ -224,8 +249,10 @@ def bench(
     runs: Annotated[int, typer.Option(min=3, help="Timed runs of each, interleaved.")] = 30,
     input_size: InputSize = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the picture goes. [bench.png]")
+        Path | None,
+        typer.Option(parser=_output, metavar="FILE", help="Where the picture goes. [bench.png]"),
     ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Measure latency and peak memory, interleaved with the uncompressed network."""
@@ -241,12 +268,9 @@ def bench(
         runs=runs,
         input_size=_parse_size(input_size),
         plot=plot,
+        overwrite=overwrite,
         as_json=json,
     )
-
-
-_INTERRUPTED = 130
-"""The status that typer gives a command stopped with Ctrl-C, as shells do."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -260,20 +284,30 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     if debug:
         arguments = ["--debug", *arguments]
-    with console.remembered_interrupts():
-        sys.exit(_run(arguments, debug=debug))
+    files.written.clear()
+    with interrupts.remembered():
+        status = 1
+        with suppress(KeyboardInterrupt):
+            status = _run(arguments, debug=debug)
+        number = interrupts.arrived()
+        if number is not None:
+            with interrupts.held_back():
+                what = f"{files.written[-1]} is written" if files.written else "nothing was written"
+                _fail(f"interrupted; {what}", "")
+            status = 128 + number  # as shells put it
+    sys.exit(status)
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
         streams.check()
         code = app(arguments, prog_name="waveedge", standalone_mode=False)
-        if code == _INTERRUPTED:
-            _fail("interrupted; nothing was written", "")
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if interrupts.arrived() is not None:  # what was interrupted may fail in its own way
+            raise KeyboardInterrupt from error
         if BrokenPipeError in (type(error), type(error.__context__)):  # typer: SystemExit after it
             streams.drop_output()  # the reader of a pipe went away; that is its right
             return 1
@@ -312,20 +346,6 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 def _parse_batch(text: str) -> int | Literal["dynamic"]:
     return "dynamic" if text == "dynamic" else parse_count("--batch", text)
-
-
-def _artifact_path(out: Path | None, model: Path, label: str) -> Path:
-    name = f"{model.name.split('.')[0]}.{label}.safetensors"
-    target = Path(name) if out is None else out / name if out.is_dir() else out
-    if target.exists() and model.exists() and target.samefile(model):
-        raise RecipeError(
-            f"--out {target} is the input itself", hint="Inputs are never modified; name another."
-        )
-    if not target.parent.is_dir():  # better said now than after minutes of work
-        raise OutputError(
-            f"cannot write {target}: its folder does not exist", hint="Create the folder first."
-        )
-    return target
 
 
 if __name__ == "__main__":

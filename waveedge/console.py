@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from waveedge import interrupts
+
 __all__ = [
     "count",
     "err",
@@ -29,7 +29,6 @@ __all__ = [
     "plain",
     "print_json",
     "progress_bar",
-    "remembered_interrupts",
     "say",
     "size",
     "table",
@@ -105,41 +104,6 @@ def _finite(value: Any) -> Any:
     return value
 
 
-_interrupts: list[int] = []
-"""Signals of Ctrl-C that arrived."""
-
-
-@contextmanager
-def remembered_interrupts() -> Iterator[None]:
-    """Let Ctrl-C stop the work even where Python drops it.
-
-    An exception in a destructor, or in a callback of an import, is printed and dropped. A dropped
-    interrupt is not printed here, and is raised again at the next step of a progress bar.
-    """
-    unraisable = sys.unraisablehook
-
-    def interrupt(number: int, _frame: object) -> None:
-        _interrupts.append(number)
-        raise KeyboardInterrupt
-
-    def report(dropped: sys.UnraisableHookArgs) -> None:
-        if not issubclass(dropped.exc_type, KeyboardInterrupt):
-            unraisable(dropped)
-
-    try:
-        before = signal.signal(signal.SIGINT, interrupt)
-    except ValueError:  # not in the main thread: no signal arrives here
-        yield
-        return
-    sys.unraisablehook = report
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        sys.unraisablehook = unraisable
-        _interrupts.clear()
-
-
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function (what, done, total) that keeps one bar per kind of work up to date."""
@@ -152,8 +116,8 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         tasks: dict[str, Any] = {}
 
         def update(what: str, done: int, total: int) -> None:
-            if _interrupts and done < total:  # at the end, files may have their names already
-                raise KeyboardInterrupt
+            if done < total:  # at the end, files may have their names already
+                interrupts.check()
             if what not in tasks:
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)

@@ -8,16 +8,27 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from waveedge import interrupts
 from waveedge.errors import InputError, OutputError
+from waveedge.workplace import PREFIX, exchange, workplace
 
-__all__ = ["atomic_directory", "atomic_file", "require_regular", "sha256"]
+__all__ = [
+    "atomic_directory",
+    "atomic_file",
+    "probe",
+    "require_regular",
+    "sha256",
+    "shown",
+    "written",
+]
+
+written: list[Path] = []
+"""What got its name in this process, in order: an interrupted run can tell what is there."""
 
 
 def sha256(path: Path) -> str:
@@ -29,56 +40,71 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def shown(name: str) -> str:
+    """Return a file name as text that any encoding can carry: bytes that are no UTF-8 escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` once the block succeeds.
+    """Yield a temporary path; rename it to ``path`` once the block succeeds.
 
     A reader never sees a half-written file under the final name, whenever the process dies.
 
     Raises:
         OutputError: the folder is missing, read-only or full.
     """
-    with _explained(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            _flush(temporary)
-            # mkstemp makes the file private; give it the mode any new file would have.
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
+    with _explained(path), workplace(path.parent) as place:
+        temporary = place / "new"
+        yield temporary
+        _flush(temporary)
+        with interrupts.held_back():
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            written.append(path)
+    interrupts.check()
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; move it to ``path`` once the block succeeds.
+    """Yield a temporary folder; move it to ``path`` once the block succeeds.
 
-    An older folder of that name is replaced only after the new one is complete.
+    An older folder of that name is replaced only after the new one is complete, and by one
+    exchange of their names where the system has it: whenever the process dies, the old or the new
+    one is there. Where it has not, the old one may be missing until the next run puts it back.
 
     Raises:
         OutputError: the parent is missing, read-only or full.
     """
+    with _explained(path), workplace(path.parent) as place:
+        temporary = place / "new"
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        with interrupts.held_back():
+            if not os.path.lexists(path):
+                temporary.rename(path)
+            elif not exchange(temporary, path):
+                old = place / "old"
+                old.mkdir()
+                path.rename(old / path.name)  # if the next step fails, the workplace undoes this
+                temporary.rename(path)
+            written.append(path)
+    interrupts.check()
+
+
+def probe(path: Path) -> None:
+    """Check that a file or folder named ``path`` could be written, and clear what killed runs left.
+
+    Raises:
+        OutputError: the name is too long, the folder is missing, read-only or full.
+    """
     with _explained(path):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-        try:
-            yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _flush(file)
-            temporary.chmod(0o755)
-            old = path.with_name(f".{path.name}.old")
-            if path.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            path.lstat()
+        with workplace(path.parent):
+            pass
 
 
 def _flush(path: Path) -> None:
@@ -95,6 +121,9 @@ _CAUSES = {
     errno.EROFS: ("the file system is read-only", "Make the folder writable"),
     errno.ENOENT: ("its folder does not exist", "Create the folder"),
     errno.ENOTDIR: ("its parent is not a folder", "Name a folder"),
+    errno.ENAMETOOLONG: ("its name is too long", "Shorten it"),
+    errno.EXDEV: ("what is there cannot be moved", "Remove it"),
+    errno.EBUSY: ("it is in use by the system", "Unmount it"),
 }
 
 
@@ -105,12 +134,13 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # An error about another file (an unreadable input, say) is not ours to explain.
-        if error.errno not in _CAUSES:
+        name = str(path) if error.filename is None else os.fsdecode(error.filename)
+        if error.errno not in _CAUSES or (name != str(path) and PREFIX not in name):
             raise
         cause, mend = _CAUSES[error.errno]
         raise OutputError(
             f"cannot write {path}: {cause}",
-            hint=f"{mend}, or choose another place with --out. Nothing was changed.",
+            hint=f"{mend}, or choose another place. Nothing was changed.",
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -10,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from waveedge import console
-from waveedge.runtime import open_bundle
+from waveedge import console, interrupts
 
 from .conftest import Run
+from .kills import catches
 
 SMALL = ("--input-size", "32x32")
 
@@ -50,20 +52,15 @@ def test_compress_killed_leaves_no_artifact(run: Run, model: Path, tmp_path: Pat
     assert list(tmp_path.glob("[!.]*")) == [model]
 
 
-def test_export_killed_keeps_the_bundle_that_was_there(
-    run: Run, model: Path, tmp_path: Path
-) -> None:
-    assert run("export", "model.pt", *SMALL).code == 0
-    bundle = tmp_path / "model.ort"
-    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
-    code = _kill_when(
-        ["export", "model.pt", *SMALL], tmp_path, lambda _text: bool(list(tmp_path.glob(".*.part")))
-    )
-    assert code == -signal.SIGKILL
-    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
-    assert open_bundle(bundle).model.is_file()
-    # What a killed run left behind is hidden and in nobody's way.
-    assert run("export", "model.pt", *SMALL).code == 0
+def test_verbs_killed_at_random_moments_keep_what_was_there() -> None:
+    """Two moments of each verb and signal; ``python kills.py 50`` tries fifty."""
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("kills.py")), "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    found = json.loads(done.stdout)
+    assert not found["faults"]
+    assert done.returncode == 0, done.stderr
+    assert list(found["tried"].values()) == [2] * 9
 
 
 def _small_files_only() -> None:
@@ -86,21 +83,48 @@ def test_a_folder_that_cannot_be_written(run: Run, model: Path, verb: str) -> No
     result = run(verb, "model.pt", "--out", "/sys/kernel/a.safetensors", *SMALL)
     assert result.code == 1
     assert "error: cannot write /sys/kernel/a.safetensors" in result.err
-    assert "--out" in result.err
+    assert "choose another place" in result.err
 
 
-def test_an_interrupt_is_no_crash(model: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "waveedge.cli", "compress", "model.pt", *SMALL]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_no_crash(model: Path, tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "waveedge", "compress", "model.pt", *SMALL]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=_default_signals
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "to calibrate" in line:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stderr.read()
-        assert process.wait(timeout=120) == 130
+        assert process.wait(timeout=120) == 128 + number
     assert "interrupted; nothing was written" in rest
     assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == [model]
+
+
+def _default_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's "&" would have it ignored
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc of Linux")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.6])
+def test_an_interrupt_during_the_imports(
+    model: Path, tmp_path: Path, number: signal.Signals, delay: float
+) -> None:
+    command = [sys.executable, "-m", "waveedge", "compress", "model.pt", *SMALL]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=_default_signals
+    )
+    while process.poll() is None and not catches(process.pid, signal.SIGTERM):
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert errors == "error: interrupted; nothing was written\n"
+    assert process.returncode == 128 + number
     assert list(tmp_path.iterdir()) == [model]
 
 
@@ -117,7 +141,7 @@ def test_an_interrupt_that_python_drops_stops_the_next_step(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with console.remembered_interrupts(), console.progress_bar() as update:
+    with interrupts.remembered(), console.progress_bar() as update:
         update("working", 0, 2)
         Destroyed()
         with pytest.raises(KeyboardInterrupt):
@@ -125,3 +149,38 @@ def test_an_interrupt_that_python_drops_stops_the_next_step(
         update("working", 2, 2)  # what is done stays done
     assert signal.getsignal(signal.SIGINT) is before
     assert "ignored" not in capsys.readouterr().err
+
+
+def _close_output() -> None:
+    os.close(1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_output_is_said(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = _version(tmp_path, stdout=full)
+    assert done.stderr.startswith("error: standard output cannot be written: No space left")
+    assert done.returncode == 1
+
+
+def test_a_closed_output_is_said(tmp_path: Path) -> None:
+    done = _version(tmp_path, preexec_fn=_close_output)
+    assert done.stderr.startswith("error: standard output is closed")
+    assert done.returncode == 1
+
+
+def test_a_working_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    done = _version(folder, preexec_fn=folder.rmdir)
+    assert done.stderr.startswith("error: the working folder does not exist any more")
+    assert done.returncode == 1
+
+
+def _version(folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "waveedge", "--version"]
+    done = subprocess.run(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, check=False, **options
+    )
+    assert len(done.stderr.splitlines()) == 2, done.stderr
+    return done

@@ -195,6 +195,7 @@ def test_failed_verification_leaves_the_old_folder_and_nothing_else(
 ):
     out = tmp_path / "net"
     out.mkdir()
+    (out / "manifest.json").write_text('{"format": "waveedge-bundle/1", "files": {"old": ""}}')
     (out / "old").write_text("kept")
 
     def faulty(traced, target):
@@ -288,4 +289,4 @@ def test_killed_in_the_middle_leaves_no_bundle(tmp_path):
     time.sleep(0.05)
     assert not out.exists()
     leftovers = list(tmp_path.iterdir())
-    assert all(path.name.startswith(".net.") for path in leftovers)
+    assert all(path.name.startswith(".waveedge-") for path in leftovers)

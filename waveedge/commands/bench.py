@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from waveedge import console
-from waveedge.errors import MissingDependencyError
+from waveedge.outputs import PICTURE, check_output
 from waveedge.runtime.benchmark import benchmark
 from waveedge.runtime.bundle import newest_bundle
-from waveedge.runtime.report import Comparison
 
 __all__ = ["run"]
 
@@ -22,6 +22,7 @@ def run(
     runs: int,
     input_size: tuple[int, int] | None,
     plot: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Measure ``model``, or the newest bundle here, against ``vs`` or the bundle's own baseline.
@@ -31,10 +32,15 @@ def run(
 
     Raises:
         InputError: there is nothing to measure, or nothing to compare it with.
+        OutputError: the picture must not replace what is there, or cannot be written.
     """
     if model is None:
-        model = newest_bundle()
+        model = newest_bundle(warn=console.warn)
         console.say(f"Measuring the newest bundle here: {model}")
+    picture = plot or Path("bench.png")
+    drawn = find_spec("matplotlib") is not None  # a table is enough where it is not installed
+    if drawn:
+        check_output(picture, PICTURE, inputs=(model, vs), overwrite=overwrite)
     with console.progress_bar() as progress:
         comparison = benchmark(
             model,
@@ -44,21 +50,13 @@ def run(
             input_size=input_size,
             progress=partial(progress, "measuring"),
         )
-    picture = plot or Path("bench.png")
-    written = _save_plot(comparison, picture)
+    if drawn:
+        comparison.save_plot(picture, overwrite=overwrite)
+    else:
+        console.say('no picture: drawing needs matplotlib: pip install "waveedge[plot]"')
     if as_json:
         console.print_json(comparison.to_dict())
         return
     console.out.print(comparison.table(), highlight=False, markup=False)
-    if written:
+    if drawn:
         console.out.print(f"wrote {picture}", highlight=False, markup=False)
-
-
-def _save_plot(comparison: Comparison, picture: Path) -> bool:
-    """Draw the picture where matplotlib is installed; a table is enough where it is not."""
-    try:
-        comparison.save_plot(picture)
-    except MissingDependencyError as error:
-        console.say(f"no picture: {error.what} {error.hint}")
-        return False
-    return True

@@ -26,6 +26,7 @@ def run(
     *,
     source: Path,
     target: Path,
+    overwrite: bool,
     calib: Path | None,
     input_size: tuple[int, int] | None,
     as_json: bool,
@@ -45,7 +46,7 @@ def run(
         result = compress(network, recipe, images=images, progress=progress)
     # The way to the checkpoint, so that export finds it again wherever it lies.
     result.source_name = relative_name(source, target.parent)
-    save_artifact(result, target)
+    save_artifact(result, target, overwrite=overwrite)
     if as_json:
         report = result.report.model_dump(mode="json")
         console.print_json({"artifact": str(target), "recipe": recipe.model_dump(), **report})

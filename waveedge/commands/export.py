@@ -21,6 +21,7 @@ from waveedge.limits import check_pixels
 from waveedge.models.build import check_input_size, spec_of
 from waveedge.models.source import find_source
 from waveedge.normalise import normalise
+from waveedge.outputs import BUNDLE, check_output, default_name
 from waveedge.reference import Reference
 
 __all__ = ["run"]
@@ -42,6 +43,7 @@ def run(
     tune: bool,
     calib: Path | None,
     out: Path | None,
+    overwrite: bool,
     load: Callable[[Path], nn.Module],
     arch: str | None,
     as_json: bool,
@@ -57,6 +59,7 @@ def run(
         InputError: there is nothing to export, or an artifact is asked for in another form.
         UsageError: the target is unknown, or is not what ``tune`` can time; or the batch of images
             is too large.
+        OutputError: ``out`` must not be replaced, or cannot be written.
     """
     if target not in TARGETS:
         raise UsageError(
@@ -68,13 +71,15 @@ def run(
             hint="Use --target ort, or leave --autotune out.",
         )
     if source is None:
-        source = newest_artifact(Path())
+        source = newest_artifact(Path(), warn=console.warn)
         if source is None:
             raise InputError(
                 "there is no compressed artifact in this folder",
                 hint="Make one with: waveedge compress MODEL, or name a checkpoint to export.",
             )
         console.say(f"Exporting the newest artifact here: {source}")
+    out = out or Path(default_name(source, target))
+    check_output(out, BUNDLE, inputs=(source, calib), overwrite=overwrite)
     recipe = None
     baseline: nn.Module | None
     if is_artifact(source):
@@ -116,7 +121,8 @@ def run(
             model = choice.model
         bundle = export_model(
             model,
-            out or Path(f"{_stem(source)}.{target}"),
+            out,
+            overwrite=overwrite,
             target=target,  # type: ignore[arg-type]
             input_size=size,
             batch=batch,
@@ -187,7 +193,3 @@ def _uncompressed(
     except WaveedgeError as error:
         console.warn(f"{found} cannot be loaded as the baseline: {error.what}")
         return None
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(path.suffix)

@@ -103,9 +103,12 @@ def _numbers(name: str, value: str) -> tuple[float, ...]:
     return numbers
 
 
+_MOST_CHANNELS = 1024
+
+
 def _set_channels(spec: ModelSpec, name: str, value: str) -> ModelSpec:
-    if not re.fullmatch(r"[0-9]{1,4}", value.strip()) or int(value) < 1:
-        raise RecipeError(
+    if not value.strip().isdecimal() or not 1 <= int(value[:5]) <= _MOST_CHANNELS:
+        raise UsageError(
             f"--set {name}={value[:40]} is not a number of channels",
             hint="It is 3 for colour images, 1 for grey ones.",
         )

@@ -1,0 +1,166 @@
+"""What waveedge's own files look like, told from their bytes.
+
+Imports the standard library alone: ``waveedge.runtime`` uses it on devices without torch.
+Nothing but regular files is ever opened: a FIFO would wait for ever, a device may never end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+__all__ = [
+    "MANIFEST",
+    "PICTURE_TEXT",
+    "bundle_files",
+    "is_artifact_file",
+    "is_bundle_manifest",
+    "is_checkpoint_file",
+    "is_picture",
+    "newest",
+]
+
+ARTIFACT_KEY = "waveedge.artifact"
+CHECKPOINT_KEY = "waveedge.spec"
+MANIFEST = "manifest.json"
+BUNDLE_FORMAT = "waveedge-bundle/"
+BUILT_LATER = "model.engine"
+"""What build_engine.sh adds to a bundle on the device."""
+
+PICTURE_TEXT = {"Software": "waveedge"}
+"""The text chunk of a PNG by which waveedge knows its pictures."""
+
+_MANIFEST_BYTES = 64 << 20
+_HEADER_BYTES = 100 << 20  # the format's own limit
+
+
+def is_artifact_file(file: Path) -> bool:
+    """Whether ``file`` is a safetensors file with a compressed artifact in it.
+
+    Raises:
+        ValueError: it is no safetensors file, or is cut; the text says which.
+        OSError: it cannot be read.
+    """
+    return ARTIFACT_KEY in _metadata(file)
+
+
+def is_checkpoint_file(file: Path) -> bool:
+    """Whether ``file`` is a checkpoint that ``save_checkpoint`` wrote; raises as the above."""
+    return CHECKPOINT_KEY in _metadata(file)
+
+
+def is_bundle_manifest(file: Path) -> bool:
+    """Whether ``file`` is the manifest of an exported bundle, and not another program's.
+
+    Raises:
+        ValueError: it is no JSON object; the text says what is wrong.
+        OSError: it cannot be read.
+    """
+    return str(_manifest(file).get("format", "")).startswith(BUNDLE_FORMAT)
+
+
+def bundle_files(file: Path) -> set[str]:
+    """Return the names that a bundle with this manifest holds; none if it is another program's.
+
+    Raises as :func:`is_bundle_manifest`.
+    """
+    listed = _manifest(file).get("files")
+    if not is_bundle_manifest(file) or not isinstance(listed, dict):
+        return set()
+    return {MANIFEST, BUILT_LATER, *listed}
+
+
+def is_picture(file: Path) -> bool:
+    """Whether ``file`` is a PNG that waveedge drew; raises OSError where it cannot be read."""
+    (name, text), *_ = PICTURE_TEXT.items()
+    mark = f"{name}\0{text}".encode("latin-1")
+    with _open(file) as stream:
+        if stream.read(8) != b"\x89PNG\r\n\x1a\n":
+            return False
+        while len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
+            length = int.from_bytes(head[:4], "big")
+            if head[4:] == b"tEXt" and length == len(mark):
+                return stream.read(length) == mark
+            stream.seek(length + 4, os.SEEK_CUR)  # 4 bytes of checksum
+    return False
+
+
+def newest(
+    files: Iterable[Path], is_ours: Callable[[Path], bool], warn: Callable[[str], object]
+) -> Path | None:
+    """Return the file that was written last of those that are ours, or None.
+
+    Args:
+        is_ours: raises ValueError or OSError where a file is broken; such files are named with
+            ``warn`` and passed over, if no whole file is newer.
+        warn: takes one sentence.
+    """
+    for file in sorted(files, key=_written, reverse=True):
+        try:
+            if is_ours(file):
+                return file
+        except FileNotFoundError:
+            warn(f"{file} is passed over: it is a link to nowhere")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            warn(f"{file} is passed over: {reason}")
+    return None
+
+
+def _written(file: Path) -> tuple[float, str]:
+    """When ``file`` was written; names break ties. What is no file might be newer than all."""
+    try:
+        status = file.stat()
+    except OSError:
+        return math.inf, str(file)
+    return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else math.inf, str(file)
+
+
+def _open(file: Path) -> BinaryIO:
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise ValueError("it is not a regular file")
+    return file.open("rb")
+
+
+def _manifest(file: Path) -> dict[str, Any]:
+    with _open(file) as stream:
+        content = stream.read(_MANIFEST_BYTES + 1)
+    if len(content) > _MANIFEST_BYTES:
+        raise ValueError("it is too large for a manifest")
+    return _json_object(content)
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    """Return the metadata of a safetensors file after checking that the file is whole."""
+    with _open(file) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        length = int.from_bytes(stream.read(8), "little")
+        if size == 0:
+            raise ValueError("it is empty")
+        if size < 8 or length > min(size - 8, _HEADER_BYTES):
+            raise ValueError("it is cut, or no safetensors file")
+        header = _json_object(stream.read(length))
+    metadata: dict[str, Any] = header.pop("__metadata__", {})
+    try:
+        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        whole = 8 + length + end == size and isinstance(metadata, dict)
+    except (KeyError, IndexError, TypeError):
+        whole = False
+    if not whole:
+        raise ValueError("it is cut, or its header is damaged")
+    return metadata
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError("its JSON is damaged") from None
+    if not isinstance(value, dict):
+        raise ValueError("its JSON is no object")
+    return value
