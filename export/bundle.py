@@ -42,11 +42,13 @@ from waveedge.export.sigmoids import integer_sigmoids
 from waveedge.export.stems import fold_stems
 from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
 from waveedge.export.torch_to_onnx import Batch, to_onnx
+from waveedge.export.unsigned_weights import unsigned_weights
 from waveedge.export.verify import Verification, verify
 from waveedge.export.weights import fold_weights
 from waveedge.files import shown
 from waveedge.normalise import detached_copy, normalise
 from waveedge.outputs import BUNDLE, new_folder
+from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.manifest import MANIFEST
 from waveedge.spec import ModelSpec, Task
 
@@ -133,6 +135,8 @@ def export_model(
         layers = layers_of(traced, model)
         graph = finish(quantized_graph(traced, target))
         shipped = in_pieces(fold_stems(integer_sigmoids(graph))) if target == "ort" else graph
+        if target == "ort" and int8_saturates():
+            shipped = unsigned_weights(shipped)
         onnx.save(shipped, folder / "model.onnx")
 
         step("verifying")

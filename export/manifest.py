@@ -49,6 +49,7 @@ def make_manifest(
         "model": "model.onnx",
         "baseline": baseline,
         "engine": engine,
+        "weights": _weight_encoding(graph),
         "input": {**tensor_info(graph.graph.input[0]), "dtype": "float32"},
         "outputs": [tensor_info(output) for output in graph.graph.output],
         "preprocessing": spec.preprocessing.model_dump(mode="json") if spec is not None else None,
@@ -63,6 +64,13 @@ def make_manifest(
         "notes": notes,
     }
     return seal(fields)
+
+
+def _weight_encoding(graph: onnx.ModelProto) -> str:
+    """How the weights of quantized layers are stored; float32 where there are none."""
+    names = {onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
+    kinds = {t.data_type for t in graph.graph.initializer if len(t.dims) > 1}
+    return next((name for kind, name in names.items() if kind in kinds), "float32")
 
 
 def tensor_info(value: onnx.ValueInfoProto) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from waveedge.errors import VerificationError
 from waveedge.export.segments import Call, call_of, compare_segments, recording
 from waveedge.nn import ActivationQuantizer
 from waveedge.normalise import flat_outputs
+from waveedge.runtime.machine import int8_saturates
 from waveedge.spec import Task
 
 __all__ = ["Check", "Verification", "snr_db", "verify"]
@@ -283,6 +284,9 @@ def _run_onnx(graph: onnx.ModelProto, batches: Sequence[Array]) -> tuple[list[Ar
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in top_k.values())
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if int8_saturates() and _has_int8_weights(graph):
+        # Meant for another processor, and executed as it is written: see unsigned_weights.py.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(
         watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -291,6 +295,13 @@ def _run_onnx(graph: onnx.ModelProto, batches: Sequence[Array]) -> tuple[list[Ar
     plain = len(graph.graph.output)
     selections = [dict(zip(top_k, result[plain:], strict=True)) for result in results]
     return _joined([result[:plain] for result in results]), _joined_selections(selections)
+
+
+def _has_int8_weights(graph: onnx.ModelProto) -> bool:
+    return any(
+        tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1
+        for tensor in graph.graph.initializer
+    )
 
 
 def _as_list(output: Any) -> list[Array]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Machine", "describe_machine"]
+__all__ = ["Machine", "describe_machine", "int8_saturates"]
 
 # The instructions that decide how fast int8 and low-precision convolutions run.
 _ISA_FLAGS = (
@@ -108,6 +108,18 @@ def describe_machine(root: Path = Path("/")) -> Machine:
         cpu_governor=_text(frequencies / "scaling_governor"),
         cpu_clock_fixed=None if None in (lowest, highest) else lowest == highest,
     )
+
+
+def int8_saturates(root: Path = Path("/")) -> bool:
+    """Whether onnxruntime cuts off sums of products with int8 weights on this processor.
+
+    It does on x86 without VNNI: pairs of products are added in 16 bits there.
+
+    Args:
+        root: where ``/proc`` is; tests give another.
+    """
+    flags = set(_cpuinfo(root).get("flags", "").split())  # Arm has none of that name
+    return bool(flags) and not flags & {"avx_vnni", "avx512_vnni"}
 
 
 def _text(path: Path) -> str | None:

@@ -60,11 +60,13 @@ SCHEMA = Record(
         "model": _MODEL,
         "baseline": Nullable(_MODEL),
         "engine": Nullable(_ENGINE),
+        "weights": Text(7, "float32|int8|uint8", "'float32', 'int8' or 'uint8'"),
         "input": Record({**_TENSOR, "dtype": Text(20)}),
         "outputs": ListOf(Record(_TENSOR), most=1000, least=1),
         "preprocessing": Nullable(
             Record(
                 {
+                    "colour": Text(5, "rgb|ycbcr", "'rgb' or 'ycbcr'"),
                     "range": ListOf(_NUMBER, most=2, least=2),
                     "mean": ListOf(_NUMBER, most=2**16, least=1),
                     "std": ListOf(Real(1e-12, 1e12), most=2**16, least=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from waveedge.runtime.backend import Array, Backend, OnnxBackend
 from waveedge.runtime.bundle import Bundle, open_bundle
 from waveedge.runtime.external import external_files
 from waveedge.runtime.inputs import check_inputs, example_inputs
+from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.schema import shown
 
 __all__ = ["Session"]
@@ -66,6 +68,8 @@ class Session:
         bundle = _bundle_of(Path(path))
         self.manifest: Mapping[str, Any] | None = bundle.manifest if bundle else None
         self.path = _model_file(Path(path), bundle, provider)
+        if self.manifest and self.path.suffix != ".engine":
+            _warn_of_saturation(self.manifest)
         start = time.perf_counter()
         self._backend = _load(self.path, threads, provider, arena)
         self.load_seconds = time.perf_counter() - start
@@ -138,6 +142,15 @@ class Session:
             InputError: a size is left open, does not fit, or is too large.
         """
         return example_inputs(self.inputs, shape=shape, size=size, seed=seed)
+
+
+def _warn_of_saturation(manifest: Mapping[str, Any]) -> None:
+    if manifest["target"] == "ort" and manifest["weights"] == "int8" and int8_saturates():
+        warnings.warn(
+            "this processor has no VNNI: onnxruntime's sums with int8 weights are cut off here, "
+            "and the outputs are not those that were verified. Export the network on this machine.",
+            stacklevel=3,
+        )
 
 
 def _bundle_of(path: Path) -> Bundle | None:
