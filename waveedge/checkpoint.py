@@ -62,7 +62,7 @@ def load(
     if ARTIFACT_KEY in weights.metadata:
         from waveedge.artifact import load_artifact
 
-        return load_artifact(path, arch=arch).graph
+        return load_artifact(path).graph
     with _named(path):
         found, key = find_state(weights.content)
         state = plain_tensors(found)

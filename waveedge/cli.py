@@ -181,7 +181,6 @@ def export(
         calib=calib,
         out=out,
         load=lambda path: _load(path, set_, arch, trust_pickle),
-        arch=arch,
         as_json=json,
     )
 

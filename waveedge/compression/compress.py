@@ -23,6 +23,7 @@ from waveedge.compression.grids import align_grids
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, Shapes, reparameterize
+from waveedge.compression.reparameterize.trace import preserve
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.rounding import round_weights
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
@@ -123,6 +124,9 @@ def compress(
     after = profile(graph, size)
     applied: tuple[Applied, ...] = graph.applied  # type: ignore[assignment]
     rows = tuple(_layer_report(graph, row, snr) for row in _weighted(after))
+    # The size it was calibrated at is the one it runs at where nobody names another.
+    spec = spec.model_copy(update={"input_size": size})
+    preserve(graph, spec=spec)
     return Compressed(
         graph=graph,
         spec=spec,
@@ -156,9 +160,6 @@ def structure(
     input_size: tuple[int, int],
 ) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Build the compressed structure of ``model``, uncalibrated, and its float reference.
-
-    Depends on the arguments alone, never on weight values: an artifact is loaded by building the
-    structure again and filling in its state.
 
     Returns:
         (the network with WCC layers and quantizers, the same rewritten network in floating point).
