@@ -15,11 +15,10 @@ import os
 import shlex
 from dataclasses import astuple
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors.torch import save
 
 from waveedge import __version__
@@ -32,22 +31,24 @@ from waveedge.compression.report import CompressionReport
 from waveedge.compression.wavelet import LayerDecision
 from waveedge.errors import ArtifactError, ExportError
 from waveedge.files import atomic_file
+from waveedge.models.families import CONFIGS
 from waveedge.serialize import (
     GraphRecord,
     TensorRecord,
+    check_tensors,
     describe_graph,
     fill,
+    read_metadata,
     read_tensors,
     rebuild_graph,
     stored_tensors,
 )
-from waveedge.serialize.container import read_metadata
 from waveedge.spec import ModelSpec
 
 __all__ = ["KEY", "is_artifact", "load_artifact", "newest_artifact", "save_artifact"]
 
 KEY = "waveedge.artifact"
-FORMAT = 2
+FORMAT: Final = 2
 _AGAIN = "Make the artifact again with: waveedge compress"
 
 
@@ -77,6 +78,13 @@ class _Header(BaseModel):
     """As in a URL (RFC 3986): the name of a file need not be text."""
     calibration_sha256: Digest
     report: CompressionReport
+
+    @field_validator("spec")
+    @classmethod
+    def _known_config(cls, spec: ModelSpec) -> ModelSpec:
+        if spec.family in CONFIGS:
+            CONFIGS[spec.family].model_validate(spec.config)
+        return spec
 
 
 def save_artifact(compressed: Compressed, path: Path) -> None:
@@ -129,10 +137,11 @@ def load_artifact(path: Path) -> Compressed:
     path = Path(path)
     header = _header(path)
     try:
-        tensors = read_tensors(path, header.tensors)
+        tensors = read_tensors(path)
+        check_tensors(tensors, header.tensors)
         graph = rebuild_graph(header.graph, header.tensors)
         fill(graph, tensors, header.tensors)
-    except (ValueError, SafetensorError, OSError) as error:
+    except ValueError as error:
         raise _damaged(path, error) from error
     preserve(graph, spec=header.spec, applied=tuple(Applied(*item) for item in header.applied))
     return Compressed(
@@ -191,10 +200,8 @@ def _header(path: Path) -> _Header:
         return header
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise _damaged(
-            path, f"its metadata makes no sense: {where[:200]}: {first['msg']}"
-        ) from error
+        where = ".".join(map(str, first["loc"]))[:150]
+        raise _damaged(path, f"in its metadata, {where}: {first['msg']}") from error
     except (ValueError, RecursionError) as error:  # nested too deeply for the parser
         raise _damaged(path, error) from error
 
@@ -217,7 +224,9 @@ def _canonical(fields: dict[str, Any]) -> str:
 
 
 def _damaged(path: Path, reason: object) -> ArtifactError:
-    return ArtifactError(f"{path} is damaged: {reason}", hint=_AGAIN)
+    # The reason may quote the file: one line, without what a terminal would obey.
+    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(reason)[:300])
+    return ArtifactError(f"{path} is damaged: {plain}", hint=_AGAIN)
 
 
 def _other_format(path: Path, fields: dict[str, Any]) -> ArtifactError:

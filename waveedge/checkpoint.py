@@ -26,7 +26,6 @@ from waveedge.spec import ModelSpec
 __all__ = ["load", "save_checkpoint"]
 
 SPEC_KEY = "waveedge.spec"
-ARTIFACT_KEY = "waveedge.artifact"
 
 
 def load(
@@ -57,12 +56,12 @@ def load(
         CheckpointError: the file cannot be read, or holds no network that is known.
         RecipeError: a setting or ``arch`` makes no sense.
     """
-    path = Path(path)
-    weights = read_weights(path, trust_pickle=trust_pickle)
-    if ARTIFACT_KEY in weights.metadata:
-        from waveedge.artifact import load_artifact
+    from waveedge.artifact import is_artifact, load_artifact
 
+    path = Path(path)
+    if is_artifact(path):
         return load_artifact(path).graph
+    weights = read_weights(path, trust_pickle=trust_pickle)
     with _named(path):
         found, key = find_state(weights.content)
         state = plain_tensors(found)

@@ -148,11 +148,13 @@ def _describe_node(node: fx.Node) -> NodeRecord:
 def _describe_layer(layer: nn.Module) -> LayerRecord:
     """The record of a layer, checked to give the same layer again."""
     kind, arguments = describe_layer(layer)
-    with torch.device("meta"):
-        again = make_layer(kind, arguments).eval()
-    difference = _difference(layer, again)
+    try:
+        with torch.device("meta"):
+            difference = _difference(layer, make_layer(kind, arguments).eval())
+    except Exception as error:  # whatever its constructor raises
+        raise ValueError(f"this {kind} was changed by hand: {error}") from error
     if difference:
-        raise ValueError(f"this {kind} was changed by hand: {difference}")
+        raise ValueError(f"this {kind} was changed by hand: {difference} differs")
     return LayerRecord(kind=kind, arguments=arguments)
 
 
@@ -169,7 +171,7 @@ def _difference(layer: nn.Module, again: nn.Module) -> str:
         other = layer.get_submodule(name)
         for key, value in vars(part).items():
             if not key.startswith("_") and getattr(other, key, None) != value:
-                return key
+                return str(key)
     return ""
 
 

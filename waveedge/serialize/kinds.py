@@ -206,7 +206,10 @@ def describe_layer(layer: nn.Module) -> tuple[str, dict[str, Any]]:
     name = _NAMES.get(type(layer))
     if name is None:
         raise ValueError(f"it is a {type(layer).__name__}")
-    return name, {key: encode(read(layer)) for key, read in _KINDS[name].arguments.items()}
+    try:
+        return name, {key: encode(read(layer)) for key, read in _KINDS[name].arguments.items()}
+    except AttributeError as error:
+        raise ValueError(f"this {name} was changed by hand: {error}") from error
 
 
 def make_layer(kind: str, arguments: Mapping[str, Any]) -> nn.Module:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from safetensors import safe_open
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from waveedge.bounds import Digest
 from waveedge.nn import ActivationQuantizer, WeightQuantizer
 
-__all__ = ["Role", "TensorRecord", "fill", "pack", "read_tensors", "stored_tensors", "unpack"]
+from .container import DTYPES, Shape
+
+__all__ = ["Role", "TensorRecord", "check_tensors", "fill", "pack", "stored_tensors", "unpack"]
 
 Role = Literal["parameter", "frozen", "buffer", "temporary"]
 """Parameters are trained or frozen; temporary buffers stay out of the state dict."""
@@ -23,10 +23,6 @@ Role = Literal["parameter", "frozen", "buffer", "temporary"]
 DType = Literal[
     "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"
 ]
-# As safetensors calls them.
-_SHORT = {"BOOL": "bool", "U8": "uint8", "BF16": "bfloat16"}
-_SHORT |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
-_SHORT |= {f"F{bits}": f"float{bits}" for bits in (16, 32, 64)}
 
 
 class TensorRecord(BaseModel):
@@ -36,7 +32,7 @@ class TensorRecord(BaseModel):
 
     role: Role
     dtype: DType
-    shape: Annotated[tuple[Annotated[int, Field(ge=0, le=2**31)], ...], Field(max_length=8)]
+    shape: Shape
     sha256: Digest
     """Over dtype, shape and bytes."""
 
@@ -56,14 +52,13 @@ def stored_tensors(graph: nn.Module, names: set[str]) -> dict[str, tuple[Tensor,
         if name in quantizers:
             integers = quantizers[name].integers(tensor)
             tensor = pack(integers) if quantizers[name].bits <= 4 else integers
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        if dtype not in _SHORT.values():
-            raise ValueError(f"{name} is a tensor of {dtype}")
+        if tensor.dtype not in DTYPES.values():
+            raise ValueError(f"{name} is a tensor of {_dtype(tensor)}")
         # Tied weights share memory, which the format does not express.
         tensor = tensor.clone(memory_format=torch.contiguous_format)
         record = TensorRecord(
             role=role,
-            dtype=dtype,  # type: ignore[arg-type]
+            dtype=_dtype(tensor),  # type: ignore[arg-type]
             shape=tuple(tensor.shape),
             sha256=_digest(tensor),
         )
@@ -71,27 +66,21 @@ def stored_tensors(graph: nn.Module, names: set[str]) -> dict[str, tuple[Tensor,
     return stored
 
 
-def read_tensors(path: Path, records: Mapping[str, TensorRecord]) -> dict[str, Tensor]:
-    """Read the tensors of a file, each checked against its record.
+def check_tensors(tensors: Mapping[str, Tensor], records: Mapping[str, TensorRecord]) -> None:
+    """Compare the tensors of a file with their records.
 
     Raises:
         ValueError: a tensor is missing, extra, or not what its record says.
     """
-    with safe_open(path, framework="pt") as file:
-        found = set(file.keys())
-        for name in sorted(found ^ records.keys()):
-            kind = "no record of" if name in found else "no"
-            raise ValueError(f"it holds {kind} tensor {name[:100]}")
-        tensors = {}
-        for name, record in records.items():
-            header = file.get_slice(name)
-            dtype = _SHORT.get(header.get_dtype(), "")
-            if (dtype, tuple(header.get_shape())) != (record.dtype, record.shape):
-                raise ValueError(f"tensor {name[:100]} differs from its recorded type or shape")
-            tensors[name] = file.get_tensor(name)
-            if _digest(tensors[name]) != record.sha256:
-                raise ValueError(f"tensor {name[:100]} differs from its recorded hash")
-    return tensors
+    for name in sorted(tensors.keys() ^ records.keys()):
+        kind = "no record of" if name in tensors else "no"
+        raise ValueError(f"it holds {kind} tensor {name[:100]}")
+    for name, record in records.items():
+        tensor = tensors[name]
+        if (_dtype(tensor), tuple(tensor.shape)) != (record.dtype, record.shape):
+            raise ValueError(f"tensor {name[:100]} differs from its recorded type or shape")
+        if _digest(tensor) != record.sha256:
+            raise ValueError(f"tensor {name[:100]} differs from its recorded hash")
 
 
 def fill(graph: nn.Module, tensors: dict[str, Tensor], records: Mapping[str, TensorRecord]) -> None:
@@ -148,7 +137,7 @@ def _weight(
     if scale.shape != quantizer.scale.shape or not scale.is_floating_point():
         raise ValueError(f"the scales of {name[:100]} have the wrong shape or type")
     integers = unpack(stored, shape) if packed else stored
-    if integers.numel() and int(integers.abs().max()) > quantizer.qmax:
+    if integers.numel() and int(integers.to(torch.int16).abs().max()) > quantizer.qmax:
         raise ValueError(f"tensor {name[:100]} holds integers beyond {quantizer.bits} bits")
     along = [-1 if dim == quantizer.axis else 1 for dim in range(integers.dim())]
     return integers * scale.reshape(along)
@@ -196,7 +185,11 @@ def _weight_quantizers(graph: nn.Module) -> Iterator[tuple[str, WeightQuantizer]
             yield f"{name.removesuffix('weight_quantizer')}weight", module
 
 
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _digest(tensor: Tensor) -> str:
-    kind = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+    kind = f"{_dtype(tensor)}{list(tensor.shape)}"
     data = tensor.reshape(-1).view(torch.uint8).numpy()
     return hashlib.sha256(kind.encode() + data.tobytes()).hexdigest()
