@@ -122,5 +122,5 @@ def _read(file: BufferedReader, start: int, place: _Place) -> Tensor:
     # Into memory of torch's own: kernels may add up in another order where it is aligned otherwise.
     tensor = torch.empty(place.shape, dtype=DTYPES[place.dtype])
     file.seek(start + place.data_offsets[0])
-    file.readinto(tensor.reshape(-1).view(torch.uint8).numpy())
+    file.readinto(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
     return tensor
