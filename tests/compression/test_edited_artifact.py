@@ -24,7 +24,7 @@ from .conftest import Edit, Fields, edited, read, write
 
 def refused(path: Path, says: str = ".") -> None:
     """Loading and inspecting refuse the file in one short line, soon."""
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ArtifactError, match=says) as caught:
         load_artifact(path)
     assert "\n" not in caught.value.what
@@ -32,7 +32,7 @@ def refused(path: Path, says: str = ".") -> None:
     assert "waveedge compress" in caught.value.hint
     with pytest.raises(WaveedgeError):  # what inspect does
         waveedge.load(path)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def at(*keys: str | int, value: object) -> Edit:
