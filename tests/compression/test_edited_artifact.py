@@ -193,6 +193,7 @@ EDITS: dict[str, Edit] = {
     ),
     "a tensor that is none": node("gain", target="stem.in_channels"),
     "arguments nested deeply": node("cat", args=nested(60)),
+    "arguments nested very deeply": node("cat", args=nested(900)),
     "an argument of very many digits": node("cat", args=[10**4000]),
     "an argument of no kind": node("cat", args=[{"code": "os.abort()"}]),
     "an argument on another device": node("cat", args=[{"device": "cuda"}]),

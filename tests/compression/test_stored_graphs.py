@@ -223,7 +223,8 @@ def test_a_graph_of_operators_comes_back() -> None:
 @pytest.mark.parametrize(
     "name",
     ["torch.cat", "F.interpolate", "operator.getitem", "math.ceil", "aten.add.Tensor",
-     "aten.convolution.default", "aten._softmax.default", "aten.sym_size.int"],
+     "aten.convolution.default", "aten._softmax.default", "aten.sym_size.int",
+     "aten.scaled_dot_product_attention.default"],
 )  # fmt: skip
 def test_a_function_has_one_name(name: str) -> None:
     assert name_of_function(function_named(name)) == name

@@ -31,7 +31,7 @@ reciprocal relu repeat_interleave reshape roll round rsqrt scatter selu sigmoid 
 split sqrt square squeeze stack std sub sum tanh tile topk transpose tril triu true_divide unbind
 unflatten unsqueeze var where zeros zeros_like movedim swapaxes bitwise_and bitwise_or
 layer_norm group_norm batch_norm instance_norm dropout pixel_shuffle pixel_unshuffle atan2 hypot
-view_as_real view_as_complex real imag complex"""
+view_as_real view_as_complex real imag complex sym_float sym_int sym_max sym_min sym_not"""
 
 _FFT = "fft fft2 fftn fftshift ifft ifft2 ifftn ifftshift irfft irfft2 irfftn rfft rfft2 rfftn"
 
@@ -121,7 +121,8 @@ def _aten(name: str) -> Function | None:
     if not isinstance(overload, torch._ops.OpOverload):
         return None
     schema = overload._schema
-    random = torch.Tag.nondeterministic_seeded in overload.tags
+    # Attention draws random numbers only where it is told to drop values out.
+    random = torch.Tag.nondeterministic_seeded in overload.tags and "attention" not in match[1]
     gives_tensors = all("Tensor" in str(item.type) for item in schema.returns)
     if schema.is_mutable or random or not schema.returns:
         return None
