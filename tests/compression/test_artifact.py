@@ -145,10 +145,13 @@ def test_what_training_changes_is_told_apart(own_network: torch.nn.Module, tmp_p
     assert profile(loaded.graph, (16, 16)) == profile(result.graph, (16, 16))
 
 
-def test_inspect_takes_the_size_that_the_artifact_was_made_at(path: Path) -> None:
-    facts = describe(waveedge.load(path), None)
-    assert facts["input"] == [1, 3, 32, 32]
-    assert facts["multiply_adds"] > 0
+def test_inspect_takes_the_size_that_the_artifact_was_made_at(
+    path: Path, own_artifact: Path
+) -> None:
+    for artifact, side in ((path, 32), (own_artifact, 16)):  # the other one needs no --arch
+        facts = describe(waveedge.load(artifact), None)
+        assert facts["input"] == [1, 3, side, side]
+        assert facts["multiply_adds"] > 0
 
 
 def test_a_source_of_any_name(compressed: Compressed, tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ EDITS: dict[str, Edit] = {
     "negative scales": scales(-1.0),
     "an infinite bias": tensor("stem.bias", lambda bias: bias / 0),
     "a tensor of another shape": tensor("stem.bias", lambda bias: bias[:3]),
+    "a parameter of integers": tensor("gain", lambda gain: gain.to(torch.int8)),
     "a tensor less": lambda _fields, tensors: tensors.pop("stem.bias"),
     "a tensor more": lambda _fields, tensors: tensors.update(extra=torch.zeros(1)),
     "a tensor more, recorded": lambda fields, tensors: (

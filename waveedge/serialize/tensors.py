@@ -156,6 +156,8 @@ def _replace(graph: nn.Module, name: str, tensor: Tensor, role: Role) -> None:
     if leaf in module._buffers:
         module._buffers[leaf] = tensor
         return
+    if role == "parameter" and not tensor.is_floating_point():
+        raise ValueError(f"tensor {name[:100]} holds integers, which nothing trains")
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"tensor {name[:100]} holds a value that is no number")
     module._parameters[leaf] = nn.Parameter(tensor, requires_grad=role == "parameter")
