@@ -224,17 +224,20 @@ def _canonical(fields: dict[str, Any]) -> str:
 
 
 def _damaged(path: Path, reason: object) -> ArtifactError:
-    # The reason may quote the file: one line, without what a terminal would obey.
-    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(reason)[:300])
-    return ArtifactError(f"{path} is damaged: {plain}", hint=_AGAIN)
+    return ArtifactError(f"{path} is damaged: {_plain(reason, 300)}", hint=_AGAIN)
+
+
+def _plain(quoted: object, longest: int) -> str:
+    """What a file says, in one line, and without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(quoted)[:longest])
 
 
 def _other_format(path: Path, fields: dict[str, Any]) -> ArtifactError:
-    found = str(fields["format"])[:20]
+    found = _plain(fields["format"], 20)
     if fields["format"] == 1:
         return ArtifactError(
             f"{path} has artifact format 1, which waveedge {__version__} does not read",
-            hint=f"Make it again with: waveedge compress {_flags(fields)}",
+            hint=f"Make it again with: waveedge compress {_plain(_flags(fields), 1000)}",
         )
     return ArtifactError(
         f"{path} has artifact format {found}, this is waveedge {__version__} with format {FORMAT}",

@@ -196,7 +196,7 @@ def _outcome(path: Path, *, inspect: bool) -> str:
     if refusal:
         assert refusal.what.isprintable()
         assert len(refusal.what) < len(str(path)) + 400
-        assert refusal.hint
+        assert refusal.hint.isprintable()
         return "refused"
     if inspect:  # takes longer than all the rest
         with contextlib.suppress(InputError):  # a forged graph need not run
