@@ -23,7 +23,6 @@ from waveedge.compression.reparameterize import reparameterize
 from waveedge.console import say
 from waveedge.cost import Cost, profile
 from waveedge.export import Target, export_model
-from waveedge.models.build import spec_of
 from waveedge.runtime import Session
 
 __all__ = ["OWN", "TITLES", "Made", "Workshop", "variants_of"]
@@ -148,7 +147,7 @@ class Workshop:
         if OWN.get(name) is None:
             return self.make(name).model
         self.make(name)
-        artifact = load_artifact(self._artifact(name), arch=spec_of(self.loaded.model).arch)
+        artifact = load_artifact(self._artifact(name))
         return self._bundle(f"{name}-zp0", artifact.graph, "onnx") / "model.onnx"
 
     def forget(self) -> None:

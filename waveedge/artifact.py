@@ -1,60 +1,95 @@
 """The compressed artifact: one ``.safetensors`` file that holds a network and how it was made.
 
-The metadata is JSON under the key ``waveedge.artifact``: specification, recipe, WCC decisions,
-hashes of the source and of the calibration images, report, tool version. Quantized weights are
-stored as the integers they are (int8; two to a byte up to 4 bits), everything else as float32.
-Loading builds the structure from the metadata and fills in the state; no code runs from the file.
+The metadata is JSON under the key ``waveedge.artifact``: the graph of layers, hashes of all
+tensors and of itself, specification, recipe, decisions, report (docs/artifacts.md). Quantized
+weights are stored as the integers they are (int8; two to a byte up to 4 bits). Loading builds the
+graph from tables of known functions and layers: no code runs from the file, and no rewrite runs,
+so that later versions compute the same numbers from it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shlex
 import warnings
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors.torch import save
-from torch import Tensor, nn
 
 from waveedge import __version__
-from waveedge.compression.compress import Compressed, structure
+from waveedge.bounds import Count, Digest, Extent, Name
+from waveedge.compression.compress import Compressed
 from waveedge.compression.recipe import Recipe
+from waveedge.compression.reparameterize import Applied
 from waveedge.compression.report import CompressionReport
 from waveedge.compression.wavelet import LayerDecision
-from waveedge.errors import ArtifactError
+from waveedge.errors import ArtifactError, ExportError
 from waveedge.filetypes import is_artifact_file, newest
-from waveedge.models.build import build
-from waveedge.nn import ActivationQuantizer, WeightQuantizer
+from waveedge.models.families import CONFIGS
+from waveedge.normalise import preserve
 from waveedge.outputs import ARTIFACT, new_file
+from waveedge.serialize import (
+    GraphRecord,
+    TensorRecord,
+    check_tensors,
+    describe_graph,
+    fill,
+    read_metadata,
+    read_tensors,
+    rebuild_graph,
+    stored_tensors,
+)
 from waveedge.spec import ModelSpec
 
 __all__ = ["KEY", "is_artifact", "load_artifact", "newest_artifact", "save_artifact"]
 
 KEY = "waveedge.artifact"
-FORMAT = 1
+FORMAT: Final = 2
+_AGAIN = "Make the artifact again with: waveedge compress"
+
+
+def _file_name(quoted: str) -> str:
+    name = unquote_to_bytes(quoted)
+    if b"/" in name or b"\0" in name or name in (b".", b".."):
+        raise ValueError("must be the name of a file")
+    return quoted
 
 
 class _Header(BaseModel):
     """The artifact's metadata."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
-    format: int
-    version: str
+    format: Literal[2]
+    version: Name
+    graph: GraphRecord
+    tensors: Annotated[dict[Name, TensorRecord], Field(max_length=100_000)]
+    applied: tuple[tuple[Name, Name, Count, Count], ...]
+    outputs: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1000)]
+    """Names of the outputs, as the user's network has them."""
     spec: ModelSpec
     recipe: Recipe
     decisions: list[LayerDecision]
-    input_size: tuple[int, int]
-    unsigned: list[str]
-    """Names of the activation quantizers that calibration gave the unsigned grid."""
-    source_sha256: str
-    source_name: str
-    calibration_sha256: str
+    input_size: tuple[Extent, Extent]
+    source_sha256: Digest | Literal[""]
+    source_name: Annotated[str, Field(max_length=1000), AfterValidator(_file_name)]
+    """As in a URL (RFC 3986): the name of a file need not be text."""
+    calibration_sha256: Digest
     report: CompressionReport
+
+    @field_validator("spec")
+    @classmethod
+    def _known_config(cls, spec: ModelSpec) -> ModelSpec:
+        if spec.family in CONFIGS:
+            CONFIGS[spec.family].model_validate(spec.config)
+        return spec
 
 
 def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False) -> None:
@@ -65,55 +100,65 @@ def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False
         overwrite: replace any other file, too.
 
     Raises:
+        ExportError: the network holds a layer, a function or a tensor that a file cannot hold.
         OutputError: the file must not be replaced, or the folder is missing, read-only or full.
     """
+    try:
+        graph, names = describe_graph(compressed.graph)
+        stored = stored_tensors(compressed.graph, names)
+    except ValueError as error:
+        raise ExportError(
+            f"this network cannot be saved: {error}",
+            hint="Artifacts hold layers of torch.nn and waveedge.nn and functions of torch alone "
+            "(docs/artifacts.md); write that part of the network with these.",
+        ) from error
+    applied: tuple[Applied, ...] = getattr(compressed.graph, "applied", ())
     header = _Header(
         format=FORMAT,
         version=__version__,
+        graph=graph,
+        tensors={name: record for name, (_, record) in stored.items()},
+        applied=tuple(astuple(item) for item in applied),
+        outputs=tuple(compressed.graph.output_names),  # type: ignore[arg-type]
         spec=compressed.spec,
         recipe=compressed.recipe,
         decisions=compressed.decisions,
         input_size=compressed.input_size,
-        unsigned=[
-            name
-            for name, module in compressed.graph.named_modules()
-            if isinstance(module, ActivationQuantizer) and not module.signed
-        ],
         source_sha256=compressed.source_sha256,
-        source_name=compressed.source_name,
+        source_name=quote_from_bytes(os.fsencode(compressed.source_name)),
         calibration_sha256=compressed.calibration_sha256,
         report=compressed.report,
     )
-    state = {name: tensor.contiguous() for name, tensor in compressed.graph.state_dict().items()}
-    for name, quantizer in _weight_quantizers(compressed.graph):
-        integers = quantizer.integers(state[name])
-        state[name] = _pack(integers) if quantizer.bits <= 4 else integers
+    tensors = {name: tensor for name, (tensor, _) in stored.items()}
     with new_file(path, ARTIFACT, overwrite=overwrite) as temporary:
         # Written by Python: a full disk is then an OSError that can be explained.
-        temporary.write_bytes(save(state, metadata={KEY: header.model_dump_json()}))
+        temporary.write_bytes(save(tensors, metadata={KEY: _text(header, given=False)}))
 
 
-def load_artifact(path: Path, *, arch: str | None = None) -> Compressed:
+def load_artifact(path: Path) -> Compressed:
     """Read an artifact; the network computes to the bit what it computed when it was saved.
 
     Args:
-        path: a file that :func:`save_artifact` wrote.
-        arch: ``package.module:factory`` of a custom network; the name inside the file is never
-            imported unless it is also given here.
+        path: a file that :func:`save_artifact` wrote; it need not be trusted.
 
     Raises:
-        ArtifactError: the file is damaged, foreign, or from a newer format.
-        CheckpointError: the artifact holds a custom network and ``arch`` is missing.
+        ArtifactError: the file is damaged, foreign, or of another format.
     """
     path = Path(path)
     header = _header(path)
-    model = build(header.spec, arch=arch)
-    graph, _ = structure(model, header.spec, header.recipe, header.decisions, header.input_size)
-    for name in header.unsigned:
-        quantizer = graph.get_submodule(name)
-        assert isinstance(quantizer, ActivationQuantizer)
-        quantizer.signed = False
-    _fill(graph, path)
+    try:
+        tensors = read_tensors(path)
+        check_tensors(tensors, header.tensors)
+        graph = rebuild_graph(header.graph, header.tensors)
+        fill(graph, tensors, header.tensors)
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    preserve(
+        graph,
+        spec=header.spec,
+        applied=tuple(Applied(*item) for item in header.applied),
+        output_names=list(header.outputs),
+    )
     return Compressed(
         graph=graph,
         spec=header.spec,
@@ -121,7 +166,7 @@ def load_artifact(path: Path, *, arch: str | None = None) -> Compressed:
         decisions=header.decisions,
         input_size=header.input_size,
         source_sha256=header.source_sha256,
-        source_name=header.source_name,
+        source_name=os.fsdecode(unquote_to_bytes(header.source_name)),
         calibration_sha256=header.calibration_sha256,
         report=header.report,
     )
@@ -130,8 +175,8 @@ def load_artifact(path: Path, *, arch: str | None = None) -> Compressed:
 def is_artifact(path: Path) -> bool:
     """Whether ``path`` is a safetensors file with a waveedge artifact in it."""
     try:
-        return KEY in _metadata(path)
-    except ArtifactError:
+        return KEY in read_metadata(path)
+    except ValueError:
         return False
 
 
@@ -144,19 +189,14 @@ def newest_artifact(folder: Path, *, warn: Callable[[str], object] = warnings.wa
     return newest(folder.glob("*.safetensors"), is_artifact_file, warn)
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _header(path: Path) -> _Header:
     try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        text = read_metadata(path).get(KEY)
+    except ValueError as error:
         raise ArtifactError(
             f"{path} cannot be read as a waveedge artifact: {error}",
             hint="It may be truncated; make it again with: waveedge compress",
         ) from error
-
-
-def _header(path: Path) -> _Header:
-    text = _metadata(path).get(KEY)
     if text is None:
         raise ArtifactError(
             f"{path} is a safetensors file, but holds no waveedge artifact",
@@ -164,63 +204,79 @@ def _header(path: Path) -> _Header:
         )
     try:
         fields: dict[str, Any] = json.loads(text)
-        if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:
-            raise ArtifactError(
-                f"{path} has artifact format {fields['format']}, this is waveedge {__version__} "
-                f"with format {FORMAT}",
-                hint="Update waveedge, or make the artifact again with: waveedge compress",
-            )
-        return _Header.model_validate_json(text)
-    except (json.JSONDecodeError, ValidationError) as error:
-        first = str(error).splitlines()[0]
-        raise ArtifactError(
-            f"the metadata of {path} is damaged: {first}",
-            hint="Make the artifact again with: waveedge compress",
-        ) from error
+        if not isinstance(fields, dict):
+            raise ValueError("its metadata is no JSON object")
+        if fields.get("format", FORMAT) != FORMAT:
+            raise _other_format(path, fields)
+        digest = fields.pop("sha256", None)
+        if digest != _digest(fields):
+            raise ValueError("its metadata differs from its recorded hash")
+        header = _Header.model_validate(fields)
+        # One text for one content: no second value under a key, no number written as a string.
+        if _text(header, given=True) != text:
+            raise ValueError("its metadata is not what waveedge writes")
+        return header
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:150]
+        raise _damaged(path, f"in its metadata, {where}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:  # nested too deeply for the parser
+        raise _damaged(path, error) from error
 
 
-def _fill(graph: nn.Module, path: Path) -> None:
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    expected = graph.state_dict()
+def _text(header: _Header, *, given: bool) -> str:
+    """The metadata as it is written, with its hash.
+
+    ``given`` leaves out the fields that the file had not, as a later version has more of them.
+    """
+    fields = json.loads(header.model_dump_json(exclude_unset=given))
+    return _canonical({**fields, "sha256": _digest(fields)})
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(fields).encode()).hexdigest()
+
+
+def _canonical(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _damaged(path: Path, reason: object) -> ArtifactError:
+    return ArtifactError(f"{path} is damaged: {_plain(reason, 300)}", hint=_AGAIN)
+
+
+def _plain(quoted: object, longest: int) -> str:
+    """What a file says, in one line, and without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(quoted)[:longest])
+
+
+def _other_format(path: Path, fields: dict[str, Any]) -> ArtifactError:
+    found = _plain(fields["format"], 20)
+    if fields["format"] == 1:
+        return ArtifactError(
+            f"{path} has artifact format 1, which waveedge {__version__} does not read",
+            hint=f"Make it again with: waveedge compress {_plain(_flags(fields), 1000)}",
+        )
+    return ArtifactError(
+        f"{path} has artifact format {found}, this is waveedge {__version__} with format {FORMAT}",
+        hint="Update waveedge, or make the artifact again with: waveedge compress",
+    )
+
+
+def _flags(fields: dict[str, Any]) -> str:
+    """The rest of the line that makes an artifact of format 1 again, as far as it tells."""
     try:
-        for name, quantizer in _weight_quantizers(graph):
-            integers = state[name]
-            if quantizer.bits <= 4:
-                integers = _unpack(integers, expected[name].shape)
-            scale = state[f"{name.removesuffix('weight')}weight_quantizer.scale"]
-            along = [-1 if dim == quantizer.axis else 1 for dim in range(integers.dim())]
-            state[name] = integers * scale.reshape(along)
-        graph.load_state_dict(state, strict=True)
-    except (KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ArtifactError(
-            f"{path} does not fit the network that it describes: {reason}",
-            hint="It is damaged or was made by another version; make it again with: "
-            "waveedge compress",
-        ) from error
-
-
-def _weight_quantizers(model: nn.Module) -> list[tuple[str, WeightQuantizer]]:
-    """List (name of the weight, its quantizer)."""
-    return [
-        (f"{name.removesuffix('weight_quantizer')}weight", module)
-        for name, module in model.named_modules()
-        if isinstance(module, WeightQuantizer)
-    ]
-
-
-def _pack(integers: Tensor) -> Tensor:
-    """Pack int8 values of -8..7 two to a byte, the first in the low half."""
-    flat = integers.flatten().to(torch.int16)
-    if flat.numel() % 2:
-        flat = torch.cat([flat, flat.new_zeros(1)])
-    pairs = (flat & 0xF).reshape(-1, 2)
-    return (pairs[:, 0] | (pairs[:, 1] << 4)).to(torch.uint8)
-
-
-def _unpack(packed: Tensor, shape: torch.Size) -> Tensor:
-    """Undo :func:`_pack` for a tensor of ``shape``."""
-    wide = packed.to(torch.int16)
-    flat = torch.stack([wide & 0xF, wide >> 4], dim=1).flatten()[: shape.numel()]
-    return torch.where(flat > 7, flat - 16, flat).to(torch.int8).reshape(shape)
+        recipe = Recipe.model_validate(fields["recipe"])
+        size = [int(extent) for extent in fields["input_size"]]
+        words = [str(fields["source_name"])[:200] or "MODEL"]
+        for name in ("bits", "weight_bits", "wcc_ratio", "wcc_levels", "seed"):
+            words += [f"--{name.replace('_', '-')}", f"{getattr(recipe, name):g}"]
+        for name in ("skip", "only"):
+            for pattern in getattr(recipe, name):
+                words += [f"--{name}", pattern]
+        words += ["--input-size", "x".join(map(str, size))]
+        if arch := fields["spec"]["arch"]:
+            words += ["--arch", str(arch)[:200]]
+        return shlex.join(words) + (" --recipe FILE" if recipe.layers else "")
+    except (KeyError, TypeError, ValueError):
+        return "MODEL"

@@ -31,7 +31,6 @@ from waveedge.spec import ModelSpec
 __all__ = ["load", "save_checkpoint"]
 
 SPEC_KEY = "waveedge.spec"
-ARTIFACT_KEY = "waveedge.artifact"
 
 
 def load(
@@ -68,20 +67,17 @@ def load(
         CheckpointError: the file cannot be read, or holds no network that is known.
         RecipeError: a setting or ``arch`` makes no sense.
     """
-    path = Path(path)
-    with open_weights(path, trust_pickle=trust_pickle) as weights:
-        if ARTIFACT_KEY in weights.metadata:
-            from waveedge.artifact import load_artifact
+    from waveedge.artifact import is_artifact, load_artifact
 
-            return load_artifact(path, arch=arch).graph
-        with _named(path):
-            found, source_key, notes = find_state(weights.content, key)
-            state, counters = without_counters(found)
-            check_tensors(state, weights.size)
-            model, state, choice = _network(
-                state, _described(weights.metadata), arch, settings or {}
-            )
-            precision = _fill(model, state)
+    path = Path(path)
+    if is_artifact(path):
+        return load_artifact(path).graph
+    with open_weights(path, trust_pickle=trust_pickle) as weights, _named(path):
+        found, source_key, notes = find_state(weights.content, key)
+        state, counters = without_counters(found)
+        check_tensors(state, weights.size)
+        model, state, choice = _network(state, _described(weights.metadata), arch, settings or {})
+        precision = _fill(model, state)
     model.__dict__.update(
         notes=tuple(f"{path.name}: {note}" for note in (*notes, *choice, *counters, *precision)),
         source_sha256=source_sha256(weights.files),

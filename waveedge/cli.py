@@ -230,7 +230,6 @@ def export(
         out=out,
         overwrite=overwrite,
         load=lambda path: _load(path, settings, arch, key, trust_pickle),
-        arch=arch,
         as_json=json,
     )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from waveedge.bounds import Extent, Finite, Name
 
 __all__ = ["Colour", "Family", "ModelSpec", "Preprocessing", "Task"]
 
 Task = Literal["classification", "segmentation", "super-resolution", "restoration", "unknown"]
 Family = Literal["wavemix", "wavemixsr", "wavepaint", "wavemixlite", "wtconvnext", "custom"]
 Colour = Literal["rgb", "ycbcr"]
+
+_Values = Annotated[tuple[Finite, ...], Field(min_length=1, max_length=2**16)]
 
 
 class Preprocessing(BaseModel):
@@ -26,15 +30,17 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     colour: Colour = "rgb"
-    range: tuple[float, float] = (0.0, 1.0)
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    range: tuple[Finite, Finite] = (0.0, 1.0)
+    mean: _Values = (0.0,)
+    std: _Values = (1.0,)
 
     @field_validator("std")
     @classmethod
     def _nonzero(cls, std: tuple[float, ...]) -> tuple[float, ...]:
-        if not std or any(value <= 0 for value in std):
+        if any(value <= 0 for value in std):
             raise ValueError("std must be positive")
+        if min(std) < 1e-9:  # a pixel would become infinite
+            raise ValueError("std must be 1e-9 or more")
         return std
 
 
@@ -57,10 +63,10 @@ class ModelSpec(BaseModel):
 
     family: Family
     config: dict[str, Any] = Field(default_factory=dict)
-    assumed: tuple[str, ...] = ()
-    arch: str | None = None
+    assumed: tuple[Name, ...] = ()
+    arch: Name | None = None
     task: Task = "unknown"
     preprocessing: Preprocessing = Preprocessing()
-    channels: int = 3
-    input_size: tuple[int, int] = (224, 224)
-    size_multiple: int = 1
+    channels: Extent = 3
+    input_size: tuple[Extent, Extent] = (224, 224)
+    size_multiple: Extent = 1

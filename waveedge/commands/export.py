@@ -45,7 +45,6 @@ def run(
     out: Path | None,
     overwrite: bool,
     load: Callable[[Path], nn.Module],
-    arch: str | None,
     as_json: bool,
 ) -> None:
     """Export ``source``, or the newest artifact of the working directory, and print the result.
@@ -93,7 +92,7 @@ def run(
                 f"{source} is compressed: its form was fixed when its quantizers were placed",
                 hint="Export the checkpoint with --autotune, or leave --autotune out.",
             )
-        compressed = load_artifact(source, arch=arch)
+        compressed = load_artifact(source)
         model: nn.Module = compressed.graph
         recipe = compressed.recipe.model_dump(mode="json")
         size = input_size or compressed.input_size

@@ -135,6 +135,9 @@ def compress(
     applied: tuple[Applied, ...] = graph.applied  # type: ignore[assignment]
     left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]
     rows = tuple(_layer_report(graph, row, snr) for row in _weighted(after))
+    # The size it was calibrated at is the one it runs at where nobody names another.
+    spec = spec.model_copy(update={"input_size": size})
+    preserve(graph, spec=spec)
     return Compressed(
         graph=graph,
         spec=spec,
@@ -195,6 +198,9 @@ def structure(
         graph = centred(graph, network.spec, input_size, ends, judge)
     graph = _holding(graph, chosen, judge)
     separate_gelus(graph)
+    for tensor in (*graph.parameters(), *graph.buffers()):
+        # As an artifact holds it: with other strides, convolutions add up in another order.
+        tensor.data = tensor.data.contiguous()
     plain = _without_wcc(graph)
     place_quantizers(graph, Shapes(graph, (1, network.spec.channels, *input_size)), recipe)
     place_gelus(graph, recipe)

@@ -6,12 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from waveedge.bounds import Count, Decibels, Name, Share, Text
 from waveedge.reference import Reference, run
 from waveedge.spec import Task
 
@@ -25,7 +26,9 @@ COLLAPSED_AGREEMENT = 0.9
 
 
 # An exact network has an infinite signal-to-noise ratio, which plain JSON cannot hold.
-_CONFIG = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+_CONFIG = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+_Bits = Annotated[int, Field(ge=2, le=32)]
 
 
 class LayerReport(BaseModel):
@@ -38,16 +41,16 @@ class LayerReport(BaseModel):
 
     model_config = _CONFIG
 
-    name: str
-    type: str
-    weight_bits: int
-    activation_bits: int
-    ratio: float
-    macs: int
-    bops: int
-    feature_bits: int
-    snr_db: float | None
-    note: str = ""
+    name: Name
+    type: Name
+    weight_bits: _Bits
+    activation_bits: _Bits
+    ratio: Share
+    macs: Count
+    bops: Count
+    feature_bits: Count
+    snr_db: Decibels | None
+    note: Text = ""
 
 
 class Quality(BaseModel):
@@ -55,9 +58,9 @@ class Quality(BaseModel):
 
     model_config = _CONFIG
 
-    images: int
-    snr_db: float
-    agreement: float | None = None
+    images: Count
+    snr_db: Decibels
+    agreement: Share | None = None
     """Share of equal arg-max decisions (classes, or pixels); None where there is no arg-max."""
 
     @property
@@ -74,19 +77,19 @@ class CompressionReport(BaseModel):
     model_config = _CONFIG
 
     layers: tuple[LayerReport, ...]
-    decisions: tuple[tuple[str, str], ...]
+    decisions: tuple[tuple[Name, Text], ...]
     """(layer of the published network, what WCC did with it and why)."""
-    rewrites: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
+    rewrites: tuple[Text, ...]
+    left_out: tuple[Text, ...] = ()
     """Rewrites that did not hold on this network, and why."""
-    bops_before: int
-    bops_after: int
-    macs_before: int
-    macs_after: int
-    feature_bits_before: int
-    feature_bits_after: int
+    bops_before: Count
+    bops_after: Count
+    macs_before: Count
+    macs_after: Count
+    feature_bits_before: Count
+    feature_bits_after: Count
     quality: Quality
-    calibration: str
+    calibration: Text
 
     def advice(self) -> str | None:
         """Return what to do when quality collapsed, naming the layers that lose most; else None."""

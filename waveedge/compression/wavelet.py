@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from waveedge.bounds import Name, Text
 from waveedge.compression.recipe import Recipe
 from waveedge.cost import Cost
 from waveedge.nn import WaveletCompressedConv2d
 
 __all__ = ["LayerDecision", "choose_layers", "replace_layers"]
+
+_Extent = Annotated[int, Field(ge=0, le=2**16)]
 
 
 class LayerDecision(BaseModel):
@@ -18,16 +23,16 @@ class LayerDecision(BaseModel):
     ``map_size`` is (height, width) of the layer's feature map at calibration.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    type: str
-    ratio: float = 1.0
-    levels: int = 0
-    map_size: tuple[int, int] = (0, 0)
-    weight_bits: int = 32
-    activation_bits: int = 32
-    reason: str
+    name: Name
+    type: Name
+    ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
+    levels: Annotated[int, Field(ge=0, le=16)] = 0
+    map_size: tuple[_Extent, _Extent] = (0, 0)
+    weight_bits: Annotated[int, Field(ge=2, le=32)] = 32
+    activation_bits: Annotated[int, Field(ge=2, le=32)] = 32
+    reason: Text
 
     @property
     def compressed(self) -> bool:

@@ -144,8 +144,11 @@ class WeightQuantizer(nn.Module):
         """Sets every channel's scale for this weight.
 
         With 8 bits the largest weight becomes the end of the grid. Below, cutting off the largest
-        pays: of 80 candidates the scale with the least squared error is taken.
+        pays: of 80 candidates the scale with the least squared error is taken. A weight without
+        data (on the meta device) leaves the scales as they are.
         """
+        if weight.is_meta:
+            return
         rows = weight.detach().movedim(self.axis, 0).flatten(1)
         limit = rows.abs().amax(dim=1)
         # A channel of zeros is exact on any grid.
