@@ -201,12 +201,11 @@ EDITS: dict[str, Edit] = {
 }
 
 
-@pytest.mark.parametrize("name", EDITS)
+# With hashes that fit, negated weights are just another network.
+@pytest.mark.parametrize("name", sorted(EDITS.keys() - {"all weights negated"}))
 def test_an_edit_whose_hashes_fit_is_refused(
     own_artifact: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "all weights negated":
-        pytest.skip("with fitting hashes, this is another network")
     monkeypatch.setattr(os, "abort", lambda: pytest.fail("code of the file ran"))
     refused(edited(own_artifact, tmp_path / "a.safetensors", EDITS[name], signed=True))
 
