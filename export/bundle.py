@@ -185,12 +185,18 @@ def _baseline(
     task: Task,
 ) -> tuple[onnx.ModelProto, Verification]:
     """The user's network as torch exports it; where torch cannot, from its normal form."""
-    for form in (lambda: detached_copy(published), lambda: normalise(published, shape)):
+    forms: tuple[Callable[[], nn.Module], ...] = (
+        lambda: detached_copy(published),
+        lambda: normalise(published, shape),
+    )
+    failure: ExportError | None = None
+    for form in forms:
         try:
             graph = finish(quantized_graph(to_onnx(form(), shape, batch=batch), "onnx"))
             return graph, verify(published, graph, batches, task=task)
         except ExportError as error:
             failure = error
+    assert failure is not None
     raise failure
 
 

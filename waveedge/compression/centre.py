@@ -60,7 +60,8 @@ def centred(
         reason = f"{type(failure).__name__}: {failure}"
     if not reason:
         return result
-    preserve(graph, left_out=(*graph.left_out, LeftOut("centre", "", reason)))
+    left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]
+    preserve(graph, left_out=(*left_out, LeftOut("centre", "", reason)))
     return graph
 
 

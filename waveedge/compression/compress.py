@@ -112,7 +112,7 @@ def compress(
     before = profile(network, size)
     decisions = choose_layers(network, before, recipe)
     report_progress("rewriting", 0, 1)
-    plain, graph = structure(network, recipe, decisions, size, reference)
+    plain, graph = structure(network, spec, recipe, decisions, size, reference)
     _check_patterns(recipe, [row.name for row in before.layers], graph)
 
     calibrate_activations(
@@ -166,6 +166,7 @@ def compress(
 
 def structure(
     network: fx.GraphModule,
+    spec: ModelSpec,
     recipe: Recipe,
     decisions: Sequence[LayerDecision],
     input_size: tuple[int, int],
@@ -175,6 +176,7 @@ def structure(
 
     Args:
         network: the normal form; it is not changed.
+        spec: what the network is.
         recipe: what to do.
         decisions: which layers become WCC.
         input_size: (height, width) in pixels.
@@ -194,15 +196,15 @@ def structure(
 
     graph = reparameterize(chosen, input_size, judge=judge)
     if recipe.bits != FLOAT:
-        ends = image_ends(reference, network.spec)
-        graph = centred(graph, network.spec, input_size, ends, judge)
+        ends = image_ends(reference, spec)
+        graph = centred(graph, spec, input_size, ends, judge)
     graph = _holding(graph, chosen, judge)
     separate_gelus(graph)
     for tensor in (*graph.parameters(), *graph.buffers()):
         # As an artifact holds it: with other strides, convolutions add up in another order.
         tensor.data = tensor.data.contiguous()
     plain = _without_wcc(graph)
-    place_quantizers(graph, Shapes(graph, (1, network.spec.channels, *input_size)), recipe)
+    place_quantizers(graph, Shapes(graph, (1, spec.channels, *input_size)), recipe)
     place_gelus(graph, recipe)
     return plain.eval(), graph.eval()
 

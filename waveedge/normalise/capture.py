@@ -49,8 +49,9 @@ def capture(model: nn.Module, shape: tuple[int, int, int], attempt: Attempt) -> 
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = export(model, (image,), dynamic_shapes=sizes, strict=False)
-            return program.run_decompositions({})
+            program: ExportedProgram = export(model, (image,), dynamic_shapes=sizes, strict=False)
+            functional: ExportedProgram = program.run_decompositions({})
+            return functional
     except Exception as error:  # whatever torch or the network's own code raises
         raise _refusal(model, error) from error
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from waveedge.normalise.arguments import Arguments, is_constant, pair
 
@@ -47,6 +46,11 @@ def _with(layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
     return layer
 
 
+def _unfilled(kind: type[nn.Module], *arguments: Any, **options: Any) -> nn.Module:
+    """A layer whose weights are about to be set: none are drawn at random."""
+    return kind(*arguments, device="meta", **options)
+
+
 def _convolution(kind: type[nn.Module]) -> Callable[[Arguments], nn.Module | None]:
     def build(a: Arguments) -> nn.Module | None:
         weight, bias = a["weight"], a["bias"]
@@ -55,7 +59,7 @@ def _convolution(kind: type[nn.Module]) -> Callable[[Arguments], nn.Module | Non
             return None
         options = {"padding": padding} if isinstance(padding, str) else {"padding": tuple(padding)}
         return _with(
-            skip_init(
+            _unfilled(
                 kind,
                 weight.shape[1] * a["groups"],
                 weight.shape[0],
@@ -77,7 +81,7 @@ def _conv_transpose(a: Arguments) -> nn.Module | None:
     weight, bias = a["weight"], a["bias"]
     if not is_constant(weight, bias):
         return None
-    layer = skip_init(
+    layer = _unfilled(
         nn.ConvTranspose2d,
         weight.shape[0],
         weight.shape[1] * a["groups"],
@@ -94,15 +98,15 @@ def _conv_transpose(a: Arguments) -> nn.Module | None:
 
 def _list(values: Any, weight: Tensor) -> list[int]:
     """One value for each spatial axis of a convolution."""
-    values = [values] if isinstance(values, int) else list(values)
-    return values * (weight.dim() - 2) if len(values) == 1 else values
+    sides: list[int] = [values] if isinstance(values, int) else list(values)
+    return sides * (weight.dim() - 2) if len(sides) == 1 else sides
 
 
 def _linear(a: Arguments) -> nn.Module | None:
     weight, bias = a["weight"], a["bias"]
     if weight is None or not is_constant(weight, bias) or weight.dim() != 2:
         return None
-    layer = skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer = _unfilled(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None)
     return _with(layer, weight=weight, bias=bias)
 
 

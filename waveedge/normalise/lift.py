@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -89,8 +89,9 @@ class _Lifter:
             self.sources[node] = spec.target
 
     def _call(self, node: fx.Node) -> None:
-        if node.target is operator.getitem and node.args[0] in self.results:
-            self._take(node, self.results[node.args[0]], node.args[1])
+        args: Any = node.args
+        if node.target is operator.getitem and args[0] in self.results:
+            self._take(node, self.results[args[0]], args[1])
             return
         if not node.users:  # an assertion, or a value that nobody reads
             return
@@ -115,12 +116,13 @@ class _Lifter:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.constants.__getitem__)
         with torch.no_grad():
             self.constants[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-        if node.target in MOVES and node.args[0] in self.sources:
-            self.sources[node] = self.sources[node.args[0]]
+        moved: Any = node.args[0] if node.target in MOVES else None
+        if moved in self.sources:
+            self.sources[node] = self.sources[moved]
 
     def _call_whole(self, node: fx.Node) -> None:
         """Rule 3."""
-        tensors, number = node.args
+        tensors, number = cast(Any, node.args)
         call = self.calls[number]
         name = self._name(call.name)
         self._add(name, call.layer)
@@ -269,8 +271,9 @@ def _merged(target: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     if all(part == slice(None) for part in index):
         return None
     inner = value.args[1] if value.target is operator.getitem else None
-    plain = isinstance(inner, tuple) and all(isinstance(part, slice) for part in inner)
-    if plain and not any(a != slice(None) != b for a, b in zip(inner, index, strict=True)):
+    if not isinstance(inner, tuple) or not all(isinstance(part, slice) for part in inner):
+        return args
+    if not any(a != slice(None) != b for a, b in zip(inner, index, strict=True)):
         joined = tuple(b if a == slice(None) else a for a, b in zip(inner, index, strict=True))
         return value.args[0], joined
     return args

@@ -65,7 +65,9 @@ def _(tensors: list[Tensor], call: int) -> list[Tensor]:
     mode = detect_fake_mode(tensors)
     assert mode is not None
     named = [*made.layer.named_parameters(), *made.layer.named_buffers()]
-    state = {name: mode.from_tensor(tensor, static_shapes=True) for name, tensor in named}
+    state: dict[str, Tensor] = {
+        name: mode.from_tensor(tensor, static_shapes=True) for name, tensor in named
+    }
     results = functional_call(made.layer, state, made.arguments(tensors))
     leaves, made.outputs = pytree.tree_flatten(results)
     return [leaf.clone() for leaf in leaves]
@@ -114,6 +116,7 @@ def _put_behind_operator(name: str, module: nn.Module) -> None:
         call = Call(name, layer, kinds, inputs)
         _calls.append(call)
         results = torch.ops.waveedge.whole(tensors, len(_calls) - 1)
+        assert call.outputs is not None
         return pytree.tree_unflatten(results, call.outputs)
 
     module.forward = forward
