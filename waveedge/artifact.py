@@ -55,10 +55,10 @@ FORMAT: Final = 2
 _AGAIN = "Make the artifact again with: waveedge compress"
 
 
-def _file_name(quoted: str) -> str:
+def _relative(quoted: str) -> str:
     name = unquote_to_bytes(quoted)
-    if b"/" in name or b"\0" in name or name in (b".", b".."):
-        raise ValueError("must be the name of a file")
+    if name.startswith(b"/") or b"\0" in name:
+        raise ValueError("must be a relative path")
     return quoted
 
 
@@ -79,8 +79,8 @@ class _Header(BaseModel):
     decisions: list[LayerDecision]
     input_size: tuple[Extent, Extent]
     source_sha256: Digest | Literal[""]
-    source_name: Annotated[str, Field(max_length=1000), AfterValidator(_file_name)]
-    """As in a URL (RFC 3986): the name of a file need not be text."""
+    source_name: Annotated[str, Field(max_length=1000), AfterValidator(_relative)]
+    """The way to the checkpoint from the artifact, as in a URL (RFC 3986): it need not be text."""
     calibration_sha256: Digest
     report: CompressionReport
 
