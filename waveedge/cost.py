@@ -139,7 +139,8 @@ class Cost:
 def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | None = None) -> Cost:
     """Count what a network costs for one image.
 
-    The network is counted in its normal form, in which every operation with weights is a layer.
+    The network is counted in its normal form, in which every operation with weights is a layer; one
+    on torch's meta device, which has no data, as it stands.
 
     Args:
         model: any network that takes (1, C, H, W); it is not changed.
@@ -158,7 +159,8 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
     channels = channels or (first.in_channels if first is not None else 3)
 
     shape = (1, channels, *input_size)
-    if not isinstance(model, fx.GraphModule):
+    params = _parameters(model)
+    if not isinstance(model, fx.GraphModule) and not _without_data(model):
         model = normalise(model, shape[1:])
     recorder = _Recorder(model)
     try:
@@ -177,9 +179,14 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
             ) from error
     return Cost(
         layers=tuple(recorder.rows.values()),
-        params=_parameters(model),
+        params=params,
         input_size=(input_size[0], input_size[1]),
     )
+
+
+def _without_data(model: nn.Module) -> bool:
+    """Whether the network was built on torch's meta device, to be counted alone."""
+    return any(tensor.is_meta for tensor in model.parameters())
 
 
 def _run_without_data(model: nn.Module, shape: tuple[int, ...], recorder: _Recorder) -> None:

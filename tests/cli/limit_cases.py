@@ -165,7 +165,7 @@ _CODE = [
     Case(
         "a network that fails",
         _network(forward="raise ValueError('no, ' * 10**6)"),
-        ("fails on an input of shape (1, 3, 32, 32): no, no", "--input-size"),
+        ("fails on image 1 of 1, of shape (1, 3, 32, 32): ValueError: no, no", "--input-size"),
     ),
     Case(
         "a network that gives NaN",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.cost import Cost, LayerCost, profile
-from waveedge.errors import InputError
+from waveedge.errors import ExportError, InputError
 from waveedge.models import build, identify
 from waveedge.nn import (
     ActivationQuantizer,
@@ -132,7 +132,7 @@ def test_bits_come_from_the_quantizers_that_a_layer_reads() -> None:
     assert profile(network, (4, 4)).bops == 16 * (15 * 8 * 4 + 10 * 6 * 32)
 
 
-def test_a_layer_called_several_times_is_one_row() -> None:
+def test_a_layer_called_twice_is_two_rows_and_its_weights_count_once() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -142,9 +142,12 @@ def test_a_layer_called_several_times_is_one_row() -> None:
             y: Tensor = self.conv(self.conv(x)[..., ::2, ::2])
             return y
 
-    row = only(profile(Twice(), (8, 8)))
-    assert (row.calls, row.macs, row.params) == (2, 9 * (64 + 16), 12)
-    assert (row.output_bytes, row.peak_bytes) == (4 * 3 * 80, 4 * 3 * 64)
+    cost = profile(Twice(), (8, 8))
+    assert [(row.name, row.macs, row.peak_bytes) for row in cost.layers] == [
+        ("conv", 9 * 64, 4 * 3 * 64),
+        ("conv_2", 9 * 16, 4 * 3 * 16),
+    ]
+    assert cost.params == 12
 
 
 @pytest.mark.parametrize("name", ["wavemix_cifar10_320_8", "wavemix_sisr_144_4", "wtconvnext_tiny"])
@@ -193,7 +196,7 @@ def test_the_network_is_left_as_it_was(small: nn.Module) -> None:
     assert not any(module._forward_hooks for module in small.modules())
 
 
-def test_code_that_looks_at_values_runs_on_zeros() -> None:
+def test_code_that_looks_at_values_is_refused_with_its_line() -> None:
     class Looks(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -202,7 +205,8 @@ def test_code_that_looks_at_values_runs_on_zeros() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.conv(x) if float(x.sum()) == 0 else x
 
-    assert profile(Looks(), (4, 4)).macs == 12 * 16
+    with pytest.raises(ExportError, match=r"at test_cost.py:\d+ \(return self.conv"):
+        profile(Looks(), (4, 4))
 
 
 def test_a_size_that_the_network_does_not_take_is_refused(small: nn.Module) -> None:

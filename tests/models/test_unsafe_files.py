@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from waveedge.checkpoint import load, save_checkpoint
-from waveedge.errors import CheckpointError
+from waveedge.errors import CheckpointError, InputError
 
 
 class Call:
@@ -323,7 +323,7 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(CheckpointError, match="pipe is not a regular file"):
+    with pytest.raises(InputError, match="is a pipe, not a regular file"):
         load(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="does not exist"):
         load(tmp_path / "nowhere")
@@ -341,7 +341,7 @@ def test_any_file_name_will_do(tmp_path: Path, small: nn.Module, name: bytes) ->
     json.dumps(model.source_name).encode()
     model.source_name.encode()  # no lone surrogates, which JSON in UTF-8 cannot hold
     assert model.source_path == path.resolve()
-    save_checkpoint(small, path)
+    save_checkpoint(small, path, overwrite=True)
     assert torch.equal(load(path).conv[0].weight, small.conv[0].weight)
 
 

@@ -7,7 +7,6 @@ word on what it is instead.
 
 from __future__ import annotations
 
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from waveedge.errors import CheckpointError
+from waveedge.files import require_regular
 from waveedge.models.containers import open_sequence, open_zip
 from waveedge.models.foreign import SAVE, refuse_attacks, refuse_other_files
 from waveedge.models.shards import find_index, part_of, read_index
@@ -124,14 +124,10 @@ def _head(path: Path) -> bytes:
     """Return the first bytes of a regular file that is not empty."""
     try:
         # Asked before it is opened: opening a FIFO waits, and reading a device may do anything.
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+        require_regular(path)
+        if path.is_dir():
             raise CheckpointError(
                 f"{path} is a folder, not a checkpoint", hint="Name the file inside it."
-            )
-        if not stat.S_ISREG(mode):
-            raise CheckpointError(
-                f"{path} is not a regular file", hint="Name a file that torch or safetensors wrote."
             )
         with path.open("rb") as file:
             head = file.read(64)
