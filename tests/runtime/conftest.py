@@ -81,7 +81,12 @@ def fields_of(folder: Path, name: str = "net", **changes: Any) -> dict[str, Any]
         "weights": "float32",
         "input": {"name": "image", "shape": [1, 3, 32, 32], "dtype": "float32"},
         "outputs": [{"name": "relu2", "shape": ["batch", 3, 32, 32]}],
-        "preprocessing": {"range": [0.0, 1.0], "mean": [0.5], "std": [0.25, 0.5, 1.0]},
+        "preprocessing": {
+            "colour": "rgb",
+            "range": [0.0, 1.0],
+            "mean": [0.5],
+            "std": [0.25, 0.5, 1.0],
+        },
         "recipe": {"bits": 4, "skip": ["head"], "layers": {"a.*": {"wcc_ratio": 0.5}}},
         "autotune": None,
         "layers": [layer],

@@ -69,8 +69,14 @@ def test_a_missing_file_is_named(bundle: Path) -> None:
         ({"layers": [{}]}, r"layers\[0\] lacks the field 'name'"),
         ({"layers": [None]}, r"layers\[0\] is null"),
         ({"layers": {"a": 1}}, "layers is an object"),
-        ({"preprocessing": {"range": [0, 1], "mean": [0.0], "std": [0]}}, r"std\[0\] is 0"),
-        ({"preprocessing": {"range": [0, 1], "mean": [True], "std": [1]}}, r"mean\[0\] is true"),
+        (
+            {"preprocessing": {"colour": "rgb", "range": [0, 1], "mean": [0.0], "std": [0]}},
+            r"std\[0\] is 0",
+        ),
+        (
+            {"preprocessing": {"colour": "rgb", "range": [0, 1], "mean": [True], "std": [1]}},
+            r"mean\[0\] is true",
+        ),
         ({"recipe": {"a": [[[[[[[1]]]]]]]}}, r"recipe\.a.* is nested too deep"),
         ({"extra": 1}, "has a field 'extra', which is not known"),
         ({"\x1b[31m\ud800": 1}, r"has a field '\\x1b\[31m\\ud800'"),
@@ -101,7 +107,7 @@ def test_a_field_that_is_left_out_is_named(bundle: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"preprocessing": {"range": [0.0, 1.0], "mean": [9], "std": [1.0]}},
+        {"preprocessing": {"colour": "rgb", "range": [0.0, 1.0], "mean": [9], "std": [1.0]}},
         {"input": {"name": "image", "shape": [1, 3, 64, 64], "dtype": "float32"}},
         {"notes": []},
         {"name": "another"},
