@@ -59,13 +59,13 @@ def test_an_open_height_and_width_take_the_size_that_is_given(dynamic: Path) -> 
 
 
 def test_the_command_line_takes_the_size(
-    two: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    two: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(two.parent)
     bench = ["bench", "two.onnx", "--vs", "two.onnx", "--runs", "3", "--json", "--input-size"]
     with pytest.raises(SystemExit) as left:
         main([*bench, "24x40"])
-    printed = capsys.readouterr()
+    printed = capfd.readouterr()
     assert left.value.code == 0, printed.err
     result = json.loads(printed.out)
     assert result["input_shape"] == [1, 3, 24, 40]
