@@ -25,7 +25,7 @@ from safetensors.torch import save
 
 from waveedge import __version__
 from waveedge.bounds import Count, Digest, Extent, Name
-from waveedge.compression.compress import Compressed
+from waveedge.compression.compressed import Compressed
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.reparameterize import Applied
 from waveedge.compression.report import CompressionReport
@@ -33,6 +33,7 @@ from waveedge.compression.wavelet import LayerDecision
 from waveedge.errors import ArtifactError, ExportError
 from waveedge.filetypes import is_artifact_file, newest
 from waveedge.models.families import CONFIGS
+from waveedge.models.source import relative_name
 from waveedge.normalise import preserve
 from waveedge.outputs import ARTIFACT, new_file
 from waveedge.serialize import (
@@ -55,10 +56,10 @@ FORMAT: Final = 2
 _AGAIN = "Make the artifact again with: waveedge compress"
 
 
-def _file_name(quoted: str) -> str:
+def _relative(quoted: str) -> str:
     name = unquote_to_bytes(quoted)
-    if b"/" in name or b"\0" in name or name in (b".", b".."):
-        raise ValueError("must be the name of a file")
+    if name.startswith(b"/") or b"\0" in name:
+        raise ValueError("must be a relative path")
     return quoted
 
 
@@ -79,8 +80,8 @@ class _Header(BaseModel):
     decisions: list[LayerDecision]
     input_size: tuple[Extent, Extent]
     source_sha256: Digest | Literal[""]
-    source_name: Annotated[str, Field(max_length=1000), AfterValidator(_file_name)]
-    """As in a URL (RFC 3986): the name of a file need not be text."""
+    source_name: Annotated[str, Field(max_length=1000), AfterValidator(_relative)]
+    """From the artifact's folder; as in a URL (RFC 3986), since it need not be text."""
     calibration_sha256: Digest
     report: CompressionReport
 
@@ -92,8 +93,14 @@ class _Header(BaseModel):
         return spec
 
 
-def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False) -> None:
+def save_artifact(compressed: Compressed, path: str | Path, *, overwrite: bool = False) -> None:
     """Write ``compressed`` to ``path``, whole or not at all.
+
+    ::
+
+        small = waveedge.compress("model.pt", bits=8)
+        waveedge.save_artifact(small, "small.safetensors")
+        small = waveedge.load("small.safetensors")
 
     Args:
         path: the file; an older artifact is replaced.
@@ -103,6 +110,10 @@ def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False
         ExportError: the network holds a layer, a function or a tensor that a file cannot hold.
         OutputError: the file must not be replaced, or the folder is missing, read-only or full.
     """
+    path = Path(path)
+    # The way to the checkpoint, so that export finds it again wherever it lies.
+    source = getattr(compressed.original, "source_path", None)
+    name = relative_name(source, path.parent) if source else compressed.source_name
     try:
         graph, names = describe_graph(compressed.graph)
         stored = stored_tensors(compressed.graph, names)
@@ -117,7 +128,7 @@ def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False
         format=FORMAT,
         version=__version__,
         graph=graph,
-        tensors={name: record for name, (_, record) in stored.items()},
+        tensors={key: record for key, (_, record) in stored.items()},
         applied=tuple(astuple(item) for item in applied),
         outputs=tuple(compressed.graph.output_names),  # type: ignore[arg-type]
         spec=compressed.spec,
@@ -125,17 +136,17 @@ def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False
         decisions=compressed.decisions,
         input_size=compressed.input_size,
         source_sha256=compressed.source_sha256,
-        source_name=quote_from_bytes(os.fsencode(compressed.source_name)),
+        source_name=quote_from_bytes(os.fsencode(name)),
         calibration_sha256=compressed.calibration_sha256,
         report=compressed.report,
     )
-    tensors = {name: tensor for name, (tensor, _) in stored.items()}
+    tensors = {key: tensor for key, (tensor, _) in stored.items()}
     with new_file(path, ARTIFACT, overwrite=overwrite) as temporary:
         # Written by Python: a full disk is then an OSError that can be explained.
         temporary.write_bytes(save(tensors, metadata={KEY: _text(header, given=False)}))
 
 
-def load_artifact(path: Path) -> Compressed:
+def load_artifact(path: str | Path) -> Compressed:
     """Read an artifact; the network computes to the bit what it computed when it was saved.
 
     Args:
@@ -169,6 +180,7 @@ def load_artifact(path: Path) -> Compressed:
         source_name=os.fsdecode(unquote_to_bytes(header.source_name)),
         calibration_sha256=header.calibration_sha256,
         report=header.report,
+        path=path,
     )
 
 

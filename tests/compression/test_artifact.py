@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 import waveedge
 from waveedge.artifact import load_artifact, newest_artifact, save_artifact
 from waveedge.calibration import open_images
-from waveedge.commands.inspect import describe
 from waveedge.compression.compress import Compressed, compress
 from waveedge.cost import profile
+from waveedge.description import inspect
 from waveedge.errors import OutputError
 from waveedge.serialize.tensors import pack, unpack
 
@@ -149,7 +149,7 @@ def test_inspect_takes_the_size_that_the_artifact_was_made_at(
     path: Path, own_artifact: Path
 ) -> None:
     for artifact, side in ((path, 32), (own_artifact, 16)):  # the other one needs no --arch
-        facts = describe(waveedge.load(artifact), None)
+        facts = inspect(waveedge.load(artifact), None)
         assert facts["input"] == [1, 3, side, side]
         assert facts["multiply_adds"] > 0
 
