@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from waveedge.calibration import ImageSet, Source
@@ -37,6 +38,7 @@ __all__ = ["export"]
 Warn = Callable[[str], object]
 
 
+@torch.random.fork_rng(devices=[])  # layers are made on the way, with weights soon replaced
 def export(
     network: Network,
     out: str | Path,

@@ -157,7 +157,7 @@ def test_inspect_takes_the_size_that_the_artifact_was_made_at(
 def test_a_source_of_any_name(compressed: Compressed, tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff my model:car:\n.pt")
     path = tmp_path / os.fsdecode(b"\xfe.safetensors")
-    save_artifact(dataclasses.replace(compressed, source_name=name), path)
+    save_artifact(dataclasses.replace(compressed, source_name=name, original=None), path)
     assert load_artifact(path).source_name == name
 
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import fx
 
 from waveedge.calibration import ImageSet, Source, calibrate_activations
@@ -49,6 +50,7 @@ Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
 
+@torch.random.fork_rng(devices=[])  # layers are made on the way, with weights soon replaced
 @one_thread()
 def compress(
     network: Network,
