@@ -87,8 +87,7 @@ def test_the_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.Monk
     waveedge.save_checkpoint(model, tmp_path / "model.pt")
     monkeypatch.chdir(tmp_path)
     names = {"waveedge": waveedge, "torch": torch}
-    verbs = (waveedge.load, waveedge.inspect, waveedge.compress, waveedge.save_artifact)
-    for described in (waveedge, *verbs, export):
+    for described in (waveedge, waveedge.load, waveedge.inspect, waveedge.compress, export):
         example = _examples(described.__doc__ or "", r"::\n\n((?: +.*\n)+)")
         assert "waveedge." in example, described
         exec(compile(example, f"the example of {described.__name__}", "exec"), names)

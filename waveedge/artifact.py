@@ -96,12 +96,6 @@ class _Header(BaseModel):
 def save_artifact(compressed: Compressed, path: str | Path, *, overwrite: bool = False) -> None:
     """Write ``compressed`` to ``path``, whole or not at all.
 
-    ::
-
-        small = waveedge.compress("model.pt", bits=8)
-        waveedge.save_artifact(small, "small.safetensors")
-        small = waveedge.load("small.safetensors")
-
     Args:
         path: the file; an older artifact is replaced.
         overwrite: replace any other file, too.

@@ -82,6 +82,7 @@ def test_nothing_that_is_given_changes(
 ) -> None:
     torch.manual_seed(0)
     model, images = make().train(training), IMAGES.clone()
+    model.spec = waveedge.ModelSpec(family="custom", input_size=(16, 16))
     verbs: dict[str, Callable[[], Any]] = {
         "inspect": lambda: waveedge.inspect(model, (16, 16)),
         "profile": lambda: profile(model, (16, 16)),

@@ -69,6 +69,7 @@ def compress(
         images = torch.rand(8, 3, 32, 32)  # what the network takes, preprocessed; or a folder
         small = waveedge.compress("model.pt", images, bits=8)
         print(small.report.quality)
+        waveedge.save_artifact(small, "small.safetensors")
 
     Args:
         network: any module that takes images (N, C, H, W), or a checkpoint's path. It is copied,
