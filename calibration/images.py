@@ -82,6 +82,7 @@ def open_images(
     source: Source | ImageSet | None,
     *,
     spec: ModelSpec | None = None,
+    channels: int = 3,
     size: tuple[int, int] | None = None,
     limit: int = 64,
     held_out: int = 16,
@@ -112,6 +113,7 @@ def open_images(
             it is.
         spec: gives channels, preprocessing, task, and the size where nothing else does. Without
             one the network takes images of the form that they have, and pixels as 0 .. 1.
+        channels: what the network takes, where neither a spec nor an array tells.
         size: (height, width) of the inputs, in pixels. By default float arrays keep theirs.
         limit: most calibration images, at least 1.
         held_out: most held-out images; 0 for none.
@@ -130,7 +132,7 @@ def open_images(
     if form and size is None and (form.preprocessed or spec is None):
         size = form.size
     if spec is None:
-        spec = ModelSpec(family="custom", channels=form.channels if form else 3)
+        spec = ModelSpec(family="custom", channels=form.channels if form else channels)
     size = size or spec.input_size
     _check(spec, size, limit, held_out)
     read = _Reading(opened, spec, size, limit + held_out, seed, progress or (lambda *_: None))

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
 
 from waveedge.export.bundle import Bundle, Target, export_model
 from waveedge.export.engine import Build, build_engine
 from waveedge.export.torch_to_onnx import to_onnx
+from waveedge.export.verb import export
 
-__all__ = ["Build", "Bundle", "Target", "build_engine", "export_model", "to_onnx"]
+__all__ = ["Build", "Bundle", "Target", "build_engine", "export", "export_model", "to_onnx"]
 
 
 class _Room(ModuleType):
-    """The room is also the verb: ``waveedge.export(model, out, target="ort")``."""
+    """The room is also the verb: ``waveedge.export(network, out, target="ort")``."""
 
-    def __call__(self, *arguments: Any, **options: Any) -> Bundle:
-        """Export a network: see :func:`export_model`."""
-        return export_model(*arguments, **options)
+    __call__ = staticmethod(export)
 
 
 sys.modules[__name__].__class__ = _Room

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from waveedge.compression.reparameterize import REWRITES, reparameterize
+from waveedge.compression.reparameterize import REWRITES, exact_form
 from waveedge.export.bundle import Progress, quantized_graph
 from waveedge.export.finish import finish
 from waveedge.export.torch_to_onnx import Batch, to_onnx
@@ -142,7 +142,8 @@ def autotune(
     Args:
         model: the network as published, in float and in eval mode; it is not changed.
         input_size: (height, width) in pixels.
-        images: float32 (1, C, H, W), preprocessed; what the timed runs see.
+        images: float32 (1, C, H, W), preprocessed; what the timed runs see, and what every form
+            must compute the network's outputs on.
         batch: images at once; a dynamic batch is timed with one.
         runs: pairs of each comparison; a slow network gets fewer.
         progress: called as work goes on.
@@ -153,7 +154,8 @@ def autotune(
     count = 1 if batch == "dynamic" else batch
     image = np.concatenate([images[index % len(images)] for index in range(count)])
     with tempfile.TemporaryDirectory() as folder:
-        stand = _Stand(model, input_size, image, batch, runs, Path(folder), progress)
+        reference = Reference(model, images)
+        stand = _Stand(reference, input_size, image, batch, runs, Path(folder), progress)
         form, trials = search(stand.race, lambda form: stand.applied[form])
     return Choice(
         stand.build(form), form, trials, _THREADS, stand.pairs, describe_machine().to_dict()
@@ -199,7 +201,7 @@ class _Stand:
 
     def __init__(
         self,
-        model: nn.Module,
+        reference: Reference,
         size: tuple[int, int],
         image: NDArray[np.float32],
         batch: Batch,
@@ -207,8 +209,8 @@ class _Stand:
         folder: Path,
         progress: Progress | None,
     ) -> None:
-        self.model = normalise(model, (image.shape[1], *size))
-        self.judge = Reference(model, [image]).error
+        self.reference = reference
+        self.model = normalise(reference.network, (image.shape[1], *size))
         self.size, self.image, self.batch = size, image, batch
         self.pairs = runs
         self.folder = folder
@@ -221,7 +223,7 @@ class _Stand:
         if form == PUBLISHED:
             self.applied[form] = set()
             return self.model
-        graph = reparameterize(self.model, self.size, skip=form.left_out, judge=self.judge)
+        graph = exact_form(self.model, self.size, self.reference, skip=form.left_out)
         changes: Any = graph.applied
         self.applied[form] = {change.rule.split(".")[0] for change in changes}
         return graph

@@ -121,6 +121,7 @@ def export_model(
         OutputError: ``out`` must not be replaced, or cannot be written.
     """
     check_target(target)
+    published = None if published is None else detached_copy(published)
     spec: ModelSpec | None = getattr(model, "spec", None)
     shape = _input_shape(spec, input_size, images)
     images, notes = (images, []) if images else _default_images(spec, shape)

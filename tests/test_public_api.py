@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import waveedge
+from waveedge.export.verb import export
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
 
 def test_public_names_are_pinned() -> None:
     assert waveedge.__all__ == [
+        "ArtifactError",
+        "Bundle",
+        "CheckpointError",
+        "Comparison",
+        "Compressed",
+        "ExportError",
+        "ImageError",
+        "ImageSet",
+        "InputError",
+        "MissingDependencyError",
         "ModelSpec",
+        "OutputError",
         "Preprocessing",
         "Recipe",
+        "RecipeError",
         "Session",
+        "VerificationError",
+        "WaveedgeError",
         "__version__",
         "benchmark",
         "compress",
         "export",
+        "inspect",
         "load",
         "load_artifact",
+        "open_images",
         "save_artifact",
+        "save_checkpoint",
     ]
     for name in waveedge.__all__:
         assert getattr(waveedge, name) is not None
@@ -37,22 +58,13 @@ def test_importing_waveedge_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_four_verbs_in_python(tmp_path: Path) -> None:
-    from waveedge.calibration import open_images
-
+def test_the_verbs_in_python(tmp_path: Path) -> None:
     model = waveedge.load(GOLDEN / "wavemix_seg_l2.pth")
-    images = open_images(None, spec=model.spec, size=(32, 32), limit=4, held_out=2)
-    small = waveedge.compress(model, images=images, bits=8)
+    images = waveedge.open_images(None, spec=model.spec, size=(32, 32), limit=4, held_out=2)
+    small = waveedge.compress(model, images, bits=8)
     waveedge.save_artifact(small, tmp_path / "a.safetensors")
-    loaded = waveedge.load_artifact(tmp_path / "a.safetensors")
-    bundle = waveedge.export(
-        loaded.graph,
-        tmp_path / "a.ort",
-        target="ort",
-        input_size=(32, 32),
-        images=images.held_out,
-        published=model,
-    )
+    loaded = waveedge.load(tmp_path / "a.safetensors")
+    bundle = waveedge.export(loaded, tmp_path / "a.ort", target="ort", images=images)
     comparison = waveedge.benchmark(bundle.path, runs=3, warmup=1, memory=False)
     assert comparison.cpu_ratio.low <= comparison.cpu_ratio.value <= comparison.cpu_ratio.high
 
@@ -63,3 +75,28 @@ def test_the_four_verbs_in_python(tmp_path: Path) -> None:
     assert isinstance(onnx, np.ndarray)
     error = np.square(onnx - exact).sum() / np.square(exact).sum()
     assert error < 0.1
+
+
+def _examples(text: str, fence: str) -> str:
+    """The indented blocks after ``::`` of a docstring, or the fenced ones of a page."""
+    return "\n".join(textwrap.dedent(block) for block in re.findall(fence, text))
+
+
+def test_the_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = waveedge.load(GOLDEN / "wavemix_sisr_l1.pth", settings={"input_size": "32x32"})
+    waveedge.save_checkpoint(model, tmp_path / "model.pt")
+    monkeypatch.chdir(tmp_path)
+    names = {"waveedge": waveedge, "torch": torch}
+    for described in (waveedge, waveedge.load, waveedge.inspect, waveedge.compress, export):
+        example = _examples(described.__doc__ or "", r"::\n\n((?: +.*\n)+)")
+        assert "waveedge." in example, described
+        exec(compile(example, f"the example of {described.__name__}", "exec"), names)
+
+
+def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    example = _examples(page, r"```python\n([\s\S]*?)```")
+    exec(compile(example, "docs/python.md", "exec"), {"__name__": "docs"})
+    assert waveedge.load("small.safetensors").recipe.bits == 8
+    assert waveedge.Session("out").input_shape == (1, 3, 16, 16)

@@ -1,11 +1,14 @@
 """waveedge: compress wavelet CNNs, export them to ONNX and TensorRT, measure them on devices.
 
-The four verbs of the command line are the Python API::
+The verbs of the command line are the Python API::
 
     model = waveedge.load("model.pt")
     small = waveedge.compress(model, bits=8, wcc_ratio=0.5)
-    bundle = waveedge.export(small, "out", target="ort")
-    print(waveedge.benchmark(bundle.path))
+    waveedge.export(small, "out", target="ort")
+    print(waveedge.benchmark("out"))
+
+A network is any ``torch.nn.Module`` that takes images, what ``compress`` returned, or the path of
+a file; images are arrays, tensors, a DataLoader, or a folder (docs/python.md).
 
 Names are resolved on first use, so that ``waveedge.runtime`` works on a device without torch.
 """
@@ -15,42 +18,83 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from waveedge.errors import (
+    ArtifactError,
+    CheckpointError,
+    ExportError,
+    ImageError,
+    InputError,
+    MissingDependencyError,
+    OutputError,
+    RecipeError,
+    VerificationError,
+    WaveedgeError,
+)
+
 if TYPE_CHECKING:
-    from waveedge import export
     from waveedge.artifact import load_artifact, save_artifact
-    from waveedge.checkpoint import load
+    from waveedge.calibration import ImageSet, open_images
+    from waveedge.checkpoint import load, save_checkpoint
     from waveedge.compression.compress import compress
+    from waveedge.compression.compressed import Compressed
     from waveedge.compression.recipe import Recipe
+    from waveedge.description import inspect
+    from waveedge.export import Bundle, export
     from waveedge.runtime.benchmark import benchmark
+    from waveedge.runtime.report import Comparison
     from waveedge.runtime.session import Session
     from waveedge.spec import ModelSpec, Preprocessing
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArtifactError",
+    "Bundle",
+    "CheckpointError",
+    "Comparison",
+    "Compressed",
+    "ExportError",
+    "ImageError",
+    "ImageSet",
+    "InputError",
+    "MissingDependencyError",
     "ModelSpec",
+    "OutputError",
     "Preprocessing",
     "Recipe",
+    "RecipeError",
     "Session",
+    "VerificationError",
+    "WaveedgeError",
     "__version__",
     "benchmark",
     "compress",
     "export",
+    "inspect",
     "load",
     "load_artifact",
+    "open_images",
     "save_artifact",
+    "save_checkpoint",
 ]
 
 _HOMES = {
-    "ModelSpec": ("waveedge.spec", "ModelSpec"),
-    "Preprocessing": ("waveedge.spec", "Preprocessing"),
-    "Recipe": ("waveedge.compression.recipe", "Recipe"),
-    "Session": ("waveedge.runtime.session", "Session"),
-    "benchmark": ("waveedge.runtime.benchmark", "benchmark"),
-    "compress": ("waveedge.compression.compress", "compress"),
-    "load": ("waveedge.checkpoint", "load"),
-    "load_artifact": ("waveedge.artifact", "load_artifact"),
-    "save_artifact": ("waveedge.artifact", "save_artifact"),
+    "Bundle": "waveedge.export",
+    "Comparison": "waveedge.runtime.report",
+    "Compressed": "waveedge.compression.compressed",
+    "ImageSet": "waveedge.calibration",
+    "ModelSpec": "waveedge.spec",
+    "Preprocessing": "waveedge.spec",
+    "Recipe": "waveedge.compression.recipe",
+    "Session": "waveedge.runtime.session",
+    "benchmark": "waveedge.runtime.benchmark",
+    "compress": "waveedge.compression.compress",
+    "inspect": "waveedge.description",
+    "load": "waveedge.checkpoint",
+    "load_artifact": "waveedge.artifact",
+    "open_images": "waveedge.calibration",
+    "save_artifact": "waveedge.artifact",
+    "save_checkpoint": "waveedge.checkpoint",
 }
 
 
@@ -59,8 +103,7 @@ def __getattr__(name: str) -> Any:
         return import_module("waveedge.export")
     if name not in _HOMES:
         raise AttributeError(f"module 'waveedge' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -25,7 +25,7 @@ from safetensors.torch import save
 
 from waveedge import __version__
 from waveedge.bounds import Count, Digest, Extent, Name
-from waveedge.compression.compress import Compressed
+from waveedge.compression.compressed import Compressed
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.reparameterize import Applied
 from waveedge.compression.report import CompressionReport
@@ -33,6 +33,7 @@ from waveedge.compression.wavelet import LayerDecision
 from waveedge.errors import ArtifactError, ExportError
 from waveedge.filetypes import is_artifact_file, newest
 from waveedge.models.families import CONFIGS
+from waveedge.models.source import relative_name
 from waveedge.normalise import preserve
 from waveedge.outputs import ARTIFACT, new_file
 from waveedge.serialize import (
@@ -92,7 +93,7 @@ class _Header(BaseModel):
         return spec
 
 
-def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False) -> None:
+def save_artifact(compressed: Compressed, path: str | Path, *, overwrite: bool = False) -> None:
     """Write ``compressed`` to ``path``, whole or not at all.
 
     Args:
@@ -103,6 +104,10 @@ def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False
         ExportError: the network holds a layer, a function or a tensor that a file cannot hold.
         OutputError: the file must not be replaced, or the folder is missing, read-only or full.
     """
+    path = Path(path)
+    # The way to the checkpoint, so that export finds it again wherever it lies.
+    source = getattr(compressed.original, "source_path", None)
+    name = relative_name(source, path.parent) if source else compressed.source_name
     try:
         graph, names = describe_graph(compressed.graph)
         stored = stored_tensors(compressed.graph, names)
@@ -117,7 +122,7 @@ def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False
         format=FORMAT,
         version=__version__,
         graph=graph,
-        tensors={name: record for name, (_, record) in stored.items()},
+        tensors={key: record for key, (_, record) in stored.items()},
         applied=tuple(astuple(item) for item in applied),
         outputs=tuple(compressed.graph.output_names),  # type: ignore[arg-type]
         spec=compressed.spec,
@@ -125,17 +130,17 @@ def save_artifact(compressed: Compressed, path: Path, *, overwrite: bool = False
         decisions=compressed.decisions,
         input_size=compressed.input_size,
         source_sha256=compressed.source_sha256,
-        source_name=quote_from_bytes(os.fsencode(compressed.source_name)),
+        source_name=quote_from_bytes(os.fsencode(name)),
         calibration_sha256=compressed.calibration_sha256,
         report=compressed.report,
     )
-    tensors = {name: tensor for name, (tensor, _) in stored.items()}
+    tensors = {key: tensor for key, (tensor, _) in stored.items()}
     with new_file(path, ARTIFACT, overwrite=overwrite) as temporary:
         # Written by Python: a full disk is then an OSError that can be explained.
         temporary.write_bytes(save(tensors, metadata={KEY: _text(header, given=False)}))
 
 
-def load_artifact(path: Path) -> Compressed:
+def load_artifact(path: str | Path) -> Compressed:
     """Read an artifact; the network computes to the bit what it computed when it was saved.
 
     Args:
@@ -169,6 +174,7 @@ def load_artifact(path: Path) -> Compressed:
         source_name=os.fsdecode(unquote_to_bytes(header.source_name)),
         calibration_sha256=header.calibration_sha256,
         report=header.report,
+        path=path,
     )
 
 

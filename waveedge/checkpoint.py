@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
@@ -28,6 +28,9 @@ from waveedge.models.weights import open_weights
 from waveedge.outputs import CHECKPOINT, new_file
 from waveedge.spec import ModelSpec
 
+if TYPE_CHECKING:
+    from waveedge.compression.compressed import Compressed
+
 __all__ = ["load", "save_checkpoint"]
 
 SPEC_KEY = "waveedge.spec"
@@ -40,8 +43,13 @@ def load(
     arch: str | None = None,
     key: str | None = None,
     trust_pickle: bool = False,
-) -> nn.Module:
+) -> nn.Module | Compressed:
     """Load a trained network; its family and configuration are told from the file.
+
+    ::
+
+        model = waveedge.load("model.pt")
+        print(model.spec.family, model.spec.config)
 
     Args:
         path: a state dict (``.pt``, ``.pth``, ``.ckpt``: plain or nested as training scripts save
@@ -60,18 +68,19 @@ def load(
         The network in eval mode, float32, on the CPU, with the attributes ``spec``
         (:class:`~waveedge.spec.ModelSpec`), ``notes`` (what was chosen, converted or left out, in
         sentences), ``source_sha256``, ``source_path``, ``source_name`` (the file's) and
-        ``source_key`` (the path of dictionary keys to the state dict in it). A compressed
-        artifact gives its compressed network.
+        ``source_key`` (the path of dictionary keys to the state dict in it). An artifact gives
+        what was saved in it, a :class:`~waveedge.compression.compressed.Compressed`.
 
     Raises:
         CheckpointError: the file cannot be read, or holds no network that is known.
+        ArtifactError: it is a damaged artifact.
         RecipeError: a setting or ``arch`` makes no sense.
     """
     from waveedge.artifact import is_artifact, load_artifact
 
     path = Path(path)
     if is_artifact(path):
-        return load_artifact(path).graph
+        return load_artifact(path)
     with open_weights(path, trust_pickle=trust_pickle) as weights, _named(path):
         found, source_key, notes = find_state(weights.content, key)
         state, counters = without_counters(found)

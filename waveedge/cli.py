@@ -87,14 +87,14 @@ def inspect(
 ) -> None:
     """Show what a checkpoint is: family, configuration, cost, and what compress would touch."""
     size, settings = _parse_size(input_size), parse_settings(set_)
-    from waveedge.commands.inspect import describe, show
+    from waveedge import description
+    from waveedge.commands.inspect import show
 
-    network = _load(model, settings, arch, key, trust_pickle)
-    description = describe(network, size)
+    facts = description.inspect(_load(model, settings, arch, key, trust_pickle), size)
     if json:
-        console.print_json(description)
+        console.print_json(facts)
     else:
-        show(description)
+        show(facts)
 
 
 @app.command(epilog="Example: waveedge compress model.pt --bits 4 --wcc-ratio 0.5")

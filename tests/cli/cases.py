@@ -234,11 +234,6 @@ CASES = [
         code=2,
     ),
     Case(
-        "another form of an artifact",
-        _artifact("{}", "--autotune"),
-        ("bad.safetensors is compressed", "checkpoint"),
-    ),
-    Case(
         "a batch of none",
         lambda _: ["export", "model.pt", "--batch", "0"],
         ("--batch", "at least 1"),

@@ -22,6 +22,7 @@ def test_the_three_lines_of_the_readme_work_as_typed(run: Run, model: Path, tmp_
     assert compressed.code == 0, compressed.err
     assert "model.w8a4-wcc50.safetensors" in compressed.out
     assert "BOPs" in compressed.out
+    assert "assumed (shapes cannot tell; --set changes it): " in compressed.err
 
     exported = run("export", "--target", "trt")
     assert exported.code == 0, exported.err
@@ -87,6 +88,7 @@ def test_a_checkpoint_exports_without_compression(run: Run, model: Path, tmp_pat
     for extra, name in (((), "fast"), (("--no-reparameterize",), "plain")):
         result = run("export", model, "--target", "ort", "--out", name, *SMALL, *extra)
         assert result.code == 0, result.err
+        assert "stride=1" in result.err
     x = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
     fast, plain = (Session(tmp_path / name).run(x) for name in ("fast", "plain"))
     assert isinstance(fast, np.ndarray)

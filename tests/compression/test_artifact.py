@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 import waveedge
 from waveedge.artifact import load_artifact, newest_artifact, save_artifact
 from waveedge.calibration import open_images
-from waveedge.commands.inspect import describe
 from waveedge.compression.compress import Compressed, compress
 from waveedge.cost import profile
+from waveedge.description import inspect
 from waveedge.errors import OutputError
 from waveedge.serialize.tensors import pack, unpack
 
@@ -153,7 +153,7 @@ def test_inspect_takes_the_size_that_the_artifact_was_made_at(
     path: Path, own_artifact: Path
 ) -> None:
     for artifact, side in ((path, 32), (own_artifact, 16)):  # the other one needs no --arch
-        facts = describe(waveedge.load(artifact), None)
+        facts = inspect(waveedge.load(artifact), None)
         assert facts["input"] == [1, 3, side, side]
         assert facts["multiply_adds"] > 0
 
@@ -161,7 +161,7 @@ def test_inspect_takes_the_size_that_the_artifact_was_made_at(
 def test_a_source_of_any_name(compressed: Compressed, tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff my model:car:\n.pt")
     path = tmp_path / os.fsdecode(b"\xfe.safetensors")
-    save_artifact(dataclasses.replace(compressed, source_name=name), path)
+    save_artifact(dataclasses.replace(compressed, source_name=name, original=None), path)
     assert load_artifact(path).source_name == name
 
 

@@ -31,7 +31,7 @@ def test_the_runtime_computes_what_torch_computes(
     small: Compressed, tmp_path: Path, target: Literal["ort", "trt"]
 ) -> None:
     x = np.random.default_rng(0).random((1, 3, *SIZE), np.float32)
-    bundle = waveedge.export(small.graph, tmp_path / "a", target=target, input_size=SIZE)
+    bundle = waveedge.export(small, tmp_path / "a", target=target)
     found = Session(bundle.path).run(x)
     expected = small(torch.from_numpy(x)).numpy()
     # A GELU differs in its last bit, and may move a value to the next step of the grid.

@@ -48,9 +48,7 @@ def test_wcc_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     layers = [m for m in small.graph.modules() if isinstance(m, WaveletCompressedConv2d)]
     chosen = [item for item in small.decisions if item.compressed]
     assert len(layers) == len(chosen) > 1
-    bundle = waveedge.export(
-        small.graph, tmp_path / "a", target="ort", input_size=NETWORKS[name], images=images.held_out
-    )
+    bundle = waveedge.export(small, tmp_path / "a", target="ort", images=images)
     figures = bundle.verification["figures"]
     assert figures["equal_positions"] > 0.9
     requested = {

@@ -21,8 +21,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import waveedge
 from waveedge.artifact import load_artifact
-from waveedge.commands.inspect import describe
 from waveedge.errors import ArtifactError, InputError
 
 from .conftest import Fields, read, sign, write
@@ -201,5 +201,5 @@ def _outcome(path: Path, *, inspect: bool) -> str:
         return "refused"
     if inspect:  # takes longer than all the rest
         with contextlib.suppress(InputError):  # a forged graph need not run
-            describe(loaded.graph, None)
+            waveedge.inspect(loaded)
     return "loaded"

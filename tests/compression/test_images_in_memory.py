@@ -33,13 +33,14 @@ def network() -> nn.Module:
         torch.from_numpy,
         list,
         lambda a: DataLoader(TensorDataset(torch.from_numpy(a), torch.arange(8)), 4),
+        lambda a: iter(torch.from_numpy(a)),
         lambda a: open_images(a),
     ],
-    ids=["array", "tensor", "list", "loader", "image set"],
+    ids=["array", "tensor", "list", "loader", "iterator", "image set"],
 )
 def test_every_form_and_nothing_of_the_user_s_is_changed(form: Callable[[Any], Any]) -> None:
     mine = FLOATS.copy()
-    small = compress(network(), images=form(mine), bits=8)
+    small = compress(network(), form(mine), bits=8)
     assert small.input_size == (16, 24)
     assert small.report.quality.images == 2
     assert small.report.quality.snr_db > 25
@@ -49,5 +50,6 @@ def test_every_form_and_nothing_of_the_user_s_is_changed(form: Callable[[Any], A
 def test_a_folder_by_its_name_and_its_suspicions_in_the_report() -> None:
     folder = str(built_in_photos()[0].parent)
     assert "uspicious" not in compress(network(), images=folder, bits=8).report.calibration
-    faint = compress(network(), images=0.01 * FLOATS, bits=8)
+    with pytest.warns(UserWarning, match="suspicious images: Values run only from"):
+        faint = compress(network(), images=0.01 * FLOATS, bits=8)
     assert "Suspicious: Values run only from" in faint.report.calibration

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import waveedge
-from waveedge.commands.inspect import describe
+from waveedge.description import inspect
 
 KEPT = Path(__file__).parent.parent / "data" / "artifacts"
 NAMES = sorted(path.stem for path in KEPT.glob("*.safetensors"))
@@ -48,4 +48,4 @@ def test_a_kept_artifact_is_written_as_it_was(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kept_artifact_is_inspected(name: str) -> None:
     loaded = waveedge.load_artifact(KEPT / f"{name}.safetensors")
-    assert describe(loaded.graph, None)["multiply_adds"] == loaded.report.macs_after
+    assert inspect(loaded)["multiply_adds"] == loaded.report.macs_after

@@ -5,23 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from waveedge import console
 from waveedge.artifact import save_artifact
+from waveedge.commands.assumed import say_assumed
 from waveedge.commands.images import read_images
 from waveedge.compression.compress import compress
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.report import CompressionReport, LayerReport
-from waveedge.errors import InputError
 from waveedge.models.build import spec_of
-from waveedge.models.source import relative_name
+from waveedge.opening import Network, open_float
 
 __all__ = ["run"]
 
 
 def run(
-    network: nn.Module,
+    network: Network,
     recipe: Recipe,
     *,
     source: Path,
@@ -36,16 +34,12 @@ def run(
     Raises:
         InputError: ``source`` is an artifact already.
     """
-    if hasattr(network, "applied"):
-        raise InputError(
-            f"{source} is already compressed", hint="Compress the original checkpoint instead."
-        )
-    images = read_images(calib, spec=spec_of(network), size=input_size, seed=recipe.seed)
+    model = open_float(network, str(source))
+    say_assumed(spec_of(model))
+    images = read_images(calib, spec=spec_of(model), size=input_size, seed=recipe.seed)
     console.say(images.summary())
     with console.progress_bar() as progress:
-        result = compress(network, recipe, images=images, progress=progress)
-    # The way to the checkpoint, so that export finds it again wherever it lies.
-    result.source_name = relative_name(source, target.parent)
+        result = compress(model, images, recipe=recipe, warn=console.warn, progress=progress)
     save_artifact(result, target, overwrite=overwrite)
     if as_json:
         report = result.report.model_dump(mode="json")

@@ -6,32 +6,41 @@ checkpoint -> choose WCC layers -> exact rewrites -> quantizers -> calibrate -> 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
-from waveedge.calibration import ImageSet, Source, calibrate_activations, open_images
+from waveedge.calibration import ImageSet, Source, calibrate_activations
 from waveedge.compression.biases import round_biases
 from waveedge.compression.centre import centred
+from waveedge.compression.compressed import Compressed
 from waveedge.compression.gelus import fit_gelus, place_gelus, separate_gelus
 from waveedge.compression.grids import align_grids
 from waveedge.compression.pixels import image_ends
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
-from waveedge.compression.reparameterize import Applied, LeftOut, Shapes, reparameterize
+from waveedge.compression.reparameterize import (
+    PROBES,
+    Applied,
+    LeftOut,
+    Shapes,
+    holding,
+    reparameterize,
+)
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.rounding import round_weights
 from waveedge.compression.threads import one_thread
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
-from waveedge.errors import ExportError, RecipeError
+from waveedge.errors import RecipeError
 from waveedge.models.build import spec_of
 from waveedge.nn import WaveletCompressedConv2d
 from waveedge.normalise import normalise, preserve
-from waveedge.reference import FLOAT_ERROR, Reference
+from waveedge.opening import Network, open_float, with_images
+from waveedge.reference import Reference
 from waveedge.spec import ModelSpec
 
 __all__ = ["Compressed", "compress", "structure"]
@@ -41,78 +50,65 @@ Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
 
-@dataclass
-class Compressed:
-    """A compressed network with all that is needed to save, export and explain it.
-
-    Attributes:
-        graph: the network that runs in torch, in eval mode; carries ``spec``.
-        spec: what the network is.
-        recipe: what was asked for.
-        decisions: what WCC did to every layer of the published network.
-        input_size: (height, width) in pixels that calibration ran at.
-        source_sha256: hash of the checkpoint file; empty for a network made in memory.
-        source_name: name of the checkpoint file, without folder; empty likewise.
-        calibration_sha256: fingerprint of the calibration images.
-        report: what compression did, measured on held-out images.
-    """
-
-    graph: fx.GraphModule
-    spec: ModelSpec
-    recipe: Recipe
-    decisions: list[LayerDecision]
-    input_size: tuple[int, int]
-    source_sha256: str
-    source_name: str
-    calibration_sha256: str
-    report: CompressionReport
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Run the network on ``x`` (N, C, H, W) without gradients."""
-        with torch.no_grad():
-            output: torch.Tensor = self.graph(x)
-        return output
-
-
+@torch.random.fork_rng(devices=[])  # layers are made on the way, with weights soon replaced
 @one_thread()
 def compress(
-    model: nn.Module,
-    recipe: Recipe | None = None,
-    *,
+    network: Network,
     images: Source | ImageSet | None = None,
+    *,
+    recipe: Recipe | None = None,
+    input_size: tuple[int, int] | None = None,
+    warn: Callable[[str], object] = warnings.warn,
     progress: Progress | None = None,
     **fields: Any,
 ) -> Compressed:
     """Compress a trained network: Wavelet Compressed Convolution and low-bit quantization.
 
+    ::
+
+        images = torch.rand(8, 3, 32, 32)  # what the network takes, preprocessed; or a folder
+        small = waveedge.compress("model.pt", images, bits=8)
+        print(small.report.quality)
+        waveedge.save_artifact(small, "small.safetensors")
+
     Args:
-        model: a network from :func:`waveedge.load`, in eval mode; it is not changed.
+        network: any module that takes images (N, C, H, W), or a checkpoint's path. It is copied,
+            not changed; a copy runs in eval mode.
+        images: to calibrate with and to judge by: a folder, arrays or tensors (N, C, H, W), a
+            DataLoader, ... (see :func:`~waveedge.calibration.open_images`); the built-in photos
+            when None.
         recipe: what to do; or give its fields as keyword arguments (``bits=4, wcc_ratio=0.5``).
-        images: to calibrate with and to judge by: a folder, arrays, tensors, a DataLoader, ...
-            (see :func:`~waveedge.calibration.open_images`); the built-in photos when None.
+            Where both are given, the keywords override it.
+        input_size: (height, width) in pixels; by default that of arrays, or of ``spec``.
+        warn: called with each sentence that should be read before the result is used.
         progress: called as work goes on.
 
     Raises:
         RecipeError: a field makes no sense, or a pattern matches no layer.
-        InputError: the network gives NaN, infinite values, or other values at every run.
+        CheckpointError: the path holds no network that is known.
+        InputError: the network is compressed already, takes more than an image, gives NaN,
+            infinite values, or other values at every run.
         ImageError: there are no usable images.
         ExportError: the network cannot be traced, or a rewrite changed what it computes.
     """
-    recipe = make_recipe(fields) if recipe is None else recipe
+    if recipe is None or fields:
+        fields = {**(recipe.model_dump(exclude_unset=True) if recipe else {}), **fields}
+        recipe = make_recipe(fields)
+    model, images = with_images(
+        open_float(network), images, size=input_size, seed=recipe.seed, warn=warn
+    )
     spec = spec_of(model)
-    images = open_images(images, spec=spec, seed=recipe.seed)
     size = (images.calibration[0].shape[-2], images.calibration[0].shape[-1])
     report_progress = progress or (lambda _what, _done, _total: None)
     judged = images.held_out or images.calibration
 
     report_progress("reading the network", 0, 1)
     reference = Reference(model, [*judged, *images.calibration])
-    network = normalise(model, (spec.channels, *size))
-    preserve(network, spec=spec)
-    before = profile(network, size)
-    decisions = choose_layers(network, before, recipe)
+    published = normalise(model, (spec.channels, *size))
+    before = profile(published, size)
+    decisions = choose_layers(published, before, recipe)
     report_progress("rewriting", 0, 1)
-    plain, graph = structure(network, spec, recipe, decisions, size, reference)
+    plain, graph = structure(published, spec, recipe, decisions, size, reference)
     _check_patterns(recipe, [row.name for row in before.layers], graph)
 
     calibrate_activations(
@@ -134,6 +130,8 @@ def compress(
     after = profile(graph, size)
     applied: tuple[Applied, ...] = graph.applied  # type: ignore[assignment]
     left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]
+    for item in left_out:
+        warn(str(item))
     rows = tuple(_layer_report(graph, row, snr) for row in _weighted(after))
     # The size it was calibrated at is the one it runs at where nobody names another.
     spec = spec.model_copy(update={"input_size": size})
@@ -147,6 +145,7 @@ def compress(
         source_sha256=str(getattr(model, "source_sha256", "")),
         source_name=str(getattr(model, "source_name", "")),
         calibration_sha256=images.fingerprint,
+        original=reference.network,
         report=CompressionReport(
             layers=rows,
             decisions=tuple((item.name, item.reason) for item in decisions),
@@ -191,14 +190,14 @@ def structure(
     chosen = copy.deepcopy(network)
     replace_layers(chosen, list(decisions))
 
-    def judge(form: fx.GraphModule, images: int | None = _PROBES) -> float:
+    def judge(form: fx.GraphModule, images: int | None = PROBES) -> float:
         return reference.error(_without_wcc(form), images)
 
     graph = reparameterize(chosen, input_size, judge=judge)
     if recipe.bits != FLOAT:
         ends = image_ends(reference, spec)
         graph = centred(graph, spec, input_size, ends, judge)
-    graph = _holding(graph, chosen, judge)
+    graph = holding(graph, chosen, judge)
     separate_gelus(graph)
     for tensor in (*graph.parameters(), *graph.buffers()):
         # As an artifact holds it: with other strides, convolutions add up in another order.
@@ -207,30 +206,6 @@ def structure(
     place_quantizers(graph, Shapes(graph, (1, spec.channels, *input_size)), recipe)
     place_gelus(graph, recipe)
     return plain.eval(), graph.eval()
-
-
-_PROBES = 2
-"""Images that judge a single rewrite; all of them judge the result."""
-
-
-def _holding(
-    graph: fx.GraphModule, published: fx.GraphModule, judge: Callable[..., float]
-) -> fx.GraphModule:
-    """``graph`` if it computes the network's outputs on every image; else the published form."""
-    error = judge(graph, None)
-    if error <= FLOAT_ERROR:
-        return graph
-    unchanged = judge(published, None)
-    if not unchanged <= FLOAT_ERROR:
-        raise ExportError(
-            f"the network, written as a graph, differs from itself by {unchanged:.1e} of its range",
-            hint="Its outputs depend on something besides the image, or on values at the edge of "
-            "what 32-bit floats hold.",
-        )
-    reason = f"together they changed the output by {error:.1e}"
-    published = copy.deepcopy(published)
-    preserve(published, applied=(), left_out=(LeftOut("all rewrites", "", reason),))
-    return published
 
 
 def _without_wcc(graph: fx.GraphModule) -> fx.GraphModule:

@@ -1,0 +1,168 @@
+"""The verb: any network in, a verified bundle out, by one path for Python and the command line.
+
+The user's own network is the reference. A checkpoint or module is written in its normal form and
+rewritten as far as that computes the same; a compressed network comes as it is. Either is then
+compared with the user's network on images, and exported beside it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from waveedge.calibration import ImageSet, Source
+from waveedge.checkpoint import load
+from waveedge.compression.compressed import Compressed
+from waveedge.compression.reparameterize import exact_form
+from waveedge.errors import InputError, WaveedgeError
+from waveedge.export.autotune import autotune as fastest_form
+from waveedge.export.bundle import Bundle, Progress, export_model
+from waveedge.export.targets import Target, check_target
+from waveedge.export.torch_to_onnx import Batch
+from waveedge.files import sha256
+from waveedge.limits import check_pixels
+from waveedge.models.build import check_input_size, spec_of
+from waveedge.models.source import find_source
+from waveedge.normalise import normalise
+from waveedge.opening import Loader, Network, open_float, open_network, with_images
+from waveedge.outputs import BUNDLE, check_output
+from waveedge.reference import Reference
+
+__all__ = ["export"]
+
+Warn = Callable[[str], object]
+
+
+@torch.random.fork_rng(devices=[])  # layers are made on the way, with weights soon replaced
+def export(
+    network: Network,
+    out: str | Path,
+    *,
+    target: Target = "ort",
+    images: Source | ImageSet | None = None,
+    input_size: tuple[int, int] | None = None,
+    batch: Batch = 1,
+    reparameterize: bool = True,
+    autotune: bool = False,
+    overwrite: bool = False,
+    loader: Loader = load,
+    warn: Warn = warnings.warn,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Export a network as a bundle: ONNX, an engine where one builds, and how it was verified.
+
+    ::
+
+        bundle = waveedge.export("model.pt", "out", target="ort")
+        print(bundle.verification["figures"])
+
+    Args:
+        network: any module that takes images (N, C, H, W), what :func:`waveedge.compress` returned,
+            or the path of a checkpoint or an artifact. It is not changed.
+        out: the folder to write, whole or not at all; an older bundle is replaced.
+        target: "onnx": int8 with zero point 0. "ort": uint8 for onnxruntime. "trt": int8, linted,
+            with an engine, or the script that builds one. "trt-rtx": an engine for desktop GPUs.
+        images: to verify on, as for :func:`waveedge.compress`; those held out of them are taken.
+        input_size: (height, width) in pixels; by default that of compression, of arrays, or of the
+            network's ``spec``.
+        batch: images at once, or "dynamic".
+        reparameterize: rewrite a network that is not compressed where that is exact and cheaper.
+        autotune: rewrite it into the form that is fastest on this machine's CPU, by timing.
+        overwrite: replace a file of that name, too.
+        loader: reads checkpoints: ``partial(waveedge.load, arch="net:make")`` for one of your own.
+        warn: called with each sentence that should be read before the bundle is used: rewrites
+            that were left out, suspicious images, a baseline that is missing.
+        progress: called as work goes on.
+
+    Raises:
+        InputError: there is no network, it takes more than an image, gives NaN, or other values at
+            every run; or a compressed one shall be rewritten.
+        CheckpointError: the path holds no network that is known.
+        ArtifactError: it is a damaged artifact.
+        ImageError: there are no usable images.
+        ExportError: torch cannot trace the network, or the target refuses the graph.
+        VerificationError: onnxruntime computes something else than torch. No folder is left.
+        MissingDependencyError: "trt-rtx" without ``tensorrt_rtx``.
+        OutputError: ``out`` must not be replaced, or cannot be written.
+    """
+    out = Path(out)
+    check_target(target)
+    paths = (Path(item) for item in (network, images) if isinstance(item, (str, Path)))
+    check_output(out, BUNDLE, inputs=paths, overwrite=overwrite)
+    opened = open_network(network, loader)
+    compressed = opened if isinstance(opened, Compressed) else None
+    if compressed and (autotune or not reparameterize):
+        raise InputError(
+            f"{compressed.path or 'this network'} is compressed: its form was fixed when its "
+            "quantizers were placed",
+            hint="Export the uncompressed checkpoint with autotune or without rewrites instead.",
+        )
+    model, held = with_images(
+        opened.graph if isinstance(opened, Compressed) else opened,
+        images,
+        size=input_size or (compressed.input_size if compressed else None),
+        warn=warn,
+        progress=partial(progress, "reading images") if progress else None,
+    )
+    judged = held.held_out or held.calibration
+    size = (judged[0].shape[-2], judged[0].shape[-1])
+    check_input_size(spec_of(model), size)
+    if batch != "dynamic":
+        check_pixels("--batch", str(batch), batch * size[0] * size[1])
+
+    shipped: nn.Module = model
+    original: nn.Module | None = model
+    choice = None
+    if compressed:
+        original = _uncompressed(compressed, loader, warn)
+    elif autotune:
+        choice = fastest_form(model, size, images=judged, batch=batch, progress=progress)
+        shipped = choice.model
+    else:
+        normal = normalise(model, (spec_of(model).channels, *size))
+        reference = Reference(model, judged)
+        shipped = exact_form(normal, size, reference) if reparameterize else normal
+    if not compressed:
+        for item in getattr(shipped, "left_out", ()):
+            warn(str(item))
+    return export_model(
+        shipped,
+        out,
+        overwrite=overwrite,
+        target=target,
+        input_size=size,
+        batch=batch,
+        images=judged,
+        published=original,
+        recipe=compressed.recipe.model_dump(mode="json") if compressed else None,
+        autotune=choice.to_dict() if choice else None,
+        source_sha256=str(getattr(compressed or original, "source_sha256", "")),
+        artifact_sha256=sha256(compressed.path) if compressed and compressed.path else None,
+        progress=progress,
+    )
+
+
+def _uncompressed(compressed: Compressed, loader: Loader, warn: Warn) -> nn.Module | None:
+    """The network that was compressed: in memory, or its checkpoint where that still lies there."""
+    if compressed.original is not None:
+        return compressed.original
+    name, digest = compressed.source_name, compressed.source_sha256
+    folders = [compressed.path.parent] if compressed.path else []
+    found = find_source(name, digest, (*folders, Path()))
+    if found is None:
+        warn(
+            f"the uncompressed checkpoint {name or '(in memory)'} was not found from the "
+            "artifact's folder or from this one: the bundle gets no baseline, so that waveedge "
+            "bench will need --vs"
+        )
+        return None
+    try:
+        return open_float(found, loader=loader)
+    except WaveedgeError as error:
+        warn(f"{found} cannot be loaded as the baseline: {error.what}")
+        return None

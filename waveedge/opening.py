@@ -1,0 +1,131 @@
+"""What a verb is given: a network in memory or in a file, and images in any form."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from torch import fx, nn
+
+from waveedge.calibration import ImageSet, Source, open_images
+from waveedge.checkpoint import load
+from waveedge.compression.compressed import Compressed
+from waveedge.errors import InputError
+from waveedge.models.build import attach_spec, spec_of
+from waveedge.models.channels import input_channels
+from waveedge.normalise import check_inputs, detached_copy
+from waveedge.spec import ModelSpec
+
+__all__ = ["Loader", "Network", "open_float", "open_network", "spec_for", "with_images"]
+
+Network: TypeAlias = nn.Module | Compressed | str | Path
+"""A module, what :func:`waveedge.compress` returned, or the path of a checkpoint or an artifact."""
+
+Loader: TypeAlias = Callable[[Path], nn.Module | Compressed]
+
+
+def open_network(network: Network, loader: Loader = load) -> nn.Module | Compressed:
+    """Return the network, from its file where it is a path.
+
+    Raises:
+        InputError: it is no network; or, a module, the graph of a compressed one.
+        CheckpointError: the path holds no network that is known.
+        ArtifactError: the path is a damaged artifact.
+    """
+    if isinstance(network, (str, Path)):
+        return loader(Path(network))
+    if isinstance(network, fx.GraphModule) and hasattr(network, "applied"):
+        raise InputError(
+            "this module is the graph of a compressed or rewritten network",
+            hint="Give what waveedge.compress or waveedge.load returned, not its graph.",
+        )
+    if isinstance(network, (nn.Module, Compressed)):
+        return network
+    raise InputError(
+        f"there is no network in a {type(network).__name__}",
+        hint="Give a torch nn.Module, what waveedge.compress returned, or the path of a file.",
+    )
+
+
+def open_float(network: Network, name: str = "", loader: Loader = load) -> nn.Module:
+    """Return the network as of :func:`open_network`, and refuse a compressed one.
+
+    Args:
+        name: what messages call it.
+    """
+    opened = open_network(network, loader)
+    if isinstance(opened, Compressed):
+        name = name or str(opened.path or "this network")
+        raise InputError(
+            f"{name} is already compressed", hint="Compress the original checkpoint instead."
+        )
+    return opened
+
+
+def _has_spec(model: nn.Module) -> bool:
+    """Whether a module says what it is."""
+    return isinstance(getattr(model, "spec", None), ModelSpec)
+
+
+def spec_for(model: nn.Module) -> ModelSpec:
+    """The specification that a module carries; else one with the channels that it takes.
+
+    Raises:
+        InputError: the network takes more than an image.
+    """
+    if _has_spec(model):
+        return spec_of(model)
+    check_inputs(model)
+    return ModelSpec(family="custom", channels=input_channels(detached_copy(model)))
+
+
+def with_images(
+    model: nn.Module,
+    images: Source | ImageSet | None,
+    *,
+    size: tuple[int, int] | None,
+    seed: int = 0,
+    warn: Callable[[str], object] = warnings.warn,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[nn.Module, ImageSet]:
+    """Open images for a network; each tells what the other leaves open.
+
+    Args:
+        model: a module with or without a ``spec``; it is not changed.
+        size: (height, width) in pixels; where None, that of arrays, or of the spec.
+        warn: called with what is suspicious about the images; not for an image set, which whoever
+            opened it has looked at.
+
+    Returns:
+        The module, and the images. One without ``spec`` comes back as a copy with one: of the
+        family ``custom``, with channels and input size of the images.
+
+    Raises:
+        InputError: the network takes more than an image, or the image set has another size.
+        ImageError: there are no usable images.
+    """
+    check_inputs(model)
+    described = _has_spec(model)
+    opened = open_images(
+        images,
+        spec=spec_of(model) if described else None,
+        channels=spec_for(model).channels,
+        size=size,
+        seed=seed,
+        progress=progress,
+    )
+    _, channels, height, width = opened.calibration[0].shape
+    if size is not None and size != (height, width):
+        raise InputError(
+            f"the images are {height}x{width}, and the input size is {size[0]}x{size[1]}",
+            hint="Open the images with this size.",
+        )
+    if not described:
+        spec = ModelSpec(family="custom", channels=channels, input_size=(height, width))
+        model = attach_spec(detached_copy(model), spec)
+    if opened is not images:
+        for suspicion in opened.suspicions:
+            warn(f"suspicious images: {suspicion}")
+    return model, opened
