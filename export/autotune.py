@@ -18,13 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from torch import nn
+from torch import fx, nn
 
-from waveedge.compression.reparameterize import REWRITES, reparameterize
+from waveedge.compression.reparameterize import REWRITES, LeftOut, exact_form
 from waveedge.export.bundle import Progress, quantized_graph
 from waveedge.export.finish import finish
 from waveedge.export.torch_to_onnx import Batch, to_onnx
-from waveedge.normalise import normalise
+from waveedge.normalise import normalise, preserve
 from waveedge.reference import Reference
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
@@ -102,7 +102,8 @@ class Choice:
     """The form that was fastest, and what that is known from.
 
     Attributes:
-        model: the network in that form.
+        model: the network in that form; its ``left_out`` has the rewrites that did not hold in any
+            form.
         form: its description.
         trials: every form that was timed, in that order.
         threads: threads of the runtime.
@@ -153,11 +154,12 @@ def autotune(
     count = 1 if batch == "dynamic" else batch
     image = np.concatenate([images[index % len(images)] for index in range(count)])
     with tempfile.TemporaryDirectory() as folder:
-        stand = _Stand(model, input_size, image, batch, runs, Path(folder), progress)
+        reference = Reference(model, images)
+        stand = _Stand(model, input_size, image, reference, batch, runs, Path(folder), progress)
         form, trials = search(stand.race, lambda form: stand.applied[form])
-    return Choice(
-        stand.build(form), form, trials, _THREADS, stand.pairs, describe_machine().to_dict()
-    )
+    chosen = stand.build(form)
+    preserve(chosen, left_out=tuple(dict.fromkeys(stand.left_out)))
+    return Choice(chosen, form, trials, _THREADS, stand.pairs, describe_machine().to_dict())
 
 
 def search(
@@ -202,27 +204,31 @@ class _Stand:
         model: nn.Module,
         size: tuple[int, int],
         image: NDArray[np.float32],
+        reference: Reference,
         batch: Batch,
         runs: int,
         folder: Path,
         progress: Progress | None,
     ) -> None:
         self.model = normalise(model, (image.shape[1], *size))
-        self.judge = Reference(model, [image]).error
+        self.reference = reference
         self.size, self.image, self.batch = size, image, batch
         self.pairs = runs
         self.folder = folder
         self.progress = progress or (lambda _what, _done, _total: None)
         self.applied: dict[Form, set[str]] = {}
+        self.left_out: list[LeftOut] = []
         self.sessions: dict[Form, Session] = {}
 
-    def build(self, form: Form) -> nn.Module:
-        """The network in this form, and in ``applied`` what was rewritten to get there."""
+    def build(self, form: Form) -> fx.GraphModule:
+        """The network in this form; in ``applied`` and ``left_out``, how it got there."""
         if form == PUBLISHED:
             self.applied[form] = set()
             return self.model
-        graph = reparameterize(self.model, self.size, skip=form.left_out, judge=self.judge)
+        graph = exact_form(self.model, self.size, self.reference, skip=form.left_out)
         changes: Any = graph.applied
+        failed: Any = graph.left_out
+        self.left_out += failed
         self.applied[form] = {change.rule.split(".")[0] for change in changes}
         return graph
 

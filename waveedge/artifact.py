@@ -157,6 +157,7 @@ def load_artifact(path: Path) -> Compressed:
         graph,
         spec=header.spec,
         applied=tuple(Applied(*item) for item in header.applied),
+        left_out=header.report.left_out,
         output_names=list(header.outputs),
     )
     return Compressed(

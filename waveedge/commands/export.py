@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,7 @@ from torch import nn
 from waveedge import console
 from waveedge.artifact import is_artifact, load_artifact, newest_artifact
 from waveedge.commands.images import read_images
-from waveedge.compression.reparameterize import reparameterize
+from waveedge.compression.reparameterize import exact_form
 from waveedge.errors import InputError, UsageError, WaveedgeError
 from waveedge.export.autotune import Choice, autotune
 from waveedge.export.bundle import Bundle, export_model
@@ -25,9 +24,6 @@ from waveedge.outputs import BUNDLE, check_output, default_name
 from waveedge.reference import Reference
 
 __all__ = ["run"]
-
-_PROBES = 2
-"""Images that judge a single rewrite; the export is verified on all of them."""
 
 TARGETS = ("onnx", "ort", "trt", "trt-rtx")
 TIMED = ("onnx", "ort")
@@ -110,10 +106,7 @@ def run(
     if model is baseline and not tune:
         model = normalise(baseline, (spec.channels, *size))
         if not published:
-            reference = Reference(baseline, images.held_out)
-            model = reparameterize(model, size, judge=partial(reference.error, images=_PROBES))
-            for item in model.left_out:  # type: ignore[union-attr]
-                console.warn(str(item))
+            model = exact_form(model, size, Reference(baseline, images.held_out))
     with console.progress_bar() as progress:
         if tune:
             choice = autotune(model, size, images=images.held_out, batch=batch, progress=progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,17 +22,24 @@ from waveedge.compression.grids import align_grids
 from waveedge.compression.pixels import image_ends
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
-from waveedge.compression.reparameterize import Applied, LeftOut, Shapes, reparameterize
+from waveedge.compression.reparameterize import (
+    PROBES,
+    Applied,
+    LeftOut,
+    Shapes,
+    holding,
+    reparameterize,
+)
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.rounding import round_weights
 from waveedge.compression.threads import one_thread
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
-from waveedge.errors import ExportError, RecipeError
+from waveedge.errors import RecipeError
 from waveedge.models.build import spec_of
 from waveedge.nn import WaveletCompressedConv2d
 from waveedge.normalise import normalise, preserve
-from waveedge.reference import FLOAT_ERROR, Reference
+from waveedge.reference import Reference
 from waveedge.spec import ModelSpec
 
 __all__ = ["Compressed", "compress", "structure"]
@@ -191,14 +199,14 @@ def structure(
     chosen = copy.deepcopy(network)
     replace_layers(chosen, list(decisions))
 
-    def judge(form: fx.GraphModule, images: int | None = _PROBES) -> float:
+    def judge(form: fx.GraphModule, images: int | None = PROBES) -> float:
         return reference.error(_without_wcc(form), images)
 
     graph = reparameterize(chosen, input_size, judge=judge)
     if recipe.bits != FLOAT:
         ends = image_ends(reference, spec)
         graph = centred(graph, spec, input_size, ends, judge)
-    graph = _holding(graph, chosen, judge)
+    graph = holding(graph, chosen, partial(judge, images=None))
     separate_gelus(graph)
     for tensor in (*graph.parameters(), *graph.buffers()):
         # As an artifact holds it: with other strides, convolutions add up in another order.
@@ -207,30 +215,6 @@ def structure(
     place_quantizers(graph, Shapes(graph, (1, spec.channels, *input_size)), recipe)
     place_gelus(graph, recipe)
     return plain.eval(), graph.eval()
-
-
-_PROBES = 2
-"""Images that judge a single rewrite; all of them judge the result."""
-
-
-def _holding(
-    graph: fx.GraphModule, published: fx.GraphModule, judge: Callable[..., float]
-) -> fx.GraphModule:
-    """``graph`` if it computes the network's outputs on every image; else the published form."""
-    error = judge(graph, None)
-    if error <= FLOAT_ERROR:
-        return graph
-    unchanged = judge(published, None)
-    if not unchanged <= FLOAT_ERROR:
-        raise ExportError(
-            f"the network, written as a graph, differs from itself by {unchanged:.1e} of its range",
-            hint="Its outputs depend on something besides the image, or on values at the edge of "
-            "what 32-bit floats hold.",
-        )
-    reason = f"together they changed the output by {error:.1e}"
-    published = copy.deepcopy(published)
-    preserve(published, applied=(), left_out=(LeftOut("all rewrites", "", reason),))
-    return published
 
 
 def _without_wcc(graph: fx.GraphModule) -> fx.GraphModule:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from .pipeline import REWRITES, Judge, LeftOut, reparameterize
+from .exact import PROBES, exact_form, holding
+from .pipeline import REWRITES, Judge, LeftOut, fault_of, reparameterize
 from .pooled import FramePool
 from .rewrite import Applied, Rewrite, Shapes
 from .wtconv import BandWise
 
 __all__ = [
+    "PROBES",
     "REWRITES",
     "Applied",
     "BandWise",
@@ -16,5 +18,8 @@ __all__ = [
     "LeftOut",
     "Rewrite",
     "Shapes",
+    "exact_form",
+    "fault_of",
+    "holding",
     "reparameterize",
 ]
