@@ -146,7 +146,9 @@ class Haar(Rewrite):
             if bands is None or any(side % 2 for side in shapes[source(node)][2:]):
                 continue
             held = _held(bands)
-            readers = self._readers(graph_module, held) if held else None
+            if held is None:
+                continue
+            readers = self._readers(graph_module, held)
             if readers:
                 applied += _fold(graph_module, shapes, node, bands, held, readers)
         return applied
@@ -172,12 +174,13 @@ class Haar(Rewrite):
 Held = dict[fx.Node, tuple[int, ...]]
 """Values (N, C * bands, h, w) of one level, and which bands each channel of the map has there."""
 
-_LOW, _DETAILS = (0,), (1, 2, 3)
+_LOW: tuple[int, ...] = (0,)
+_DETAILS: tuple[int, ...] = (1, 2, 3)
 
 
 def _held(bands: Bands) -> Held | None:
     """The values in which one level is read; None if a detail is read in another way."""
-    held = dict.fromkeys(bands.low, _LOW)
+    held: Held = dict.fromkeys(bands.low, _LOW)
     for value in [user for detail in bands.details[0] for user in detail.users]:
         band = _selected(value)
         if band is None and not _is_flattened(value):
