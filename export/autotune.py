@@ -18,13 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from torch import nn
+from torch import fx, nn
 
-from waveedge.compression.reparameterize import REWRITES, exact_form
+from waveedge.compression.reparameterize import REWRITES, LeftOut, exact_form
 from waveedge.export.bundle import Progress, quantized_graph
 from waveedge.export.finish import finish
 from waveedge.export.torch_to_onnx import Batch, to_onnx
-from waveedge.normalise import normalise
+from waveedge.normalise import normalise, preserve
 from waveedge.reference import Reference
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
@@ -102,7 +102,8 @@ class Choice:
     """The form that was fastest, and what that is known from.
 
     Attributes:
-        model: the network in that form.
+        model: the network in that form; its ``left_out`` has the rewrites that did not hold in any
+            form.
         form: its description.
         trials: every form that was timed, in that order.
         threads: threads of the runtime.
@@ -157,9 +158,9 @@ def autotune(
         reference = Reference(model, images)
         stand = _Stand(reference, input_size, image, batch, runs, Path(folder), progress)
         form, trials = search(stand.race, lambda form: stand.applied[form])
-    return Choice(
-        stand.build(form), form, trials, _THREADS, stand.pairs, describe_machine().to_dict()
-    )
+    chosen = stand.build(form)
+    preserve(chosen, left_out=tuple(dict.fromkeys(stand.left_out)))
+    return Choice(chosen, form, trials, _THREADS, stand.pairs, describe_machine().to_dict())
 
 
 def search(
@@ -216,15 +217,18 @@ class _Stand:
         self.folder = folder
         self.progress = progress or (lambda _what, _done, _total: None)
         self.applied: dict[Form, set[str]] = {}
+        self.left_out: list[LeftOut] = []
         self.sessions: dict[Form, Session] = {}
 
-    def build(self, form: Form) -> nn.Module:
-        """The network in this form, and in ``applied`` what was rewritten to get there."""
+    def build(self, form: Form) -> fx.GraphModule:
+        """The network in this form; in ``applied`` and ``left_out``, how it got there."""
         if form == PUBLISHED:
             self.applied[form] = set()
             return self.model
         graph = exact_form(self.model, self.size, self.reference, skip=form.left_out)
         changes: Any = graph.applied
+        failed: Any = graph.left_out
+        self.left_out += failed
         self.applied[form] = {change.rule.split(".")[0] for change in changes}
         return graph
 

@@ -97,7 +97,8 @@ def export_model(
 
     Args:
         model: the network, in eval mode, with or without quantizers; it is not changed. Its
-            ``spec`` attribute, if it has one, gives task, preprocessing and input size.
+            ``spec`` attribute, if it has one, gives task, preprocessing and input size; its
+            ``left_out``, the rewrites that did not hold, go to the manifest's notes.
         out: the folder to write, whole or not at all; an older bundle is replaced.
         target: "onnx": int8 with zero point 0. "ort": uint8 for onnxruntime. "trt": int8, linted,
             with an engine, or the script that builds one. "trt-rtx": an engine for desktop GPUs.
@@ -125,6 +126,7 @@ def export_model(
     spec: ModelSpec | None = getattr(model, "spec", None)
     shape = _input_shape(spec, input_size, images)
     images, notes = (images, []) if images else _default_images(spec, shape)
+    notes += map(str, getattr(model, "left_out", ()))
     batches = _batches(images, shape, batch)
     task = spec.task if spec is not None else "unknown"
     low, high = spec.preprocessing.range if spec is not None else (0.0, 1.0)

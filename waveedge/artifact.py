@@ -162,6 +162,7 @@ def load_artifact(path: str | Path) -> Compressed:
         graph,
         spec=header.spec,
         applied=tuple(Applied(*item) for item in header.applied),
+        left_out=header.report.left_out,
         output_names=list(header.outputs),
     )
     return Compressed(

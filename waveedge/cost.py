@@ -196,7 +196,8 @@ def _run_without_data(model: nn.Module, shape: tuple[int, ...], recorder: _Recor
         for name, tensor in tensors
     }
     with recorder, torch.no_grad(), torch.device("meta"):
-        functional_call(model, state, (torch.zeros(shape),))
+        # Without tying: a module under two names would get its own state back only once.
+        functional_call(model, state, (torch.zeros(shape),), tie_weights=False)
 
 
 class _Recorder:

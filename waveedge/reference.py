@@ -43,7 +43,7 @@ class Reference:
         self.images = list(images)
         self._outputs: dict[int, list[Tensor]] = {}
         self._room = _KEPT_BYTES
-        check_network(self.network, self.images[:1])
+        self._check(*self.images[:1])
 
     def outputs(self, index: int) -> list[Tensor]:
         """What the network yields for image ``index``: its tensors, in order."""
@@ -51,12 +51,15 @@ class Reference:
             return self._outputs[index]
         found = run(self.network, self.images[index])
         if not is_finite(found):
-            check_network(self.network, self.images[index : index + 1])  # names the layer
+            self._check(self.images[index])  # names the layer
         size = sum(tensor.numel() * tensor.element_size() for tensor in found)
         if size <= self._room:
             self._room -= size
             self._outputs[index] = found
         return found
+
+    def _check(self, *images: NDArray[np.float32]) -> None:
+        check_network(self.network, [_as_input(self.network, image) for image in images])
 
     def error(self, candidate: Callable[[Tensor], object], images: int | None = None) -> float:
         """The worst relative error of ``candidate`` over every output and the first images.
@@ -74,11 +77,16 @@ class Reference:
 
 def run(network: Callable[[Tensor], object], image: NDArray[np.float32] | Tensor) -> list[Tensor]:
     """The tensors that a network yields for an image, in order; the image is not changed."""
+    with torch.no_grad():
+        return flat_outputs(network(_as_input(network, image)))
+
+
+def _as_input(network: Callable[[Tensor], object], image: NDArray[np.float32] | Tensor) -> Tensor:
+    """A copy of an image in the floating-point type of the network's parameters."""
     dtype = torch.float32
     if isinstance(network, nn.Module):
         dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), dtype)
-    with torch.no_grad():
-        return flat_outputs(network(torch.as_tensor(image).to(dtype).clone()))
+    return torch.as_tensor(image).to(dtype).clone()
 
 
 def relative_error(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:

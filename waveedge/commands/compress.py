@@ -91,6 +91,8 @@ def show(report: CompressionReport) -> None:
             for name, before, after in totals
         ],
     )
+    for item in report.left_out:
+        console.out.print(f"note: {item}", highlight=False, markup=False)
     console.out.print(
         f"\noutput against the float network on {report.quality.images} held-out images: {quality}",
         highlight=False,

@@ -31,10 +31,10 @@ from torch import Tensor, fx, nn
 
 from waveedge.compression.graph import concatenated_along, is_addition, is_pass_through, layer_of
 from waveedge.compression.pixels import End, pixel_grid
-from waveedge.compression.reparameterize import Judge, LeftOut
+from waveedge.compression.reparameterize import Judge, LeftOut, fault_of
+from waveedge.errors import reason as because
 from waveedge.nn import Shift
 from waveedge.normalise import preserve
-from waveedge.reference import FLOAT_ERROR
 from waveedge.spec import ModelSpec
 
 __all__ = ["centre_images", "centred"]
@@ -54,10 +54,9 @@ def centred(
     result = copy.deepcopy(graph)
     try:
         centre_images(result, spec, size, ends)
-        error = judge(result)
-        reason = "" if error <= FLOAT_ERROR else f"changed the output by {error:.1e}"
+        reason = fault_of(judge(result))
     except Exception as failure:  # a fault of the rewrite: the network ships without it
-        reason = f"{type(failure).__name__}: {failure}"
+        reason = because(failure)
     if not reason:
         return result
     left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]

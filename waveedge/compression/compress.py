@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -197,7 +198,7 @@ def structure(
     if recipe.bits != FLOAT:
         ends = image_ends(reference, spec)
         graph = centred(graph, spec, input_size, ends, judge)
-    graph = holding(graph, chosen, judge)
+    graph = holding(graph, chosen, partial(judge, images=None))
     separate_gelus(graph)
     for tensor in (*graph.parameters(), *graph.buffers()):
         # As an artifact holds it: with other strides, convolutions add up in another order.

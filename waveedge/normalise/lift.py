@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Sequence
 from typing import Any, cast
@@ -125,7 +126,7 @@ class _Lifter:
         tensors, number = cast(Any, node.args)
         call = self.calls[number]
         name = self._name(call.name)
-        self._add(name, call.layer)
+        self._add(name, copy.deepcopy(call.layer))  # a layer that is called twice is two
         arguments = call.arguments([self._value(value) for value in tensors])
         result = self.graph.call_module(name, arguments)
         assert call.outputs is not None

@@ -107,3 +107,40 @@ def test_taps_that_only_meet_padding_are_removed(check: Check) -> None:
         "0.conv_1_low.weight": (5, 5),
         "0.conv_2_low.weight": (3, 3),
     }
+
+
+class BandByBand(nn.Module):
+    """The bands of a level picked out one by one, and joined in an order of their own."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.order, self.transform = order, DWT2d()
+        self.other, self.first, self.second = (nn.Conv2d(n, 3, 1) for n in (3, 15, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, (details,) = self.transform(x)
+        bands = [low, *(details[:, :, band] for band in range(3))]
+        joined = [bands[band] for band in self.order]
+        # Another value in their midst, and a second reader of the same bands.
+        y: Tensor = self.first(torch.cat([joined[0], self.other(low), *joined[1:]], 1))
+        return y + self.second(torch.cat(joined[::-1], 1)).relu()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 2, 1), (2, 1, 3, 0)], ids=str)
+def test_bands_taken_one_by_one_fold_in_any_order(check: Check, order: tuple[int, ...]) -> None:
+    result = check(BandByBand(order), (16, 12))
+    assert not any(isinstance(m, DWT2d) for m in result.modules())
+    rules = Counter(item.rule for item in result.applied)  # type: ignore[union-attr]
+    assert (rules["haar.1"], rules["haar.2"]) == (2, 1)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 2), (0, 1, 1, 3)], ids=str)
+def test_a_convolution_that_lacks_a_band_keeps_the_transform(
+    check: Check, order: tuple[int, ...]
+) -> None:
+    result = check(BandByBand(order), (16, 12))
+    assert any(isinstance(m, DWT2d) for m in result.modules())
+
+
+def test_bands_of_odd_maps_are_left_alone(check: Check) -> None:
+    assert any(isinstance(m, DWT2d) for m in check(BandByBand((0, 1, 2, 3)), (15, 12)).modules())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .exact import PROBES, exact_form, holding
-from .pipeline import REWRITES, Judge, LeftOut, reparameterize
+from .pipeline import REWRITES, Judge, LeftOut, fault_of, reparameterize
 from .pooled import FramePool
 from .rewrite import Applied, Rewrite, Shapes
 from .wtconv import BandWise
@@ -19,6 +19,7 @@ __all__ = [
     "Rewrite",
     "Shapes",
     "exact_form",
+    "fault_of",
     "holding",
     "reparameterize",
 ]

@@ -1,9 +1,9 @@
-"""The form of a network that is shipped: rewritten as far as that computes the same numbers."""
+"""The exact form of a network, held against the user's own: rewrite by rewrite, and as a whole."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 
 from torch import fx
@@ -12,7 +12,7 @@ from waveedge.errors import ExportError
 from waveedge.normalise import preserve
 from waveedge.reference import FLOAT_ERROR, Reference
 
-from .pipeline import LeftOut, reparameterize
+from .pipeline import Judge, LeftOut, fault_of, reparameterize
 
 __all__ = ["PROBES", "exact_form", "holding"]
 
@@ -27,16 +27,13 @@ def exact_form(
     *,
     skip: Collection[str] = (),
 ) -> fx.GraphModule:
-    """Rewrite a network, judged by the user's own.
+    """:func:`reparameterize`, judged by the user's network on every image of ``reference``.
 
     Args:
         network: the normal form; it is not changed.
         input_size: (height, width) in pixels.
         reference: the user's network.
-        skip: as of :func:`reparameterize`.
-
-    Returns:
-        The rewritten network; ``left_out`` names what did not hold.
+        skip: names of rewrites to leave out, and qualified names of modules to keep as they are.
 
     Raises:
         ExportError: not even the normal form computes what the network does.
@@ -46,27 +43,29 @@ def exact_form(
     return holding(graph, network, reference.error)
 
 
-def holding(
-    graph: fx.GraphModule,
-    published: fx.GraphModule,
-    judge: Callable[[fx.GraphModule, int | None], float],
-) -> fx.GraphModule:
-    """``graph`` if it computes the network's outputs on every image; else the published form.
+def holding(graph: fx.GraphModule, published: fx.GraphModule, judge: Judge) -> fx.GraphModule:
+    """``graph`` if it computes the network's outputs; else a copy of the published form.
+
+    Args:
+        graph: the form after all rewrites.
+        published: the normal form; it is not changed.
+        judge: yields the error of a form on all images.
 
     Raises:
-        ExportError: not even the published form does.
+        ExportError: not even the published form computes what the network does.
     """
-    error = judge(graph, None)
-    if error <= FLOAT_ERROR:
+    reason = fault_of(judge(graph))
+    if not reason:
         return graph
-    unchanged = judge(published, None)
+    unchanged = judge(published)
     if not unchanged <= FLOAT_ERROR:
         raise ExportError(
             f"the network, written as a graph, differs from itself by {unchanged:.1e} of its range",
             hint="Its outputs depend on something besides the image, or on values at the edge of "
             "what 32-bit floats hold.",
         )
-    reason = f"together they changed the output by {error:.1e}"
     published = copy.deepcopy(published)
-    preserve(published, applied=(), left_out=(LeftOut("all rewrites", "", reason),))
+    left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]
+    left_out = (*left_out, LeftOut("all rewrites", "", f"together they {reason}"))
+    preserve(published, applied=(), left_out=left_out)
     return published

@@ -122,10 +122,10 @@ class Haar(Rewrite):
 
     Rules:
 
-    1. A 1x1 convolution that reads a concatenation of a level's low band, its flattened details and
-       anything else reads the four phases of the map (its pixels at even and odd rows and columns,
-       as 4 C channels) instead, with the transform folded into its weights. The multiply-adds stay
-       the same, the transform's own vanish.
+    1. A 1x1 convolution that reads a concatenation of a level's four bands and anything else, the
+       details flattened or band by band, in any order, reads the four phases of the map (its pixels
+       at even and odd rows and columns, as 4 C channels) instead, with the transform folded into
+       its weights. The multiply-adds stay the same, the transform's own vanish.
     2. Where the low band is needed elsewhere (by the next level), it is a 1x1 convolution of the
        same phases with constant weights. All other readers of the level must fall under rule 1.
 
@@ -145,32 +145,57 @@ class Haar(Rewrite):
             bands = bands_of(node, 1)
             if bands is None or any(side % 2 for side in shapes[source(node)][2:]):
                 continue
-            readers = self._readers(graph_module, bands)
+            held = _held(bands)
+            if held is None:
+                continue
+            readers = self._readers(graph_module, held)
             if readers:
-                applied += _fold(graph_module, shapes, node, bands, readers)
+                applied += _fold(graph_module, shapes, node, bands, held, readers)
         return applied
 
-    def _readers(self, graph_module: fx.GraphModule, bands: Bands) -> list[fx.Node] | None:
-        """The 1x1 convolutions that read all details, or None if something else reads any."""
-        readers: list[fx.Node] = []
-        for detail in bands.details[0]:
-            for flat in detail.users:
-                if not _is_flattened(flat):
-                    return None
-                for conv in _through_joins(flat):
-                    layer = called(conv, graph_module)
-                    joined = concatenated(source(conv)) if conv.args else []
-                    if (
-                        not isinstance(layer, nn.Conv2d)
-                        or (layer.kernel_size, layer.groups) != ((1, 1), 1)
-                        or layer.stride != (1, 1)
-                        or conv.target in self.keep
-                        or sum(low in joined for low in bands.low) != 1
-                        or joined.count(flat) != 1
-                    ):
-                        return None
-                    readers.append(conv)
-        return list(dict.fromkeys(readers))
+    def _readers(self, graph_module: fx.GraphModule, held: Held) -> list[fx.Node] | None:
+        """The 1x1 convolutions that read all bands, or None if something else reads a detail."""
+        details = [value for value, bands in held.items() if bands != _LOW]
+        readers = dict.fromkeys(conv for value in details for conv in _through_joins(value))
+        for conv in readers:
+            layer = called(conv, graph_module)
+            joined = concatenated(source(conv)) if isinstance(layer, nn.Conv2d) else []
+            if (
+                not isinstance(layer, nn.Conv2d)
+                or (layer.kernel_size, layer.groups) != ((1, 1), 1)
+                or (layer.stride, layer.padding) != ((1, 1), (0, 0))
+                or conv.target in self.keep
+                or sorted(band for value in joined for band in held.get(value, ())) != [0, 1, 2, 3]
+            ):
+                return None
+        return list(readers)
+
+
+Held = dict[fx.Node, tuple[int, ...]]
+"""Values (N, C * bands, h, w) of one level, and which bands each channel of the map has there."""
+
+_LOW: tuple[int, ...] = (0,)
+_DETAILS: tuple[int, ...] = (1, 2, 3)
+
+
+def _held(bands: Bands) -> Held | None:
+    """The values in which one level is read; None if a detail is read in another way."""
+    held: Held = dict.fromkeys(bands.low, _LOW)
+    for value in [user for detail in bands.details[0] for user in detail.users]:
+        band = _selected(value)
+        if band is None and not _is_flattened(value):
+            return None
+        held[value] = _DETAILS if band is None else (band,)
+    return held
+
+
+def _selected(node: fx.Node) -> int | None:
+    """The band (N, C, h, w) that a node takes out of details (N, C, 3, h, w)."""
+    index = node.args[1] if node.target is operator.getitem else None
+    if not isinstance(index, tuple) or len(index) < 3 or not isinstance(index[2], int):
+        return None
+    everything = all(part == slice(None) for part in (*index[:2], *index[3:]))
+    return _DETAILS[index[2]] if everything else None
 
 
 def _is_flattened(node: fx.Node) -> bool:
@@ -193,6 +218,7 @@ def _fold(
     shapes: Shapes,
     node: fx.Node,
     bands: Bands,
+    held: Held,
     readers: list[fx.Node],
 ) -> list[Applied]:
     value, name = source(node), str(node.target)
@@ -208,7 +234,7 @@ def _fold(
         layer = called(conv, graph_module)
         assert isinstance(layer, nn.Conv2d)
         cost = macs(layer, shapes[conv])
-        _read_phases(graph_module, conv, layer, bands, phases, basis, shapes)
+        _read_phases(graph_module, conv, layer, held, phases, basis, shapes)
         before = cost + _macs(shapes[value], 1)
         applied.append(Applied("haar.1", str(conv.target), before, cost))
     for low in bands.low:
@@ -238,7 +264,7 @@ def _read_phases(
     graph_module: fx.GraphModule,
     conv: fx.Node,
     layer: nn.Conv2d,
-    bands: Bands,
+    held: Held,
     phases: fx.Node,
     basis: Tensor,
     shapes: Shapes,
@@ -246,18 +272,19 @@ def _read_phases(
     """Let one 1x1 convolution read the phases where it read the bands."""
     weight = layer.weight.double()[:, :, 0, 0]
     joined = concatenated(source(conv))
-    widths = [shapes[value][1] for value in joined]
-    parts = dict(zip(joined, torch.split(weight, widths, 1), strict=True))
-    low = next(parts.pop(value) for value in joined if value in bands.low)
-    flat = next(v for v in parts if any(v in d.users for d in bands.details[0]))
-    detail = parts.pop(flat)
-    by_band = torch.cat([low[:, :, None], detail.reshape(len(weight), -1, 3)], 2)
+    parts = torch.split(weight, [shapes[value][1] for value in joined], 1)
+    others = [(value, part) for value, part in zip(joined, parts, strict=True) if value not in held]
+    by_band = weight.new_empty(len(weight), shapes[phases][1] // 4, 4)
+    for value, part in zip(joined, parts, strict=True):
+        if value in held:
+            by_band[:, :, held[value]] = part.reshape(len(weight), -1, len(held[value]))
     folded = torch.einsum("ocb,bp->opc", by_band, basis).flatten(1)
-    folded = torch.cat([folded, *parts.values()], 1)[:, :, None, None]
+    folded = torch.cat([folded, *(part for _, part in others)], 1)[:, :, None, None]
     build = Builder(graph_module, conv)
     name = str(conv.target)
     if len(calls(conv.graph, name)) > 1:  # shared by levels, of which some may not fold
         name = fresh_name(graph_module, name)
-    result = build.module(name, new_conv(folded, layer.bias, layer), build.join([phases, *parts]))
+    joined = [phases, *(value for value, _ in others)]
+    result = build.module(name, new_conv(folded, layer.bias, layer), build.join(joined))
     shapes[result] = shapes[conv]
     conv.replace_all_uses_with(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from waveedge.errors import RecipeError
+from waveedge.errors import reason as because
 from waveedge.normalise import normalise, preserve
 from waveedge.reference import FLOAT_ERROR, Reference
 
@@ -25,7 +27,7 @@ from .scales import Scales
 from .transposed import Transposed
 from .wtconv import WTConv
 
-__all__ = ["REWRITES", "Judge", "LeftOut", "reparameterize"]
+__all__ = ["REWRITES", "Judge", "LeftOut", "fault_of", "reparameterize"]
 
 REWRITES: tuple[type[Rewrite], ...] = (
     BatchNorm,
@@ -159,8 +161,17 @@ def _try(
         _settle(graph_module, shapes)
         error = judge(graph_module)
     except Exception as failure:  # a fault of the rewrite: the network ships without it
-        return done, f"{type(failure).__name__}: {failure}"
-    return done, "" if error <= FLOAT_ERROR else f"changed the output by {error:.1e}"
+        return done, because(failure)
+    return done, fault_of(error)
+
+
+def fault_of(error: float) -> str:
+    """What is wrong with a form of this error; '' where it computes the network's outputs."""
+    if error <= FLOAT_ERROR:
+        return ""
+    if error == math.inf:
+        return "changed the number or shape of outputs, or made them infinite"
+    return f"changed the output by {error:.1e}"
 
 
 def _settle(graph_module: fx.GraphModule, shapes: Shapes) -> None:
