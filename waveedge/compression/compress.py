@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from waveedge.calibration import ImageSet, Source, calibrate_activations, open_images
+from waveedge.calibration import ImageSet, Source, open_images
 from waveedge.compression.biases import round_biases
 from waveedge.compression.centre import centred
-from waveedge.compression.gelus import fit_gelus, place_gelus, separate_gelus
-from waveedge.compression.grids import align_grids
+from waveedge.compression.equalize import equalized
+from waveedge.compression.gelus import separate_gelus
+from waveedge.compression.integers import on_integers
 from waveedge.compression.pixels import image_ends
-from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
-from waveedge.compression.reparameterize import Applied, LeftOut, Shapes, reparameterize
+from waveedge.compression.reparameterize import Applied, LeftOut, reparameterize
 from waveedge.compression.report import CompressionReport, LayerReport, measure
 from waveedge.compression.rounding import round_weights
 from waveedge.compression.threads import one_thread
@@ -112,16 +112,15 @@ def compress(
     before = profile(network, size)
     decisions = choose_layers(network, before, recipe)
     report_progress("rewriting", 0, 1)
-    plain, graph = structure(network, spec, recipe, decisions, size, reference)
-    _check_patterns(recipe, [row.name for row in before.layers], graph)
-
-    calibrate_activations(
-        graph,
+    plain, form = structure(network, spec, recipe, decisions, size, reference)
+    graph, in_float = on_integers(
+        form,
+        plain,
         images.calibration,
+        recipe,
         progress=lambda done, total: report_progress("calibrating", done, total),
     )
-    align_grids(graph)
-    fit_gelus(graph)
+    _check_patterns(recipe, [row.name for row in before.layers], graph)
     round_weights(
         graph,
         plain,
@@ -134,7 +133,7 @@ def compress(
     after = profile(graph, size)
     applied: tuple[Applied, ...] = graph.applied  # type: ignore[assignment]
     left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]
-    rows = tuple(_layer_report(graph, row, snr) for row in _weighted(after))
+    rows = tuple(_layer_report(graph, row, snr, in_float) for row in _weighted(after))
     # The size it was calibrated at is the one it runs at where nobody names another.
     spec = spec.model_copy(update={"input_size": size})
     preserve(graph, spec=spec)
@@ -152,6 +151,7 @@ def compress(
             decisions=tuple((item.name, item.reason) for item in decisions),
             rewrites=tuple(f"{item.rule}: {item.where}" for item in applied),
             left_out=tuple(map(str, left_out)),
+            in_float=tuple(in_float.items()),
             bops_before=before.bops,
             bops_after=after.bops,
             macs_before=before.macs,
@@ -172,7 +172,7 @@ def structure(
     input_size: tuple[int, int],
     reference: Reference,
 ) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Bring a network into the form that is quantized, uncalibrated.
+    """Bring a network into the form that is quantized.
 
     Args:
         network: the normal form; it is not changed.
@@ -183,31 +183,33 @@ def structure(
         reference: the user's network: what does not compute the same is left out.
 
     Returns:
-        (the exact form in floating point, the same with WCC layers and quantizers).
+        (the exact form in floating point, the same with WCC layers).
 
     Raises:
         ExportError: not even the normal form computes what the network does.
     """
     chosen = copy.deepcopy(network)
     replace_layers(chosen, list(decisions))
+    shape = (1, spec.channels, *input_size)
 
     def judge(form: fx.GraphModule, images: int | None = _PROBES) -> float:
         return reference.error(_without_wcc(form), images)
 
-    graph = reparameterize(chosen, input_size, judge=judge)
+    form = reparameterize(chosen, input_size, judge=judge)
     if recipe.bits != FLOAT:
         ends = image_ends(reference, spec)
-        graph = centred(graph, spec, input_size, ends, judge)
-    graph = _holding(graph, chosen, judge)
-    separate_gelus(graph)
-    for tensor in (*graph.parameters(), *graph.buffers()):
+        form = centred(form, spec, input_size, ends, judge)
+        form = equalized(form, shape, reference.images[-_SEEN:], judge)
+    form = _holding(form, chosen, judge)
+    separate_gelus(form)
+    for tensor in (*form.parameters(), *form.buffers()):
         # As an artifact holds it: with other strides, convolutions add up in another order.
         tensor.data = tensor.data.contiguous()
-    plain = _without_wcc(graph)
-    place_quantizers(graph, Shapes(graph, (1, spec.channels, *input_size)), recipe)
-    place_gelus(graph, recipe)
-    return plain.eval(), graph.eval()
+    return _without_wcc(form).eval(), form.eval()
 
+
+_SEEN = 4
+"""Images of the reference, its last, that show the ranges of channels."""
 
 _PROBES = 2
 """Images that judge a single rewrite; all of them judge the result."""
@@ -248,7 +250,9 @@ def _weighted(cost: Cost) -> list[LayerCost]:
     return [row for row in cost.layers if row.kind not in ("transform", "other")]
 
 
-def _layer_report(graph: fx.GraphModule, row: LayerCost, snr: dict[str, float]) -> LayerReport:
+def _layer_report(
+    graph: fx.GraphModule, row: LayerCost, snr: dict[str, float], in_float: dict[str, str]
+) -> LayerReport:
     module = graph.get_submodule(row.name)
     ratio = module.ratio if isinstance(module, WaveletCompressedConv2d) else 1.0
     return LayerReport(
@@ -261,6 +265,7 @@ def _layer_report(graph: fx.GraphModule, row: LayerCost, snr: dict[str, float]) 
         bops=row.bops,
         feature_bits=_feature_bits(row, ratio),
         snr_db=snr.get(row.name),
+        note=in_float.get(row.name, ""),
     )
 
 

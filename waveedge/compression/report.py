@@ -16,10 +16,21 @@ from waveedge.bounds import Count, Decibels, Name, Share, Text
 from waveedge.reference import Reference, run
 from waveedge.spec import Task
 
-__all__ = ["COLLAPSED_DB", "CompressionReport", "LayerReport", "Quality", "measure", "snr_db"]
+__all__ = [
+    "COLLAPSED_DB",
+    "LOW_DB",
+    "CompressionReport",
+    "LayerReport",
+    "Quality",
+    "measure",
+    "snr_db",
+]
 
 COLLAPSED_DB = 10.0
 """Below this signal-to-noise ratio the output has little left of the float network's."""
+
+LOW_DB = 20.0
+"""Below this signal-to-noise ratio the output of a network of 8 bits is worth a second look."""
 
 COLLAPSED_AGREEMENT = 0.9
 """Below this share of equal arg-max decisions a classifier or segmenter has changed its mind."""
@@ -70,6 +81,11 @@ class Quality(BaseModel):
             return self.agreement < COLLAPSED_AGREEMENT
         return not self.snr_db >= COLLAPSED_DB
 
+    @property
+    def low(self) -> bool:
+        """Whether the output is so far from the float network's that it is worth a notice."""
+        return self.collapsed or (self.agreement is None and self.snr_db < LOW_DB)
+
 
 class CompressionReport(BaseModel):
     """The whole account; saved with the artifact and printed by the command line."""
@@ -82,6 +98,9 @@ class CompressionReport(BaseModel):
     rewrites: tuple[Text, ...]
     left_out: tuple[Text, ...] = ()
     """Rewrites that did not hold on this network, and why."""
+    in_float: tuple[tuple[Name, Text], ...] = ()
+    """(layer or operation whose output stays in floating point, although 8 bits were asked for,
+    and why)."""
     bops_before: Count
     bops_after: Count
     macs_before: Count
@@ -92,8 +111,8 @@ class CompressionReport(BaseModel):
     calibration: Text
 
     def advice(self) -> str | None:
-        """Return what to do when quality collapsed, naming the layers that lose most; else None."""
-        if not self.quality.collapsed:
+        """Return what to do where quality is low, naming the layers that lose most; else None."""
+        if not self.quality.low:
             return None
         judged = [layer for layer in self.layers if layer.snr_db is not None]
         worst = sorted(judged, key=lambda layer: layer.snr_db or 0.0)[:3]
@@ -107,8 +126,9 @@ class CompressionReport(BaseModel):
         mends = ["raise --bits"]
         if any(layer.ratio < 1 for layer in self.layers):
             mends.insert(0, "raise --wcc-ratio, or use --wcc-ratio 1")
+        verdict = "collapsed" if self.quality.collapsed else "is low"
         return (
-            f"Quality collapsed: on {self.quality.images} held-out images {how_far}. "
+            f"Quality {verdict}: on {self.quality.images} held-out images {how_far}. "
             f"What to do: {'; '.join(mends)}; leave the worst layers alone with --skip: {names}."
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .pipeline import REWRITES, Judge, LeftOut, reparameterize
+from .batchnorm import scale_outputs
+from .pipeline import REWRITES, Judge, LeftOut, judged, reparameterize
 from .pooled import FramePool
 from .rewrite import Applied, Rewrite, Shapes
 from .wtconv import BandWise
@@ -16,5 +17,7 @@ __all__ = [
     "LeftOut",
     "Rewrite",
     "Shapes",
+    "judged",
     "reparameterize",
+    "scale_outputs",
 ]

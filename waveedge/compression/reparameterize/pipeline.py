@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +25,7 @@ from .scales import Scales
 from .transposed import Transposed
 from .wtconv import WTConv
 
-__all__ = ["REWRITES", "Judge", "LeftOut", "reparameterize"]
+__all__ = ["REWRITES", "Judge", "LeftOut", "judged", "reparameterize"]
 
 REWRITES: tuple[type[Rewrite], ...] = (
     BatchNorm,
@@ -161,6 +161,36 @@ def _try(
     except Exception as failure:  # a fault of the rewrite: the network ships without it
         return done, f"{type(failure).__name__}: {failure}"
     return done, "" if error <= FLOAT_ERROR else f"changed the output by {error:.1e}"
+
+
+def judged(
+    name: str,
+    graph_module: fx.GraphModule,
+    change: Callable[[fx.GraphModule], Sequence[str] | None],
+    judge: Judge,
+) -> fx.GraphModule:
+    """A network after one more rewrite, if it then computes the same; else as it is.
+
+    Args:
+        name: of the rewrite, for ``applied`` and ``left_out``.
+        graph_module: what :func:`reparameterize` returned; it is copied, not changed.
+        change: rewrites a graph in place, and may name the layers that it changed.
+        judge: compares a form with the user's network.
+    """
+    result = copy.deepcopy(graph_module)
+    try:
+        done = change(result) or ()
+        error = judge(result)
+        reason = "" if error <= FLOAT_ERROR else f"changed the output by {error:.1e}"
+    except Exception as failure:  # a fault of the rewrite: the network ships without it
+        done, reason = (), f"{type(failure).__name__}: {failure}"
+    if reason:
+        left_out: tuple[LeftOut, ...] = graph_module.left_out  # type: ignore[assignment]
+        preserve(graph_module, left_out=(*left_out, LeftOut(name, "", reason)))
+        return graph_module
+    applied: tuple[Applied, ...] = result.applied  # type: ignore[assignment]
+    preserve(result, applied=(*applied, *(Applied(name, where, 0, 0) for where in done)))
+    return result
 
 
 def _settle(graph_module: fx.GraphModule, shapes: Shapes) -> None:
