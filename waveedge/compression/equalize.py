@@ -252,13 +252,13 @@ def _by_input(layer: _Layer, factors: Tensor) -> Tensor:
         return weight * factors.reshape(-1, 1, 1, 1)
     if isinstance(layer, nn.Linear):
         return weight * factors
-    grouped = weight.unflatten(0, (layer.groups, -1))  # (groups, O/groups, I/groups, k, k)
+    grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])  # (groups, O/groups, ...)
     return (grouped * factors.reshape(layer.groups, 1, -1, 1, 1)).flatten(0, 1)
 
 
 def _matrix(layer: _Layer, weight: Tensor) -> Tensor:
     """A weight as (groups, outputs of a group, inputs of a group, taps), float64."""
     groups = 1 if isinstance(layer, nn.Linear) else layer.groups
-    grouped = weight.detach().double().unflatten(0, (groups, -1))
-    grouped = grouped.flatten(3) if grouped.dim() > 3 else grouped.unsqueeze(3)
+    first, second = weight.shape[:2]
+    grouped = weight.detach().double().reshape(groups, first // groups, second, -1)
     return grouped.transpose(1, 2) if isinstance(layer, nn.ConvTranspose2d) else grouped

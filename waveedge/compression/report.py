@@ -47,7 +47,8 @@ class LayerReport(BaseModel):
 
     ``bops`` are multiply-adds x weight bits x activation bits (arXiv 2205.12268);
     ``feature_bits`` are the bits of the layer's input feature map, of which WCC keeps ``ratio``;
-    ``snr_db`` compares its output with the float network's on the held-out images.
+    ``snr_db`` compares its output with the float network's on the held-out images; ``note`` says
+    why it is in floating point where 8 bits were asked for.
     """
 
     model_config = _CONFIG
@@ -99,8 +100,7 @@ class CompressionReport(BaseModel):
     left_out: tuple[Text, ...] = ()
     """Rewrites that did not hold on this network, and why."""
     in_float: tuple[tuple[Name, Text], ...] = ()
-    """(layer or operation whose output stays in floating point, although 8 bits were asked for,
-    and why)."""
+    """(layer that stays in floating point although 8 bits were asked for, and why)."""
     bops_before: Count
     bops_after: Count
     macs_before: Count
@@ -115,6 +115,7 @@ class CompressionReport(BaseModel):
         if not self.quality.low:
             return None
         judged = [layer for layer in self.layers if layer.snr_db is not None]
+        judged = [layer for layer in judged if layer.weight_bits < 32 or layer.activation_bits < 32]
         worst = sorted(judged, key=lambda layer: layer.snr_db or 0.0)[:3]
         names = ", ".join(f"{layer.name} ({layer.snr_db:.1f} dB)" for layer in worst)
         agreement = self.quality.agreement
@@ -123,13 +124,15 @@ class CompressionReport(BaseModel):
             if agreement is None
             else f"only {agreement:.1%} of its decisions are the float network's"
         )
-        mends = ["raise --bits"]
+        few = any(min(layer.weight_bits, layer.activation_bits) < 8 for layer in self.layers)
+        mends = ["raise --bits"] if few else []
         if any(layer.ratio < 1 for layer in self.layers):
             mends.insert(0, "raise --wcc-ratio, or use --wcc-ratio 1")
+        mends.append("leave the worst layers alone with --skip")
         verdict = "collapsed" if self.quality.collapsed else "is low"
         return (
             f"Quality {verdict}: on {self.quality.images} held-out images {how_far}. "
-            f"What to do: {'; '.join(mends)}; leave the worst layers alone with --skip: {names}."
+            f"What to do: {'; '.join(mends)}: {names}."
         )
 
 
