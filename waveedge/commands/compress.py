@@ -75,6 +75,12 @@ def show(report: CompressionReport) -> None:
         ("layer", "weight bits", "activation bits", "kept", "BOPs", "feature-map bits", "SNR dB"),
         [_row(layer) for layer in report.layers],
     )
+    if report.in_float:
+        console.table(
+            "\nLeft in floating point: in 8 bits they cost the output too much",
+            ("layer", "why"),
+            report.in_float,
+        )
     quality = f"{report.quality.snr_db:.1f} dB"
     if report.quality.agreement is not None:
         quality += f", {report.quality.agreement:.1%} equal decisions"

@@ -19,7 +19,6 @@ of one range in all channels, and each for an end that is an image indeed
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -31,10 +30,8 @@ from torch import Tensor, fx, nn
 
 from waveedge.compression.graph import concatenated_along, is_addition, is_pass_through, layer_of
 from waveedge.compression.pixels import End, pixel_grid
-from waveedge.compression.reparameterize import Judge, LeftOut, fault_of
-from waveedge.errors import reason as because
+from waveedge.compression.reparameterize import Judge, judged
 from waveedge.nn import Shift
-from waveedge.normalise import preserve
 from waveedge.spec import ModelSpec
 
 __all__ = ["centre_images", "centred"]
@@ -51,17 +48,7 @@ def centred(
     judge: Judge,
 ) -> fx.GraphModule:
     """``graph`` with its images centred, if it then computes the same; else as it is."""
-    result = copy.deepcopy(graph)
-    try:
-        centre_images(result, spec, size, ends)
-        reason = fault_of(judge(result))
-    except Exception as failure:  # a fault of the rewrite: the network ships without it
-        reason = because(failure)
-    if not reason:
-        return result
-    left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]
-    preserve(graph, left_out=(*left_out, LeftOut("centre", "", reason)))
-    return graph
+    return judged("centre", graph, lambda form: centre_images(form, spec, size, ends), judge)
 
 
 def centre_images(

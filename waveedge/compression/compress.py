@@ -14,20 +14,19 @@ from typing import Any
 import torch
 from torch import fx
 
-from waveedge.calibration import ImageSet, Source, calibrate_activations
+from waveedge.calibration import ImageSet, Source
 from waveedge.compression.biases import round_biases
 from waveedge.compression.centre import centred
 from waveedge.compression.compressed import Compressed
-from waveedge.compression.gelus import fit_gelus, place_gelus, separate_gelus
-from waveedge.compression.grids import align_grids
+from waveedge.compression.equalize import equalized
+from waveedge.compression.gelus import separate_gelus
+from waveedge.compression.integers import on_integers
 from waveedge.compression.pixels import image_ends
-from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
 from waveedge.compression.reparameterize import (
     PROBES,
     Applied,
     LeftOut,
-    Shapes,
     holding,
     reparameterize,
 )
@@ -109,16 +108,15 @@ def compress(
     before = profile(published, size)
     decisions = choose_layers(published, before, recipe)
     report_progress("rewriting", 0, 1)
-    plain, graph = structure(published, spec, recipe, decisions, size, reference)
-    _check_patterns(recipe, [row.name for row in before.layers], graph)
-
-    calibrate_activations(
-        graph,
+    plain, form = structure(published, spec, recipe, decisions, size, reference)
+    graph, in_float = on_integers(
+        form,
+        plain,
         images.calibration,
+        recipe,
         progress=lambda done, total: report_progress("calibrating", done, total),
     )
-    align_grids(graph)
-    fit_gelus(graph)
+    _check_patterns(recipe, [row.name for row in before.layers], graph)
     round_weights(
         graph,
         plain,
@@ -133,7 +131,7 @@ def compress(
     left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]
     for item in left_out:
         warn(str(item))
-    rows = tuple(_layer_report(graph, row, snr) for row in _weighted(after))
+    rows = tuple(_layer_report(graph, row, snr, in_float) for row in _weighted(after))
     # The size it was calibrated at is the one it runs at where nobody names another.
     spec = spec.model_copy(update={"input_size": size})
     preserve(graph, spec=spec)
@@ -152,6 +150,7 @@ def compress(
             decisions=tuple((item.name, item.reason) for item in decisions),
             rewrites=tuple(f"{item.rule}: {item.where}" for item in applied),
             left_out=tuple(map(str, left_out)),
+            in_float=tuple(in_float.items()),
             bops_before=before.bops,
             bops_after=after.bops,
             macs_before=before.macs,
@@ -172,7 +171,7 @@ def structure(
     input_size: tuple[int, int],
     reference: Reference,
 ) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Bring a network into the form that is quantized, uncalibrated.
+    """Bring a network into the form that is quantized.
 
     Args:
         network: the normal form; it is not changed.
@@ -183,30 +182,33 @@ def structure(
         reference: the user's network: what does not compute the same is left out.
 
     Returns:
-        (the exact form in floating point, the same with WCC layers and quantizers).
+        (the exact form in floating point, the same with WCC layers).
 
     Raises:
         ExportError: not even the normal form computes what the network does.
     """
     chosen = copy.deepcopy(network)
     replace_layers(chosen, list(decisions))
+    shape = (1, spec.channels, *input_size)
 
     def judge(form: fx.GraphModule, images: int | None = PROBES) -> float:
         return reference.error(_without_wcc(form), images)
 
-    graph = reparameterize(chosen, input_size, judge=judge)
+    form = reparameterize(chosen, input_size, judge=judge)
     if recipe.bits != FLOAT:
         ends = image_ends(reference, spec)
-        graph = centred(graph, spec, input_size, ends, judge)
-    graph = holding(graph, chosen, partial(judge, images=None))
-    separate_gelus(graph)
-    for tensor in (*graph.parameters(), *graph.buffers()):
+        form = centred(form, spec, input_size, ends, judge)
+        form = equalized(form, shape, reference.images[-_SEEN:], judge)
+    form = holding(form, chosen, partial(judge, images=None))
+    separate_gelus(form)
+    for tensor in (*form.parameters(), *form.buffers()):
         # As an artifact holds it: with other strides, convolutions add up in another order.
         tensor.data = tensor.data.contiguous()
-    plain = _without_wcc(graph)
-    place_quantizers(graph, Shapes(graph, (1, spec.channels, *input_size)), recipe)
-    place_gelus(graph, recipe)
-    return plain.eval(), graph.eval()
+    return _without_wcc(form).eval(), form.eval()
+
+
+_SEEN = 4
+"""Images of the reference, its last, that show the ranges of channels."""
 
 
 def _without_wcc(graph: fx.GraphModule) -> fx.GraphModule:
@@ -224,7 +226,9 @@ def _weighted(cost: Cost) -> list[LayerCost]:
     return [row for row in cost.layers if row.kind not in ("transform", "other")]
 
 
-def _layer_report(graph: fx.GraphModule, row: LayerCost, snr: dict[str, float]) -> LayerReport:
+def _layer_report(
+    graph: fx.GraphModule, row: LayerCost, snr: dict[str, float], in_float: dict[str, str]
+) -> LayerReport:
     module = graph.get_submodule(row.name)
     ratio = module.ratio if isinstance(module, WaveletCompressedConv2d) else 1.0
     return LayerReport(
@@ -237,6 +241,7 @@ def _layer_report(graph: fx.GraphModule, row: LayerCost, snr: dict[str, float]) 
         bops=row.bops,
         feature_bits=_feature_bits(row, ratio),
         snr_db=snr.get(row.name),
+        note=in_float.get(row.name, ""),
     )
 
 

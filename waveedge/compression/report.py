@@ -16,10 +16,21 @@ from waveedge.bounds import Count, Decibels, Name, Share, Text
 from waveedge.reference import Reference, run
 from waveedge.spec import Task
 
-__all__ = ["COLLAPSED_DB", "CompressionReport", "LayerReport", "Quality", "measure", "snr_db"]
+__all__ = [
+    "COLLAPSED_DB",
+    "LOW_DB",
+    "CompressionReport",
+    "LayerReport",
+    "Quality",
+    "measure",
+    "snr_db",
+]
 
 COLLAPSED_DB = 10.0
 """Below this signal-to-noise ratio the output has little left of the float network's."""
+
+LOW_DB = 20.0
+"""Below this signal-to-noise ratio the output of a network of 8 bits is worth a second look."""
 
 COLLAPSED_AGREEMENT = 0.9
 """Below this share of equal arg-max decisions a classifier or segmenter has changed its mind."""
@@ -36,7 +47,8 @@ class LayerReport(BaseModel):
 
     ``bops`` are multiply-adds x weight bits x activation bits (arXiv 2205.12268);
     ``feature_bits`` are the bits of the layer's input feature map, of which WCC keeps ``ratio``;
-    ``snr_db`` compares its output with the float network's on the held-out images.
+    ``snr_db`` compares its output with the float network's on the held-out images; ``note`` says
+    why it is in floating point where 8 bits were asked for.
     """
 
     model_config = _CONFIG
@@ -70,6 +82,11 @@ class Quality(BaseModel):
             return self.agreement < COLLAPSED_AGREEMENT
         return not self.snr_db >= COLLAPSED_DB
 
+    @property
+    def low(self) -> bool:
+        """Whether the output is so far from the float network's that it is worth a notice."""
+        return self.collapsed or (self.agreement is None and self.snr_db < LOW_DB)
+
 
 class CompressionReport(BaseModel):
     """The whole account; saved with the artifact and printed by the command line."""
@@ -82,6 +99,8 @@ class CompressionReport(BaseModel):
     rewrites: tuple[Text, ...]
     left_out: tuple[Text, ...] = ()
     """Rewrites that did not hold on this network, and why."""
+    in_float: tuple[tuple[Name, Text], ...] = ()
+    """(layer that stays in floating point although 8 bits were asked for, and why)."""
     bops_before: Count
     bops_after: Count
     macs_before: Count
@@ -92,10 +111,11 @@ class CompressionReport(BaseModel):
     calibration: Text
 
     def advice(self) -> str | None:
-        """Return what to do when quality collapsed, naming the layers that lose most; else None."""
-        if not self.quality.collapsed:
+        """Return what to do where quality is low, naming the layers that lose most; else None."""
+        if not self.quality.low:
             return None
         judged = [layer for layer in self.layers if layer.snr_db is not None]
+        judged = [layer for layer in judged if layer.weight_bits < 32 or layer.activation_bits < 32]
         worst = sorted(judged, key=lambda layer: layer.snr_db or 0.0)[:3]
         names = ", ".join(f"{layer.name} ({layer.snr_db:.1f} dB)" for layer in worst)
         agreement = self.quality.agreement
@@ -104,12 +124,15 @@ class CompressionReport(BaseModel):
             if agreement is None
             else f"only {agreement:.1%} of its decisions are the float network's"
         )
-        mends = ["raise --bits"]
+        few = any(min(layer.weight_bits, layer.activation_bits) < 8 for layer in self.layers)
+        mends = ["raise --bits"] if few else []
         if any(layer.ratio < 1 for layer in self.layers):
             mends.insert(0, "raise --wcc-ratio, or use --wcc-ratio 1")
+        mends.append("leave the worst layers alone with --skip")
+        verdict = "collapsed" if self.quality.collapsed else "is low"
         return (
-            f"Quality collapsed: on {self.quality.images} held-out images {how_far}. "
-            f"What to do: {'; '.join(mends)}; leave the worst layers alone with --skip: {names}."
+            f"Quality {verdict}: on {self.quality.images} held-out images {how_far}. "
+            f"What to do: {'; '.join(mends)}: {names}."
         )
 
 

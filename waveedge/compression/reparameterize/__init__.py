@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .batchnorm import scale_outputs
 from .exact import PROBES, exact_form, holding
-from .pipeline import REWRITES, Judge, LeftOut, fault_of, reparameterize
+from .pipeline import REWRITES, Judge, LeftOut, fault_of, judged, reparameterize
 from .pooled import FramePool
 from .rewrite import Applied, Rewrite, Shapes
 from .wtconv import BandWise
@@ -21,5 +22,7 @@ __all__ = [
     "exact_form",
     "fault_of",
     "holding",
+    "judged",
     "reparameterize",
+    "scale_outputs",
 ]

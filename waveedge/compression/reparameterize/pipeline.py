@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ from .scales import Scales
 from .transposed import Transposed
 from .wtconv import WTConv
 
-__all__ = ["REWRITES", "Judge", "LeftOut", "fault_of", "reparameterize"]
+__all__ = ["REWRITES", "Judge", "LeftOut", "fault_of", "judged", "reparameterize"]
 
 REWRITES: tuple[type[Rewrite], ...] = (
     BatchNorm,
@@ -172,6 +172,35 @@ def fault_of(error: float) -> str:
     if error == math.inf:
         return "changed the number or shape of outputs, or made them infinite"
     return f"changed the output by {error:.1e}"
+
+
+def judged(
+    name: str,
+    graph_module: fx.GraphModule,
+    change: Callable[[fx.GraphModule], Sequence[str] | None],
+    judge: Judge,
+) -> fx.GraphModule:
+    """A network after one more rewrite, if it then computes the same; else as it is.
+
+    Args:
+        name: of the rewrite, for ``applied`` and ``left_out``.
+        graph_module: what :func:`reparameterize` returned; it is copied, not changed.
+        change: rewrites a graph in place, and may name the layers that it changed.
+        judge: compares a form with the user's network.
+    """
+    result = copy.deepcopy(graph_module)
+    try:
+        done = change(result) or ()
+        reason = fault_of(judge(result))
+    except Exception as failure:  # a fault of the rewrite: the network ships without it
+        done, reason = (), because(failure)
+    if reason:
+        left_out: tuple[LeftOut, ...] = graph_module.left_out  # type: ignore[assignment]
+        preserve(graph_module, left_out=(*left_out, LeftOut(name, "", reason)))
+        return graph_module
+    applied: tuple[Applied, ...] = result.applied  # type: ignore[assignment]
+    preserve(result, applied=(*applied, *(Applied(name, where, 0, 0) for where in done)))
+    return result
 
 
 def _settle(graph_module: fx.GraphModule, shapes: Shapes) -> None:

@@ -1,0 +1,68 @@
+"""A network on integer grids: quantizers in their places, calibrated on images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import fx
+
+from waveedge.calibration import calibrate_activations
+from waveedge.compression.floats import costly_layers
+from waveedge.compression.gelus import fit_gelus, place_gelus
+from waveedge.compression.grids import align_grids
+from waveedge.compression.quantize import CONTAINER_BITS, place_quantizers
+from waveedge.compression.recipe import Recipe
+from waveedge.compression.reparameterize import Shapes
+
+__all__ = ["on_integers"]
+
+Progress = Callable[[int, int], None]
+
+
+def on_integers(
+    form: fx.GraphModule,
+    plain: fx.GraphModule,
+    images: Sequence[NDArray[np.float32]],
+    recipe: Recipe,
+    progress: Progress | None = None,
+) -> tuple[fx.GraphModule, dict[str, str]]:
+    """Quantize a network; layers that would cost it too much stay in floating point.
+
+    Args:
+        form: the network with its WCC layers, in floating point; it is copied, not changed.
+        plain: the same without approximations.
+        images: calibration inputs (1, C, H, W).
+        recipe: how many bits, and which layers to leave alone.
+        progress: called with (images done, images in all).
+
+    Returns:
+        (the quantized network, calibrated, its weights not yet rounded together; why layers were
+        left in floating point although the recipe gives them bits, by name).
+    """
+    graph = _calibrated(form, images, recipe, progress)
+    if recipe.bits != CONTAINER_BITS:
+        return graph, {}
+    in_float = costly_layers(graph, plain, images)
+    if in_float:
+        less = recipe.model_copy(update={"skip": (*recipe.skip, *in_float)})
+        graph = _calibrated(form, images, less, progress)
+    return graph, in_float
+
+
+def _calibrated(
+    form: fx.GraphModule,
+    images: Sequence[NDArray[np.float32]],
+    recipe: Recipe,
+    progress: Progress | None,
+) -> fx.GraphModule:
+    graph = copy.deepcopy(form)
+    place_quantizers(graph, Shapes(graph, images[0].shape), recipe)
+    place_gelus(graph, recipe)
+    graph.eval()
+    calibrate_activations(graph, images, progress=progress)
+    align_grids(graph)
+    fit_gelus(graph)
+    return graph
