@@ -32,6 +32,7 @@ from waveedge.models.build import spec_of
 from waveedge.nn import WaveletCompressedConv2d
 from waveedge.normalise import normalise, preserve
 from waveedge.reference import FLOAT_ERROR, Reference
+from waveedge.sizes import Sizes, find_sizes
 from waveedge.spec import ModelSpec
 
 __all__ = ["Compressed", "compress", "structure"]
@@ -50,7 +51,7 @@ class Compressed:
         spec: what the network is.
         recipe: what was asked for.
         decisions: what WCC did to every layer of the published network.
-        input_size: (height, width) in pixels that calibration ran at.
+        sizes: which (height, width) in pixels the network takes, and which it was calibrated at.
         source_sha256: hash of the checkpoint file; empty for a network made in memory.
         source_name: name of the checkpoint file, without folder; empty likewise.
         calibration_sha256: fingerprint of the calibration images.
@@ -61,11 +62,16 @@ class Compressed:
     spec: ModelSpec
     recipe: Recipe
     decisions: list[LayerDecision]
-    input_size: tuple[int, int]
+    sizes: Sizes
     source_sha256: str
     source_name: str
     calibration_sha256: str
     report: CompressionReport
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that calibration ran at."""
+        return self.sizes.calibrated
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Run the network on ``x`` (N, C, H, W) without gradients."""
@@ -137,13 +143,14 @@ def compress(
     rows = tuple(_layer_report(graph, row, snr) for row in _weighted(after))
     # The size it was calibrated at is the one it runs at where nobody names another.
     spec = spec.model_copy(update={"input_size": size})
-    preserve(graph, spec=spec)
+    sizes = find_sizes(reference.network, network, plain, size)
+    preserve(graph, spec=spec, sizes=sizes)
     return Compressed(
         graph=graph,
         spec=spec,
         recipe=recipe,
         decisions=decisions,
-        input_size=size,
+        sizes=sizes,
         source_sha256=str(getattr(model, "source_sha256", "")),
         source_name=str(getattr(model, "source_name", "")),
         calibration_sha256=images.fingerprint,
