@@ -47,21 +47,28 @@ class OnnxBackend:
         threads: threads that one operator may use.
         provider: an onnxruntime execution provider's name.
         arena: keep activation memory between runs.
+        as_written: run quantizers as the floating-point operations that they are, and fuse nothing
+            to integers.
     """
 
-    def __init__(self, path: Path, *, threads: int, provider: str, arena: bool) -> None:
+    def __init__(
+        self, path: Path, *, threads: int, provider: str, arena: bool, as_written: bool = False
+    ) -> None:
         ort = _import_onnxruntime()
         if provider not in ort.get_available_providers():
             raise InputError(
                 f"this onnxruntime has no provider {provider!r}",
                 hint=f"Available: {', '.join(ort.get_available_providers())}, and 'auto', 'cpu'.",
             )
+        options = session_options(threads=threads, arena=arena)
+        if as_written:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             # Making a session may set the calling thread's flags for good: see denormals.py.
             with flushed_denormals():
                 self._session = ort.InferenceSession(
                     _loadable(path),
-                    session_options(threads=threads, arena=arena),
+                    options,
                     providers=[provider],
                 )
         except Exception as error:  # onnxruntime's exceptions share no base of their own

@@ -68,10 +68,15 @@ class Session:
         bundle = _bundle_of(Path(path))
         self.manifest: Mapping[str, Any] | None = bundle.manifest if bundle else None
         self.path = _model_file(Path(path), bundle, provider)
-        if self.manifest and self.path.suffix != ".engine":
-            _warn_of_saturation(self.manifest)
+        as_written = self.path.suffix != ".engine" and _saturates(self.manifest)
+        if as_written and bundle is not None and bundle.manifest["target"] == "ort":
+            warnings.warn(
+                "this processor has no VNNI, and onnxruntime would cut off sums with int8 weights: "
+                "the network runs in floating point. Export it on this machine to have it fast.",
+                stacklevel=2,
+            )
         start = time.perf_counter()
-        self._backend = _load(self.path, threads, provider, arena)
+        self._backend = _load(self.path, threads, provider, arena, as_written)
         self.load_seconds = time.perf_counter() - start
         self.backend = self._backend.name
         self.inputs = tuple(self._backend.inputs)
@@ -144,13 +149,9 @@ class Session:
         return example_inputs(self.inputs, shape=shape, size=size, seed=seed)
 
 
-def _warn_of_saturation(manifest: Mapping[str, Any]) -> None:
-    if manifest["target"] == "ort" and manifest["weights"] == "int8" and int8_saturates():
-        warnings.warn(
-            "this processor has no VNNI: onnxruntime's sums with int8 weights are cut off here, "
-            "and the outputs are not those that were verified. Export the network on this machine.",
-            stacklevel=3,
-        )
+def _saturates(manifest: Mapping[str, Any] | None) -> bool:
+    """Whether this processor would cut off sums that another one computes."""
+    return manifest is not None and manifest["weights"] == "int8" and int8_saturates()
 
 
 def _bundle_of(path: Path) -> Bundle | None:
@@ -200,7 +201,9 @@ def _engine_runs() -> bool:
     return can_run_engines()
 
 
-def _load(path: Path, threads: int, provider: str, arena: bool) -> Backend:
+def _load(
+    path: Path, threads: int, provider: str, arena: bool, as_written: bool = False
+) -> Backend:
     if path.suffix in _ENGINE_SUFFIXES:
         from waveedge.runtime.engine import EngineBackend
 
@@ -208,7 +211,7 @@ def _load(path: Path, threads: int, provider: str, arena: bool) -> Backend:
     if path.suffix == ".onnx":
         _require_weights(path)
     name = "CPUExecutionProvider" if provider in ("auto", "cpu") else provider
-    return OnnxBackend(path, threads=threads, provider=name, arena=arena)
+    return OnnxBackend(path, threads=threads, provider=name, arena=arena, as_written=as_written)
 
 
 def _require_weights(model: Path) -> None:

@@ -65,10 +65,10 @@ _EARLIER = "an earlier version wrote its maps' sizes into the graph"
 _AGAIN = "Make the artifact again with: waveedge compress"
 
 
-def _file_name(quoted: str) -> str:
+def _relative(quoted: str) -> str:
     name = unquote_to_bytes(quoted)
-    if b"/" in name or b"\0" in name or name in (b".", b".."):
-        raise ValueError("must be the name of a file")
+    if name.startswith(b"/") or b"\0" in name:
+        raise ValueError("must be a relative path")
     return quoted
 
 
@@ -91,8 +91,8 @@ class _Header(BaseModel):
     sizes: Sizes | None = None
     """None where an earlier version wrote the file, whose graphs take no other size."""
     source_sha256: Digest | Literal[""]
-    source_name: Annotated[str, Field(max_length=1000), AfterValidator(_file_name)]
-    """As in a URL (RFC 3986): the name of a file need not be text."""
+    source_name: Annotated[str, Field(max_length=1000), AfterValidator(_relative)]
+    """The way to the checkpoint from the artifact, as in a URL (RFC 3986): it need not be text."""
     calibration_sha256: Digest
     report: CompressionReport
 

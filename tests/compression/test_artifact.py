@@ -124,7 +124,11 @@ def test_the_loaded_graph_is_the_saved_one(compressed: Compressed, path: Path) -
     kinds = [{n: type(m) for n, m in g.named_modules() if n} for g in (loaded, saved)]
     assert kinds[0] == kinds[1]
     quantizers = [
-        {n: (m.bits, m.signed, m.pixels) for n, m in g.named_modules() if hasattr(m, "pixels")}
+        {
+            n: (m.bits, m.signed, m.pixel_step)
+            for n, m in g.named_modules()
+            if hasattr(m, "pixel_step")
+        }
         for g in (loaded, saved)
     ]
     assert quantizers[0] == quantizers[1] != {}

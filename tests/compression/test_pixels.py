@@ -93,5 +93,5 @@ def test_a_wrong_task_costs_nothing(task: Task, tmp_path: Path) -> None:
     save_artifact(found, tmp_path / "a.safetensors")
     # What was measured is a part of the file.
     x = torch.rand(1, 3, *SIZE)
-    again = load_artifact(tmp_path / "a.safetensors", arch=f"{__name__}:Restorer")
+    again = load_artifact(tmp_path / "a.safetensors")
     torch.testing.assert_close(again(x), found(x), rtol=0, atol=0)

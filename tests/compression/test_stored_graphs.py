@@ -17,14 +17,12 @@ from torch import Tensor, fx, nn
 from waveedge.artifact import save_artifact
 from waveedge.compression.compress import Compressed
 from waveedge.compression.reparameterize import FramePool
-from waveedge.compression.reparameterize.cleanup import GlobalMean
 from waveedge.compression.reparameterize.phases import PhaseToSpace, SpaceToPhase
 from waveedge.errors import ExportError
 from waveedge.nn import (
     ActivationQuantizer,
     ChannelScale,
     DWT2d,
-    Pixels,
     PublishedWCC,
     QuantizedConv2d,
     QuantizedConvTranspose2d,
@@ -34,6 +32,7 @@ from waveedge.nn import (
     WaveletCompressedConv2d,
     WTConv2d,
 )
+from waveedge.normalise.layers import GlobalMean
 from waveedge.serialize import describe_graph, fill, rebuild_graph, stored_tensors
 from waveedge.serialize.arguments import decode, encode
 from waveedge.serialize.functions import function_named, name_of_function
@@ -124,7 +123,7 @@ LAYERS: list[Callable[[], nn.Module]] = [
 
 def with_pixels(quantizer: ActivationQuantizer) -> ActivationQuantizer:
     """A quantizer of an image."""
-    quantizer.pixels = Pixels(1 / 255, cut=True)
+    quantizer.pixel_step = 1 / 255
     return quantizer
 
 
@@ -289,7 +288,10 @@ def _with_parts() -> nn.Module:
         (lambda graph: set_layer(graph, nn.LSTM(4, 4)), "act: it is a LSTM"),
         (lambda graph: set_layer(graph, _with_parts()), "changed by hand"),
         (lambda graph: set_node(graph, "cat", target=torch.rand), "cat: it calls rand"),
-        (lambda graph: set_node(graph, "mean", target="numpy"), "mean: it calls the method numpy"),
+        (
+            lambda graph: set_node(graph, "cat", op="call_method", target="numpy"),
+            "cat: it calls the method numpy",
+        ),
         (lambda graph: set_node(graph, "cat", kwargs={"dim": object()}), "cat: an argument is"),
         (
             lambda graph: setattr(graph, "gain", nn.Parameter(torch.ones(1) * 1j)),

@@ -29,9 +29,9 @@ def relative_name(source: Path, folder: Path) -> str:
     """Return the way from ``folder`` to ``source``: it holds no more of the user's folders than
     that, and still leads there when both are moved together."""
     try:
-        return printable(os.path.relpath(source.resolve(), folder.resolve()))
+        return os.path.relpath(source.resolve(), folder.resolve())
     except ValueError:  # on another drive of Windows
-        return printable(source.name)
+        return source.name
 
 
 def find_source(name: str, digest: str, folders: Iterable[Path]) -> Path | None:
