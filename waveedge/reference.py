@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waveedge.normalise import detached_copy, flat_outputs
+from waveedge.normalise.capture import float_dtype
 from waveedge.sanity import check_network, is_finite
 
 __all__ = ["FLOAT_ERROR", "Reference", "relative_error", "run"]
@@ -41,7 +42,7 @@ class Reference:
         self.images = list(images)
         self._outputs: dict[int, list[Tensor]] = {}
         self._room = _KEPT_BYTES
-        check_network(self.network, self.images[:1])
+        check_network(self.network, [_taken(self.network, image) for image in self.images[:1]])
 
     def outputs(self, index: int) -> list[Tensor]:
         """What the network yields for image ``index``: its tensors, in order."""
@@ -49,7 +50,7 @@ class Reference:
             return self._outputs[index]
         found = run(self.network, self.images[index])
         if not is_finite(found):
-            check_network(self.network, self.images[index : index + 1])  # names the layer
+            check_network(self.network, [_taken(self.network, self.images[index])])  # names it
         size = sum(tensor.numel() * tensor.element_size() for tensor in found)
         if size <= self._room:
             self._room -= size
@@ -72,11 +73,14 @@ class Reference:
 
 def run(network: Callable[[Tensor], object], image: NDArray[np.float32] | Tensor) -> list[Tensor]:
     """The tensors that a network yields for an image, in order; the image is not changed."""
-    dtype = torch.float32
-    if isinstance(network, nn.Module):
-        dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), dtype)
     with torch.no_grad():
-        return flat_outputs(network(torch.as_tensor(image).to(dtype).clone()))
+        return flat_outputs(network(_taken(network, image).clone()))
+
+
+def _taken(network: object, image: NDArray[np.float32] | Tensor) -> Tensor:
+    """An image in the dtype of a network's parameters."""
+    dtype = float_dtype(network) if isinstance(network, nn.Module) else torch.float32
+    return torch.as_tensor(image).to(dtype)
 
 
 def relative_error(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:

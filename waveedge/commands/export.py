@@ -55,7 +55,8 @@ def run(
         tune: keep the form of a checkpoint that is fastest on this machine.
 
     Raises:
-        InputError: there is nothing to export, or an artifact is asked for in another form.
+        InputError: there is nothing to export, or an artifact is asked for in another form, or at
+            a size that it does not take.
         UsageError: the target is unknown, or is not what ``tune`` can time; or the batch of images
             is too large.
         OutputError: ``out`` must not be replaced, or cannot be written.
@@ -96,6 +97,7 @@ def run(
         model: nn.Module = compressed.graph
         recipe = compressed.recipe.model_dump(mode="json")
         size = input_size or compressed.input_size
+        compressed.sizes.check(size, "this artifact")
         baseline = _uncompressed(source, compressed.source_name, compressed.source_sha256, load)
     else:
         baseline = load(source)
