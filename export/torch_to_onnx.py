@@ -18,6 +18,7 @@ import waveedge
 from waveedge.errors import ExportError
 from waveedge.export.fake_quantize import translation_table
 from waveedge.export.graph import LAYER
+from waveedge.export.slices import count_from_start
 
 __all__ = ["INPUT", "OPSET", "Batch", "to_onnx"]
 
@@ -94,6 +95,7 @@ def _tidy(model: ir.Model) -> None:
 
     fold_constants(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    count_from_start(model)
     common.IdentityEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
 

@@ -112,6 +112,8 @@ def export(
     judged = held.held_out or held.calibration
     size = (judged[0].shape[-2], judged[0].shape[-1])
     check_input_size(spec_of(model), size)
+    if compressed:
+        compressed.sizes.check(size, "this artifact")
     if batch != "dynamic":
         check_pixels("--batch", str(batch), batch * size[0] * size[1])
 

@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from safetensors.torch import save
 
 from waveedge import __version__
@@ -47,12 +55,14 @@ from waveedge.serialize import (
     rebuild_graph,
     stored_tensors,
 )
+from waveedge.sizes import Sizes
 from waveedge.spec import ModelSpec
 
 __all__ = ["KEY", "is_artifact", "load_artifact", "newest_artifact", "save_artifact"]
 
 KEY = "waveedge.artifact"
 FORMAT: Final = 2
+_EARLIER = "an earlier version wrote its maps' sizes into the graph"
 _AGAIN = "Make the artifact again with: waveedge compress"
 
 
@@ -79,6 +89,8 @@ class _Header(BaseModel):
     recipe: Recipe
     decisions: list[LayerDecision]
     input_size: tuple[Extent, Extent]
+    sizes: Sizes | None = None
+    """None where an earlier version wrote the file, whose graphs take no other size."""
     source_sha256: Digest | Literal[""]
     source_name: Annotated[str, Field(max_length=1000), AfterValidator(_relative)]
     """The way to the checkpoint from the artifact, as in a URL (RFC 3986): it need not be text."""
@@ -91,6 +103,12 @@ class _Header(BaseModel):
         if spec.family in CONFIGS:
             CONFIGS[spec.family].model_validate(spec.config)
         return spec
+
+    @model_validator(mode="after")
+    def _one_size(self) -> _Header:
+        if self.sizes is not None and self.sizes.calibrated != self.input_size:
+            raise ValueError("sizes.calibrated differs from input_size")
+        return self
 
 
 def save_artifact(compressed: Compressed, path: str | Path, *, overwrite: bool = False) -> None:
@@ -129,6 +147,7 @@ def save_artifact(compressed: Compressed, path: str | Path, *, overwrite: bool =
         recipe=compressed.recipe,
         decisions=compressed.decisions,
         input_size=compressed.input_size,
+        sizes=compressed.sizes,
         source_sha256=compressed.source_sha256,
         source_name=quote_from_bytes(os.fsencode(name)),
         calibration_sha256=compressed.calibration_sha256,
@@ -158,9 +177,11 @@ def load_artifact(path: str | Path) -> Compressed:
         fill(graph, tensors, header.tensors)
     except ValueError as error:
         raise _damaged(path, error) from error
+    sizes = header.sizes or Sizes(calibrated=header.input_size, bound=_EARLIER)
     preserve(
         graph,
         spec=header.spec,
+        sizes=sizes,
         applied=tuple(Applied(*item) for item in header.applied),
         left_out=header.report.left_out,
         output_names=list(header.outputs),
@@ -170,7 +191,7 @@ def load_artifact(path: str | Path) -> Compressed:
         spec=header.spec,
         recipe=header.recipe,
         decisions=header.decisions,
-        input_size=header.input_size,
+        sizes=sizes,
         source_sha256=header.source_sha256,
         source_name=os.fsdecode(unquote_to_bytes(header.source_name)),
         calibration_sha256=header.calibration_sha256,

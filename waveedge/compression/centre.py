@@ -36,8 +36,8 @@ from waveedge.spec import ModelSpec
 
 __all__ = ["centre_images", "centred"]
 
-_Slices = tuple[tuple[int, int], tuple[int, int]]
-"""First and last-plus-one row, and column, of a part of the image."""
+_Slices = tuple[slice, slice]
+"""Rows and columns of a part of the image; those at its end are counted from there."""
 
 
 def centred(
@@ -103,15 +103,9 @@ def _centre_input(graph: fx.GraphModule, middle: float, step: float, size: tuple
             source = graph.graph.call_function(F.pad, (image, sides))
     with graph.graph.inserting_after(source):
         centred = graph.graph.call_module("image_centred", (source,))
-    whole = tuple((0, extent + 2 * edge) for extent, edge in zip(size, border, strict=True))
-    parts: dict[Any, fx.Node] = {whole: centred}
+    parts: dict[Any, fx.Node] = {((0, None), (0, None)): centred}
     for reader in readers:
-        part = tuple(
-            (start + edge - padding, stop + edge + padding)
-            for (start, stop), edge, padding in zip(
-                reader.part, border, reader.padding, strict=True
-            )
-        )
+        part = tuple(map(_on_padded, reader.part, border, reader.padding))
         if part not in parts:
             slices = (slice(None), slice(None), *(slice(start, stop) for start, stop in part))
             with graph.graph.inserting_after(centred):
@@ -124,7 +118,7 @@ def _centre_input(graph: fx.GraphModule, middle: float, step: float, size: tuple
 
 
 def _readers(graph: fx.GraphModule, image: fx.Node, size: tuple[int, int]) -> Iterator[_Reader]:
-    whole: _Slices = ((0, size[0]), (0, size[1]))
+    whole: _Slices = (slice(None), slice(None))
     for user in image.users:
         if reader := _reader(graph, user, whole, size):
             yield reader
@@ -141,11 +135,19 @@ def _reader(
         return None
     if isinstance(conv.padding, str) or not _called_once(graph, node):
         return None
-    for (start, stop), extent, padding in zip(part, size, conv.padding, strict=True):
-        if padding and (start, stop) != (0, extent):  # zeros where the image goes on
+    for lines, extent, padding in zip(part, size, conv.padding, strict=True):
+        if padding and lines.indices(extent) != (0, extent, 1):  # zeros where the image goes on
             return None
     vertical, horizontal = conv.padding
     return _Reader(node, part, (vertical, horizontal))
+
+
+def _on_padded(part: slice, edge: int, padding: int) -> tuple[int, int | None]:
+    """Where a part of an axis, with its own padding, lies on one that is padded by ``edge``."""
+    start, stop = part.start or 0, part.stop or 0
+    start += (edge if start >= 0 else -edge) - padding
+    stop += (edge if stop > 0 else -edge) + padding
+    return start, stop or None
 
 
 def _part(node: fx.Node, size: tuple[int, int]) -> _Slices | None:
@@ -160,8 +162,11 @@ def _part(node: fx.Node, size: tuple[int, int]) -> _Slices | None:
     everything, rows, columns = list(slices[:2]), *slices[2:]
     if everything != [slice(None)] * 2:
         return None
-    (top, bottom, _), (left, right, _) = rows.indices(size[0]), columns.indices(size[1])
-    return (top, bottom), (left, right)
+    rows, columns = (
+        slice(part.start, None if (part.stop or 0) >= extent else part.stop)
+        for part, extent in zip((rows, columns), size, strict=True)
+    )
+    return rows, columns
 
 
 def _centre_output(graph: fx.GraphModule, middle: float, step: float, grey: Tensor) -> None:

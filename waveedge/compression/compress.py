@@ -41,6 +41,7 @@ from waveedge.nn import WaveletCompressedConv2d
 from waveedge.normalise import normalise, preserve
 from waveedge.opening import Network, open_float, with_images
 from waveedge.reference import Reference
+from waveedge.sizes import find_sizes
 from waveedge.spec import ModelSpec
 
 __all__ = ["Compressed", "compress", "structure"]
@@ -134,13 +135,14 @@ def compress(
     rows = tuple(_layer_report(graph, row, snr, in_float) for row in _weighted(after))
     # The size it was calibrated at is the one it runs at where nobody names another.
     spec = spec.model_copy(update={"input_size": size})
-    preserve(graph, spec=spec)
+    sizes = find_sizes(reference.network, published, plain, size)
+    preserve(graph, spec=spec, sizes=sizes)
     return Compressed(
         graph=graph,
         spec=spec,
         recipe=recipe,
         decisions=decisions,
-        input_size=size,
+        sizes=sizes,
         source_sha256=str(getattr(model, "source_sha256", "")),
         source_name=str(getattr(model, "source_name", "")),
         calibration_sha256=images.fingerprint,

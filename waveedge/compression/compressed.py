@@ -11,6 +11,7 @@ from torch import fx, nn
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.report import CompressionReport
 from waveedge.compression.wavelet import LayerDecision
+from waveedge.sizes import Sizes
 from waveedge.spec import ModelSpec
 
 __all__ = ["Compressed"]
@@ -25,7 +26,7 @@ class Compressed:
         spec: what the network is.
         recipe: what was asked for.
         decisions: what WCC did to every layer of the published network.
-        input_size: (height, width) in pixels that calibration ran at.
+        sizes: which (height, width) in pixels the network takes, and which it was calibrated at.
         source_sha256: hash of the checkpoint file; empty for a network made in memory.
         source_name: name of the checkpoint file, or the way to it from the artifact's folder;
             empty likewise.
@@ -40,13 +41,18 @@ class Compressed:
     spec: ModelSpec
     recipe: Recipe
     decisions: list[LayerDecision] = field(repr=False)
-    input_size: tuple[int, int]
+    sizes: Sizes
     source_sha256: str
     source_name: str
     calibration_sha256: str
     report: CompressionReport = field(repr=False)
     original: nn.Module | None = field(default=None, repr=False)
     path: Path | None = None
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that calibration ran at."""
+        return self.sizes.calibrated
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Run the network on ``x`` (N, C, H, W) without gradients."""

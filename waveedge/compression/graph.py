@@ -38,7 +38,15 @@ _MOVING_FUNCTIONS = {
     torch.permute,
     operator.getitem,
 }
-_MOVING_METHODS = {"contiguous", "flatten", "permute", "reshape", "transpose", "view"}
+_MOVING_METHODS = {
+    "contiguous",
+    "flatten",
+    "permute",
+    "reshape",
+    "transpose",
+    "unflatten",
+    "view",
+}
 # Activations that runtimes fuse into the convolution before them.
 _CLAMP_MODULES = (nn.ReLU, nn.ReLU6)
 _CLAMP_FUNCTIONS = {F.relu, F.relu6, torch.relu}

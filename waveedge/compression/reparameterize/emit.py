@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from .layout import Layout
-from .linear import Step, axis_steps, kernel
+from .linear import Axis, Run, Step, axis_steps, kernel
 from .phases import PhaseToSpace
 from .rewrite import new_conv, set_module
+from .spans import Place, Span
 
 __all__ = ["Builder"]
 
@@ -27,12 +28,14 @@ class _Reads(NamedTuple):
         stride: input rows from one output to the next.
         outputs: their number.
         size: input rows.
+        place: which outputs of the map they are: those of a border stay as many on a larger one.
     """
 
     low: int
     stride: int
     outputs: int
     size: int
+    place: Place = "whole"
 
 
 class Builder:
@@ -82,12 +85,9 @@ class Builder:
         """Values concatenated along an axis."""
         return values[0] if len(values) == 1 else self.function(torch.cat, list(values), dim)
 
-    def window(self, value: fx.Node, *axes: tuple[int, int, int] | None) -> fx.Node:
-        """Part of ``value``: per axis from channels on (start, stop, size), or None for all."""
-        index = [
-            slice(None) if axis is None or axis[:2] == (0, axis[2]) else slice(*axis[:2])
-            for axis in axes
-        ]
+    def window(self, value: fx.Node, *axes: Span | None) -> fx.Node:
+        """Part of ``value``: a span per axis from channels on, or None for all."""
+        index = [slice(None) if axis is None else axis.slice() for axis in axes]
         if all(part == slice(None) for part in index):
             return value
         index += [slice(None)] * (3 - len(index))
@@ -111,7 +111,9 @@ class Builder:
                 bias = torch.stack([bias for _, bias in found]).sum(dim=0)
                 label = name if layout.regions == 1 else f"{name}_{r}{c}"
                 reads = [
-                    _Reads(run.low, axis.stride, run.stop - run.start, axis.size_in)
+                    _Reads(
+                        run.low, axis.stride, run.stop - run.start, axis.size_in, _place(axis, run)
+                    )
                     for axis, run in zip(axes, (row, column), strict=True)
                 ]
                 pieces.append(self._conv(label, source, weight, bias, reads))
@@ -130,7 +132,8 @@ class Builder:
         windows, pads = [], []
         for along, taps in zip(reads, weight.shape[2:], strict=True):
             end = along.low + along.stride * (along.outputs - 1) + taps
-            windows.append((max(0, along.low), min(along.size, end), along.size))
+            first, last = max(0, along.low), min(along.size, end)
+            windows.append(Span(first, last, along.size, along.place))
             pads.append((max(0, -along.low), max(0, end - along.size)))
         source = self.window(source, None, *windows)
         even = [min(low, high) for low, high in pads]
@@ -171,7 +174,7 @@ class Builder:
             return blocks
         shuffled = self.module(f"{name}_shuffle", PhaseToSpace(layout.rows.up), blocks)
         height, width = (
-            (axis.shift, axis.shift + axis.size_out, axis.blocks * axis.up) for axis in layout
+            Span(axis.shift, axis.shift + axis.size_out, axis.blocks * axis.up) for axis in layout
         )
         return self.window(shuffled, None, height, width)
 
@@ -187,9 +190,17 @@ class Builder:
             for c in range(columns.up):
                 place_r, place_c = (r + rows.shift) % rows.up, (c + columns.shift) % columns.up
                 start = (place_r * columns.up + place_c) * channels
-                windows = [(start, start + channels, channels * layout.phases)]
+                windows = [Span(start, start + channels, channels * layout.phases, "first")]
                 for axis, phase in ((rows, r), (columns, c)):
                     first = (phase + axis.shift) // axis.up
-                    windows.append((first, first + axis.size_out // axis.up, axis.blocks))
+                    windows.append(Span(first, first + axis.size_out // axis.up, axis.blocks))
                 phases.append(self.window(blocks, *windows))
         return self.join(phases)
+
+
+def _place(axis: Axis, run: Run) -> Place:
+    """Where the blocks of a run lie: the longest is what a larger map has more of."""
+    longest = max(axis.runs, key=lambda run: run.stop - run.start)
+    if run is longest:
+        return "whole"
+    return "first" if run.start < longest.start else "last"

@@ -12,6 +12,7 @@ from .emit import Builder
 from .linear import step_of
 from .phases import PhaseToSpace, SpaceToPhase
 from .rewrite import Applied, Rewrite, Shapes, called, macs, pair, prune, source
+from .spans import Span
 
 __all__ = ["Polyphase"]
 
@@ -101,7 +102,7 @@ class _Converter:
             build, channels = Builder(self.graph_module, value.next), self.shapes[value][1]
             whole = build.module(f"{value.name}_phases", SpaceToPhase(), value)
             self.parts[value] = [
-                build.window(whole, (start, start + channels, 4 * channels))
+                build.window(whole, Span(start, start + channels, 4 * channels, "first"))
                 for start in range(0, 4 * channels, channels)
             ]
         return self.parts[value]

@@ -23,6 +23,7 @@ from .rewrite import (
     source,
     split,
 )
+from .spans import Span
 
 __all__ = ["Transposed"]
 
@@ -106,7 +107,7 @@ def _shuffled(
     shuffled = build.module(f"{name}_shuffle", nn.PixelShuffle(stride), blocks)
     counts = [n + k - 1 for n, k in zip(size, conv.kernel_size, strict=True)]
     windows = [
-        (p, p + n, count * stride)
+        Span(p, p + n, count * stride)
         for p, n, count in zip(pair(layer.padding), out, counts, strict=True)
     ]
     node.replace_all_uses_with(build.window(shuffled, None, *windows))

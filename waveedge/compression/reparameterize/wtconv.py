@@ -11,6 +11,7 @@ from waveedge.nn import WTConv2d
 
 from .emit import Builder
 from .rewrite import Applied, Rewrite, Shapes, new_conv, numel, prune, set_module, source, split
+from .spans import Span
 
 __all__ = ["BandWise", "WTConv"]
 
@@ -31,8 +32,6 @@ class WTConv(Rewrite):
     2. On the way back the level below is added to the low band; the four bands are joined channel
        by channel and one grouped transposed convolution inverts the level.
     3. Channel scales are folded into the depthwise kernels, the stride into the base convolution.
-
-    4. Taps of a depthwise kernel that reach beyond the map from every pixel are removed.
 
     Longer wavelets (whose filters overlap) and even kernels (whose padding is lopsided) are left
     alone.
@@ -71,7 +70,7 @@ class _Expansion:
 
     def expand(self, x: fx.Node, size: tuple[int, int]) -> fx.Node:
         """All levels down, all levels up, and the convolution of the image itself."""
-        levels, low, whole = [], x, size
+        levels, low = [], x
         for level in range(self.layer.wt_levels):
             low, bands = self._down(level, low, size)
             levels.append((bands, size))
@@ -85,7 +84,7 @@ class _Expansion:
         base, stride = self.layer.base_conv, self.layer.stride
         scale = self.layer.base_scale.weight.flatten()
         bias = None if base.bias is None else base.bias.double() * scale.double()
-        image = self._depthwise("base_conv", x, base.weight, scale, bias, whole, stride=stride)
+        image = self._depthwise("base_conv", x, base.weight, scale, bias, stride=stride)
         if stride > 1:
             steps = (slice(None), slice(None), slice(None, None, stride), slice(None, None, stride))
             deeper = self.build.function(operator.getitem, deeper, steps)
@@ -101,7 +100,6 @@ class _Expansion:
         kernels = split(self.layer.get_parameter(f"wavelet_convs.{level}.weight"), channels)
         scales = split(self.layer.get_parameter(f"wavelet_scale.{level}.weight"), channels, 1)
         coefficients, filtered = [], []
-        half = (size[0] + 1) // 2, (size[1] + 1) // 2
         for band in range(4):
             label = f"{level}_{['low', 'high_h', 'high_w', 'high_hw'][band]}"
             conv = new_conv(
@@ -115,7 +113,6 @@ class _Expansion:
                     kernels[:, band],
                     scales[:, :, band].flatten(),
                     None,
-                    half,
                 )
             )
         return coefficients[0], filtered
@@ -123,16 +120,15 @@ class _Expansion:
     def _up(self, level: int, bands: list[fx.Node], size: tuple[int, int]) -> fx.Node:
         channels = self.layer.in_channels
         # The rows of a channel's bands below each other, read as 4 channels: a stack, in two steps.
-        height, width = ((extent + 1) // 2 for extent in size)
-        rows = self.build.join(bands, 2)
-        joined = self.build.method("reshape", rows, -1, 4 * channels, height, width)
+        rows = self.build.method("unflatten", self.build.join(bands, 2), 2, (4, -1))
+        joined = self.build.method("flatten", rows, 1, 2)
         synthesis = nn.ConvTranspose2d(
             4 * channels, channels, 2, stride=2, groups=channels, bias=False
         )
         synthesis.weight = nn.Parameter(self.layer.iwt_filter.detach().clone())
         result = self.build.module(f"{self.name}.synthesis_{level}", synthesis, joined)
         return self.build.window(
-            result, None, *((0, extent, extent + extent % 2) for extent in size)
+            result, None, *(Span(0, extent, extent + extent % 2) for extent in size)
         )
 
     def _depthwise(
@@ -142,15 +138,9 @@ class _Expansion:
         weight: Tensor,
         scale: Tensor,
         bias: Tensor | None,
-        size: tuple[int, int],
         stride: int = 1,
     ) -> fx.Node:
         scaled = weight.double() * scale.double().view(-1, 1, 1, 1)
-        # On a map of few pixels, the outer taps of a kernel only ever meet padding.
-        radius = self.layer.kernel_size // 2
-        rows, columns = (min(radius, extent - 1) for extent in size)
-        scaled = scaled[:, :, radius - rows : radius + rows + 1]
-        scaled = scaled[:, :, :, radius - columns : radius + columns + 1]
-        options = {"padding": (rows, columns), "groups": self.layer.in_channels}
+        options = {"padding": self.layer.kernel_size // 2, "groups": self.layer.in_channels}
         conv = new_conv(scaled, bias, self.layer, stride=stride, **options)
         return self.build.module(f"{self.name}.{label}", conv, x)

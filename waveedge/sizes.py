@@ -1,0 +1,216 @@
+"""The sizes of image that a network takes, and how they are found.
+
+A network that halves its map three times takes heights that differ by multiples of 8 in the same
+way; its rewritten form has kernels of their own for borders, and so needs maps that are larger than
+these. Both are found on the network, and claimed only after its form was held against it at other
+sizes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import fx, nn
+
+from waveedge.bounds import Extent, Text
+from waveedge.compression.reparameterize import Shapes
+from waveedge.errors import InputError
+from waveedge.normalise import flat_outputs
+from waveedge.normalise.capture import float_dtype
+from waveedge.reference import FLOAT_ERROR, relative_error, run
+
+__all__ = ["Sizes", "find_sizes"]
+
+Size = tuple[int, int]
+
+
+class Sizes(BaseModel):
+    """The sizes, (height, width) in pixels, of image that a form of a network takes.
+
+    Attributes:
+        calibrated: the size that it was made for.
+        multiple: other heights and widths differ from these by multiples of that many pixels.
+        least: the smallest height and width.
+        bound: why it takes no other size than ``calibrated``; empty where it does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calibrated: tuple[Extent, Extent]
+    multiple: tuple[Extent, Extent] = (1, 1)
+    least: tuple[Extent, Extent] = (1, 1)
+    bound: Text = ""
+
+    def admits(self, size: Size) -> bool:
+        """Whether images of this size can be taken."""
+        if self.bound:
+            return size == self.calibrated
+        return all(
+            extent >= least and (extent - calibrated) % multiple == 0
+            for extent, calibrated, multiple, least in zip(
+                size, self.calibrated, self.multiple, self.least, strict=True
+            )
+        )
+
+    def check(self, size: Size, what: str) -> None:
+        """Refuse a size that ``what`` ("this artifact") does not take.
+
+        Raises:
+            InputError: it does not; the message says which it takes.
+        """
+        if self.admits(size):
+            return
+        asked, own = _text(size), _text(self.calibrated)
+        if self.bound:
+            raise InputError(
+                f"{what} was made at {own}, and is bound to that size because {self.bound}",
+                hint=f"Compress or export the network itself again with --input-size {asked}.",
+            )
+        raise InputError(f"{what} does not take images of {asked}", hint=f"It takes {self}.")
+
+    def others(self) -> list[Size]:
+        """Two sizes besides the calibrated one, neither square: a small and a larger one."""
+        if self.bound:
+            return []
+        (height, width), (rows, columns) = self.calibrated, self.multiple
+        small = self.least[0], self.least[1] + columns
+        large = height + rows, width + 2 * columns
+        return [small if small != self.calibrated else (height + 2 * rows, width + columns), large]
+
+    def __str__(self) -> str:
+        if self.bound:
+            return f"images of {_text(self.calibrated)} alone: {self.bound}"
+        (rows, columns), (least_rows, least_columns) = self.multiple, self.least
+        if rows == columns and least_rows % rows == least_columns % columns == 0:
+            multiples = f" that are multiples of {rows}" if rows > 1 else ""
+            return f"heights and widths{multiples} from {_text(self.least)} on"
+        heights, widths = (
+            ", ".join(str(least + step * multiple) for step in range(3))
+            for least, multiple in zip(self.least, self.multiple, strict=True)
+        )
+        return f"heights {heights}, ... and widths {widths}, ..."
+
+
+def find_sizes(
+    network: nn.Module, normal_form: fx.GraphModule, form: fx.GraphModule, size: Size
+) -> Sizes:
+    """Find the sizes at which ``form``, made for ``size``, is ``network``.
+
+    Args:
+        network: the user's network.
+        normal_form: the same, before any rewrite.
+        form: what it became.
+        size: (height, width) in pixels of the images that ``form`` was made for.
+    """
+    if not getattr(normal_form, "any_size", False):
+        return Sizes(calibrated=size, bound="the network's own code fixes the size of its images")
+    channels = int(normal_form.spec.channels)  # type: ignore[union-attr, arg-type]
+    # A layer that the form spells out may have had maps inside that the normal form does not show.
+    periods = [_period(graph, (channels, *size)) for graph in (normal_form, form)]
+    if None in periods:
+        return Sizes(calibrated=size, bound=_WRITTEN)
+    period = math.lcm(*(found for found in periods if found))
+    holds = _Judge(network, form, channels)
+    least = _least(holds, size, period)
+    sizes = Sizes(calibrated=size, multiple=(period, period), least=least)
+    if all(map(holds, sizes.others())):
+        return sizes
+    return Sizes(calibrated=size, bound=_WRITTEN if holds.taken else "the network takes no other")
+
+
+_WRITTEN = "its form is written for maps of that size"
+
+
+class _Judge:
+    """Whether a form is the network at a size.
+
+    Attributes:
+        taken: whether the network took any size so far.
+    """
+
+    def __init__(self, network: nn.Module, form: fx.GraphModule, channels: int) -> None:
+        self.network, self.form, self.channels = network, form, channels
+        self.taken = False
+        self._known: dict[Size, bool] = {}
+
+    def __call__(self, size: Size) -> bool:
+        if size not in self._known:
+            self._known[size] = self._compare(size)
+        return self._known[size]
+
+    def _compare(self, size: Size) -> bool:
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand(1, self.channels, *size, generator=generator)
+        try:
+            wanted = run(self.network, image)
+            self.taken = True
+            with torch.no_grad():  # a call of a graph would print what it raises
+                found = flat_outputs(self.form.forward(image.to(float_dtype(self.form))))
+        except Exception:  # whatever either raises on a size that it does not take
+            return False
+        return relative_error(wanted, found) <= FLOAT_ERROR
+
+
+def _period(graph: fx.GraphModule, image: tuple[int, int, int]) -> int | None:
+    """By how many rows images must differ for all maps to differ in proportion.
+
+    What every extent grows by over a number of rows that many strides divide tells the period; one
+    period more must then give its share of that. Found on tensors without data.
+    """
+    channels, height, width = image
+
+    def extents(more: int) -> list[int] | None:
+        return _extents(graph, (1, channels, height + more, width))
+
+    now, far = extents(0), extents(_FAR)
+    if now is None or far is None or len(now) != len(far):
+        return None
+    growth = [b - a for a, b in zip(now, far, strict=True)]
+    period = _FAR // math.gcd(_FAR, *growth)
+    expected = [a + more * period // _FAR for a, more in zip(now, growth, strict=True)]
+    return period if extents(period) == expected else None
+
+
+_FAR = 2**8 * 3 * 5 * 7
+"""Rows that a period divides: of a patch, of halvings, of both."""
+
+
+def _extents(graph: fx.GraphModule, image: tuple[int, ...]) -> list[int] | None:
+    """The extents of all values in order; None where the network does not take the image."""
+    try:
+        shapes = Shapes(graph, image)
+    except Exception:
+        return None
+    found: list[int] = []
+    pending = list(shapes.values())
+    while pending:
+        item = pending.pop()
+        if isinstance(item, int):
+            found.append(item)
+        elif item is not None:
+            pending.extend(item)
+    return found
+
+
+def _least(holds: _Judge, size: Size, period: int) -> Size:
+    """The smallest size from which on, in steps of ``period``, the form holds: twice in a row."""
+    first = [extent % period or period for extent in size]
+    before: Size | None = None
+    for step in range(min(_TRIES, *((n - f) // period for n, f in zip(size, first, strict=True)))):
+        found = first[0] + step * period, first[1] + step * period
+        if not holds(found):
+            before = None
+        elif before is not None:
+            return before
+        else:
+            before = found
+    return before or size
+
+
+_TRIES = 48
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
