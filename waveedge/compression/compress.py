@@ -113,7 +113,7 @@ def compress(
     decisions = choose_layers(network, before, recipe)
     report_progress("rewriting", 0, 1)
     plain, graph = structure(network, spec, recipe, decisions, size, reference)
-    _check_patterns(recipe, [row.name for row in before.layers], graph)
+    _check_patterns(recipe, [row.name for row in before.layers if row.is_layer], graph)
 
     calibrate_activations(
         graph,
@@ -249,15 +249,16 @@ def _weighted(cost: Cost) -> list[LayerCost]:
 
 
 def _layer_report(graph: fx.GraphModule, row: LayerCost, snr: dict[str, float]) -> LayerReport:
-    module = graph.get_submodule(row.name)
+    module = graph.get_submodule(row.name) if row.is_layer else None
     ratio = module.ratio if isinstance(module, WaveletCompressedConv2d) else 1.0
     return LayerReport(
         name=row.name,
-        type=type(module).__name__,
+        type=row.type,
         weight_bits=row.weight_bits,
         activation_bits=row.activation_bits,
         ratio=ratio,
         macs=row.macs,
+        transform_macs=row.transform_macs,
         bops=row.bops,
         feature_bits=_feature_bits(row, ratio),
         snr_db=snr.get(row.name),

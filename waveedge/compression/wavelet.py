@@ -48,7 +48,7 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
         cost: its profile at the input size that calibration uses; gives the feature-map sizes.
         recipe: what the user asked for.
     """
-    rows = [row for row in cost.layers if _has_weights(model, row.name)]
+    rows = [row for row in cost.layers if row.is_layer and _has_weights(model, row.name)]
     decisions = []
     for position, row in enumerate(rows):
         module = model.get_submodule(row.name)

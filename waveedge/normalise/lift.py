@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 
 from waveedge.errors import ExportError
 from waveedge.normalise.arguments import bind
@@ -17,7 +17,7 @@ from waveedge.normalise.functions import FUNCTIONS, MOVES
 from waveedge.normalise.layers import LAYERS
 from waveedge.normalise.whole import Call
 
-__all__ = ["is_tensor", "lift"]
+__all__ = ["is_tensor", "lift", "returned"]
 
 
 def lift(program: ExportedProgram, model: nn.Module, calls: Sequence[Call]) -> fx.GraphModule:
@@ -60,8 +60,7 @@ class _Lifter:
                 self._placeholder(node, kinds[node.name])
             elif node.op == "call_function":
                 self._call(node)
-        output = next(node for node in self.program.graph.nodes if node.op == "output")
-        tensors = [value for value in output.args[0] if is_tensor(value)]
+        tensors = [value for value in returned(self.program) if is_tensor(value)]
         found = tuple(self._value(value) for value in tensors)
         self.graph.output(found[0] if len(found) == 1 else found)
         name = type(self.model).__name__
@@ -238,6 +237,14 @@ class _Lifter:
             module = module.get_submodule(part)
         module.add_module(leaf, layer.eval())
         self.layers.add(name)
+
+
+def returned(program: ExportedProgram) -> list[Any]:
+    """What the network returns, flat: without what it writes into its input or its buffers."""
+    values = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    kinds = [spec.kind for spec in program.graph_signature.output_specs]
+    pairs = zip(values, kinds, strict=True)  # type: ignore[arg-type]
+    return [value for value, kind in pairs if kind is OutputKind.USER_OUTPUT]
 
 
 def is_tensor(value: Any) -> bool:

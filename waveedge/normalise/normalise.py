@@ -14,7 +14,7 @@ from waveedge.models.adopt import adopt_published
 from waveedge.normalise.capture import ATTEMPTS, Attempt, capture, float_dtype
 from waveedge.normalise.copying import detached_copy
 from waveedge.normalise.interface import check_inputs, flat_outputs, output_names
-from waveedge.normalise.lift import is_tensor, lift
+from waveedge.normalise.lift import is_tensor, lift, returned
 from waveedge.normalise.whole import kept_whole
 
 __all__ = ["normalise", "preserve"]
@@ -134,7 +134,7 @@ def _near(wanted: Tensor, found: Tensor) -> bool:
 
 def _tensor_paths(program: ExportedProgram) -> list[pytree.KeyPath]:
     """Where in the user's output each tensor lies."""
-    values = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    values = returned(program)
     nesting = program.call_spec.out_spec
     assert nesting is not None
     whole = pytree.tree_unflatten(list(range(len(values))), nesting)
