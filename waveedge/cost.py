@@ -7,13 +7,13 @@ functions between them do.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from waveedge.errors import InputError
@@ -166,9 +166,10 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
 
     shape = (1, channels, *input_size)
     graph = model if isinstance(model, fx.GraphModule) else normalise(model, shape[1:])
-    recorder = _Recorder(graph)
+    recorder = _Recorder(_without_data(graph))
     try:
-        _run_without_data(shape, recorder)
+        with recorder, torch.no_grad(), torch.device("meta"):
+            recorder(torch.zeros(shape))
     except Exception:
         # Some code looks at values or makes tensors on the CPU: run it on real zeros.
         recorder = _Recorder(graph)
@@ -188,24 +189,21 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
     )
 
 
-def _run_without_data(shape: tuple[int, ...], recorder: _Recorder) -> None:
-    state = {
-        name: tensor.detach().to("meta")
-        for tensors in (recorder.named_parameters(), recorder.named_buffers())
-        for name, tensor in tensors
+def _without_data(graph: fx.GraphModule) -> fx.GraphModule:
+    """A copy on torch's meta device; no data is copied, and what is shared stays shared."""
+    memo: dict[int, Any] = {
+        id(tensor): tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+        for tensor in (*graph.parameters(), *graph.buffers())
     }
-    with recorder, torch.no_grad(), torch.device("meta"):
-        functional_call(recorder, state, (torch.zeros(shape),))
+    return copy.deepcopy(graph, memo)
 
 
-class _Recorder(nn.Module):
+class _Recorder:
     """Runs a network; hooks on its layers, and a counter of its functions, fill ``rows``."""
 
     def __init__(self, model: fx.GraphModule) -> None:
-        super().__init__()
         self.model = model
         self.rows: dict[str, LayerCost] = {}
-        # Counted now: while the network runs, other tensors stand in for its parameters.
         self._layers = [(name, layer, _parameters(layer)) for name, layer in layers_of(model)]
         self._handles: list[RemovableHandle] = []
 
@@ -213,7 +211,7 @@ class _Recorder(nn.Module):
         for name, module, params in self._layers:
             self._handles.append(module.register_forward_hook(self._hook(name, params)))
 
-    def forward(self, x: Tensor) -> None:
+    def __call__(self, x: Tensor) -> None:
         ProductCounter(self.model, self._add_function).run(x)
 
     def __exit__(self, *_: object) -> None:

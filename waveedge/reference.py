@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waveedge.normalise import detached_copy, flat_outputs
+from waveedge.normalise.interface import check_inputs
 from waveedge.sanity import check_network, is_finite
 
 __all__ = ["FLOAT_ERROR", "Reference", "relative_error", "run"]
@@ -29,7 +30,7 @@ class Reference:
         images: float32 (1, C, H, W), preprocessed.
 
     Raises:
-        InputError: the network fails on an image, gives NaN, or differs from run to run.
+        InputError: the network takes more than an image, fails on one, gives NaN, or differs from run to run.
 
     Attributes:
         network: the copy.
@@ -37,6 +38,7 @@ class Reference:
     """
 
     def __init__(self, model: nn.Module, images: Sequence[NDArray[np.float32]]) -> None:
+        check_inputs(model)
         self.network = detached_copy(model)
         self.images = list(images)
         self._outputs: dict[int, list[Tensor]] = {}

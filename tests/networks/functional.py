@@ -142,9 +142,7 @@ class SamePadding(nn.Conv2d):
             pads += [total // 2, total - total // 2]
         if any(pads):
             x = F.pad(x, pads)
-        return F.conv2d(
-            x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups
-        )
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 class ScaledLinear(nn.Linear):
@@ -215,7 +213,9 @@ class Constants(nn.Module):
         y = self.a((x - self.mean) / 0.25) * self.gain
         y = F.conv2d(y, self.kernel, padding=1, groups=8)
         y = torch.where(y > 0, y, 0.1 * y).masked_fill(y.abs() > 2, 0.0)
-        rows = torch.linspace(0, 1, x.shape[2]).view(1, 1, -1, 1).expand(x.shape[0], 1, -1, x.shape[3])
+        rows = (
+            torch.linspace(0, 1, x.shape[2]).view(1, 1, -1, 1).expand(x.shape[0], 1, -1, x.shape[3])
+        )
         cols = torch.linspace(0, 1, x.shape[3]).expand(x.shape[0], 1, x.shape[2], -1)
         out: Tensor = self.b(torch.cat([y, rows, cols], 1)).clamp(0, 1)
         return out

@@ -16,7 +16,9 @@ class Restoration(nn.Module):
         self.first = nn.Conv2d(3, 8, 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(8, 8, 3, padding=1), nn.LeakyReLU(0.2, True), nn.Conv2d(8, 8, 3, padding=1)
+                nn.Conv2d(8, 8, 3, padding=1),
+                nn.LeakyReLU(0.2, True),
+                nn.Conv2d(8, 8, 3, padding=1),
             )
             for _ in range(2)
         )
@@ -44,7 +46,11 @@ class Mobile(nn.Module):
         self.expand = nn.Sequential(nn.Conv2d(8, 16, 1), nn.BatchNorm2d(16), nn.ReLU6(inplace=True))
         self.depthwise = nn.Conv2d(16, 16, 5, padding=4, dilation=2, groups=16)
         self.squeeze = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(16, 4, 1), nn.ReLU(), nn.Conv2d(4, 16, 1), nn.Hardsigmoid()
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(16, 4, 1),
+            nn.ReLU(),
+            nn.Conv2d(4, 16, 1),
+            nn.Hardsigmoid(),
         )
         self.project = nn.Sequential(nn.Conv2d(16, 8, 1), nn.BatchNorm2d(8))
         self.head = nn.Sequential(
@@ -145,7 +151,7 @@ class Activations(nn.Module):
 
 
 class Attention(nn.Module):
-    """A windowed transformer block: roll, windows, a bias table by index, fused and own attention."""
+    """A windowed transformer block: roll, windows, a bias table by index."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +160,6 @@ class Attention(nn.Module):
         self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
         self.table = nn.Parameter(torch.randn(7, 2) * 0.1)
         self.register_buffer("index", torch.arange(4)[:, None] - torch.arange(4)[None] + 3)
-        self.fused = nn.MultiheadAttention(16, 2, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
         self.head = nn.Linear(16, 5)
 
@@ -172,7 +177,6 @@ class Attention(nn.Module):
         cut = self.proj(torch.einsum("bhij,bhjd->bhid", scores, v).transpose(1, 2).flatten(2))
         back = cut.view(b, h // 2, w // 2, 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(b, h, w, c)
         tokens = (y + torch.roll(back, (1, 1), (1, 2))).flatten(1, 2)
-        tokens = tokens + self.fused(tokens, tokens, tokens, need_weights=False)[0]
         out: Tensor = self.head((tokens + self.mlp(self.norm2(tokens))).mean(1))
         return out
 
@@ -256,21 +260,6 @@ class Dynamic(nn.Module):
         return out
 
 
-class Recurrent(nn.Module):
-    """A recurrent layer over the columns of a picture."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3, padding=1)
-        self.rows = nn.GRU(4, 6, batch_first=True)
-        self.head = nn.Linear(6, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        columns = F.relu(self.stem(x)).mean(2).transpose(1, 2)
-        out: Tensor = self.head(self.rows(columns)[0])
-        return out
-
-
 class Volume(nn.Module):
     """A three-dimensional convolution over stacked channels."""
 
@@ -298,6 +287,5 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "moves": Moves,
     "fourier": Fourier,
     "dynamic": Dynamic,
-    "recurrent": Recurrent,
     "volume": Volume,
 }

@@ -108,9 +108,9 @@ def run(
     images = read_images(calib, spec=spec, size=size)
     choice = None
     if model is baseline and not tune:
+        reference = Reference(baseline, images.held_out)
         model = normalise(baseline, (spec.channels, *size))
         if not published:
-            reference = Reference(baseline, images.held_out)
             model = reparameterize(model, size, judge=partial(reference.error, images=_PROBES))
             for item in model.left_out:  # type: ignore[union-attr]
                 console.warn(str(item))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Sequence
 from typing import Any, cast
@@ -26,7 +27,7 @@ def lift(program: ExportedProgram, model: nn.Module, calls: Sequence[Call]) -> f
     1. What depends on parameters alone is computed now, and is a constant.
     2. An operation whose weights are constants is the layer that it computes, under the name of the
        module that called it; called twice, it is two layers.
-    3. A layer that was kept whole is called as it was in the network.
+    3. A layer that was kept whole is called as it was in the network; called twice, it is two.
     4. Operations that move or join values are plain functions; copies vanish.
     5. Outputs that are no tensors drop out.
 
@@ -96,7 +97,7 @@ class _Lifter:
             return
         inputs = node.all_input_nodes
         tags = getattr(node.target, "tags", ())
-        if torch.Tag.nondeterministic_seeded in tags and not _is_idle_dropout(node):
+        if torch.Tag.nondeterministic_seeded in tags and not _drops_nothing(node):
             raise ExportError(
                 f"{type(self.model).__name__} draws random numbers ({node.target}){_line(node)}",
                 hint="A network that is deployed must be deterministic: make it so in eval mode.",
@@ -124,7 +125,7 @@ class _Lifter:
         tensors, number = cast(Any, node.args)
         call = self.calls[number]
         name = self._name(call.name)
-        self._add(name, call.layer)
+        self._add(name, copy.deepcopy(call.layer))
         arguments = call.arguments([self._value(value) for value in tensors])
         result = self.graph.call_module(name, arguments)
         assert call.outputs is not None
@@ -299,8 +300,11 @@ def _is_same_cast(node: fx.Node) -> bool:
     return bool(before.dtype == after.dtype and before.device == after.device)
 
 
-def _is_idle_dropout(node: fx.Node) -> bool:
-    return node.target is torch.ops.aten.dropout.default and node.args[2:3] == (False,)
+def _drops_nothing(node: fx.Node) -> bool:
+    """Whether an operation that can draw random numbers is told not to, as in eval mode."""
+    told = bind(node, {})
+    switches = [told[name] for name in ("train", "training") if name in told]
+    return False in switches or 0 in (told.get("dropout_p"), told.get("dropout"))
 
 
 def _line(node: fx.Node) -> str:
