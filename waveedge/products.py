@@ -55,7 +55,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _fft(sides: Sequence[int], axes: Sequence[int], *, real: bool) -> int:
-    """Floating-point operations of Cooley and Tukey's algorithm, 5 n log2 n for n complex points."""
+    """Operations of Cooley and Tukey's algorithm, 5 n log2 n for n complex points."""
     points = math.prod(sides[axis] for axis in axes)
     transforms = math.prod(sides) // points
     return round(5 * points * math.log2(points) * transforms / (2 if real else 1))

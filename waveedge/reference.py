@@ -30,7 +30,8 @@ class Reference:
         images: float32 (1, C, H, W), preprocessed.
 
     Raises:
-        InputError: the network takes more than an image, fails on one, gives NaN, or differs from run to run.
+        InputError: the network takes more than an image, fails on one, gives NaN, or differs from
+            run to run.
 
     Attributes:
         network: the copy.

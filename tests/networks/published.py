@@ -136,7 +136,8 @@ class Activations(nn.Module):
         super().__init__()
         acts = (
             nn.SiLU(), nn.PReLU(8), nn.Mish(), nn.ELU(0.5), nn.Softplus(), nn.Hardtanh(-1, 2),
-            nn.GELU("tanh"), nn.LeakyReLU(0.3), nn.SELU(), nn.CELU(), nn.Softsign(), nn.LogSigmoid(),
+            nn.GELU("tanh"), nn.LeakyReLU(0.3), nn.SELU(), nn.CELU(), nn.Softsign(),
+            nn.LogSigmoid(),
         )  # fmt: skip
         layers: list[nn.Module] = [nn.Conv2d(3, 8, 3, padding=1)]
         for act in acts:

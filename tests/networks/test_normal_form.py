@@ -91,9 +91,9 @@ def test_dropout_and_attention_in_eval_mode_draw_no_random_numbers() -> None:
 
 def test_a_network_of_volumes_is_refused_by_the_name_of_its_layer() -> None:
     network = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1), nn.ReLU()).eval()
-    with pytest.raises(InputError, match="Conv3d is not supported.* layer 0 is a Conv3d"):
+    with pytest.raises(InputError, match=r"Conv3d is not supported.* layer 0 is a Conv3d"):
         normalise(network, (3, 8, 8))
-    with pytest.raises(InputError, match="Conv3d is not supported.* layer 0 is a Conv3d"):
+    with pytest.raises(InputError, match=r"Conv3d is not supported.* layer 0 is a Conv3d"):
         Reference(network, [torch.zeros(1, 3, 8, 8).numpy()])
 
 

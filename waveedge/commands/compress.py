@@ -78,8 +78,10 @@ def show(report: CompressionReport) -> None:
     )
     console.table(
         "\nLayers of the compressed network",
-        ("layer", "weight bits", "activation bits", "kept", "multiply-adds", "BOPs")
-        + ("feature-map bits", "SNR dB"),
+        (
+            *("layer", "weight bits", "activation bits", "kept"),
+            *("multiply-adds", "BOPs", "feature-map bits", "SNR dB"),
+        ),
         [_row(layer, report.macs_after) for layer in report.layers],
     )
     quality = f"{report.quality.snr_db:.1f} dB"

@@ -53,7 +53,7 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
     for position, row in enumerate(rows):
         module = model.get_submodule(row.name)
         settings = recipe.settings(row.name)
-        height, width = row.input_shape[-2:]
+        height, width = (1, *row.input_shape)[-2:]  # a linear layer may read a vector
         smallest = 2 ** (settings.wcc_levels + 1)
         if settings.wcc_ratio >= 1:
             reason = "ratio is 1"
