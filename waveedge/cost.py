@@ -1,18 +1,19 @@
 """What a network costs: multiply-adds, operations by bit width, parameters, feature maps.
 
 The network runs once without data (on torch's meta device), and hooks on its layers note the
-shapes; :mod:`waveedge.macs` says what counts as how much.
+shapes; :mod:`waveedge.macs` says what counts as how much, and :mod:`waveedge.products` what the
+functions between them do.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from waveedge.errors import InputError
@@ -25,6 +26,7 @@ from waveedge.nn import (
     WeightQuantizer,
 )
 from waveedge.normalise import normalise
+from waveedge.products import ProductCounter
 from waveedge.spec import ModelSpec
 
 __all__ = ["FLOAT_BITS", "Cost", "Kind", "LayerCost", "profile"]
@@ -37,8 +39,8 @@ class LayerCost:
     """What one layer costs for one image.
 
     Attributes:
-        name: of the module in the network.
-        type: class name of the module.
+        name: of the module in the network, or of the function's node in its normal form.
+        type: class name of the module, or name of the function.
         kind: what it computes; ``conv1x1`` is a dense 1x1 convolution of any stride.
         macs: multiply-adds, transforms included.
         transform_macs: the part of ``macs`` that is wavelet transforms.
@@ -65,6 +67,11 @@ class LayerCost:
     calls: int = 1
     weight_bits: int = FLOAT_BITS
     activation_bits: int = FLOAT_BITS
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether a module computes it, not a function between modules."""
+        return self.kind not in ("product", "fft")
 
     @property
     def bops(self) -> int:
@@ -159,18 +166,18 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
     channels = channels or (first.in_channels if first is not None else 3)
 
     shape = (1, channels, *input_size)
-    params = _parameters(model)
-    if not isinstance(model, fx.GraphModule) and not _without_data(model):
-        model = normalise(model, shape[1:])
-    recorder = _Recorder(model)
+    known = isinstance(model, fx.GraphModule) or _has_no_data(model)
+    graph = model if known else normalise(model, shape[1:])
+    recorder = _Recorder(_without_data(graph))
     try:
-        _run_without_data(model, shape, recorder)
+        with recorder, torch.no_grad(), torch.device("meta"):
+            recorder(torch.zeros(shape))
     except Exception:
         # Some code looks at values or makes tensors on the CPU: run it on real zeros.
-        recorder = _Recorder(model)
+        recorder = _Recorder(graph)
         try:
             with recorder, torch.no_grad():
-                model(torch.zeros(shape))
+                recorder(torch.zeros(shape))
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(
@@ -179,39 +186,43 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
             ) from error
     return Cost(
         layers=tuple(recorder.rows.values()),
-        params=params,
+        params=_parameters(model),
         input_size=(input_size[0], input_size[1]),
     )
 
 
-def _without_data(model: nn.Module) -> bool:
+def _has_no_data(model: nn.Module) -> bool:
     """Whether the network was built on torch's meta device, to be counted alone."""
     return any(tensor.is_meta for tensor in model.parameters())
 
 
-def _run_without_data(model: nn.Module, shape: tuple[int, ...], recorder: _Recorder) -> None:
-    state = {
-        name: tensor.detach().to("meta")
-        for tensors in (model.named_parameters(), model.named_buffers())
-        for name, tensor in tensors
+def _without_data(graph: nn.Module) -> nn.Module:
+    """A copy on torch's meta device; no data is copied, and what is shared stays shared."""
+    memo: dict[int, Any] = {
+        id(tensor): tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+        for tensor in (*graph.parameters(), *graph.buffers())
     }
-    with recorder, torch.no_grad(), torch.device("meta"):
-        # Without tying: a module under two names would get its own state back only once.
-        functional_call(model, state, (torch.zeros(shape),), tie_weights=False)
+    return copy.deepcopy(graph, memo)
 
 
 class _Recorder:
-    """Hooks on the layers of a network that fill ``rows`` while it runs."""
+    """Runs a network; hooks on its layers, and a counter of its functions, fill ``rows``."""
 
     def __init__(self, model: nn.Module) -> None:
+        self.model = model
         self.rows: dict[str, LayerCost] = {}
-        # Counted now: while the network runs, other tensors stand in for its parameters.
         self._layers = [(name, layer, _parameters(layer)) for name, layer in layers_of(model)]
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> None:
         for name, module, params in self._layers:
             self._handles.append(module.register_forward_hook(self._hook(name, params)))
+
+    def __call__(self, x: Tensor) -> None:
+        if isinstance(self.model, fx.GraphModule):
+            ProductCounter(self.model, self._add_function).run(x)
+        else:
+            self.model(x)
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
@@ -226,9 +237,19 @@ class _Recorder:
                 # The layer that reads this tensor multiplies numbers of so many bits.
                 given[0].__dict__["waveedge_bits"] = module.bits
                 return
-            self._add(_cost_of_call(name, params, module, taken, given))
+            counted = multiply_adds(module, taken, given)
+            kind, bits = type(module).__name__, _bits(module, taken[0])
+            self._add(_row(name, kind, counted, taken, given, params=params, bits=bits))
 
         return record
+
+    def _add_function(
+        self, node: fx.Node, kind: Kind, macs: int, taken: list[Tensor], output: Any
+    ) -> None:
+        given = list(_tensors(output))
+        if taken and given:
+            operation = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+            self._add(_row(node.name, operation, (kind, macs, 0), taken, given))
 
     def _add(self, call: LayerCost) -> None:
         before = self.rows.get(call.name)
@@ -245,25 +266,31 @@ class _Recorder:
         )
 
 
-def _cost_of_call(
-    name: str, params: int, module: nn.Module, taken: list[Tensor], given: list[Tensor]
+def _row(
+    name: str,
+    operation: str,
+    counted: tuple[Kind, int, int],
+    taken: list[Tensor],
+    given: list[Tensor],
+    *,
+    params: int = 0,
+    bits: tuple[int, int] = (FLOAT_BITS, FLOAT_BITS),
 ) -> LayerCost:
-    kind, macs, transform_macs = multiply_adds(module, taken, given)
+    """One call of a layer or function, as :func:`~waveedge.macs.multiply_adds` counted it."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in given)
-    weight_bits, activation_bits = _bits(module, taken[0])
     return LayerCost(
         name=name,
-        type=type(module).__name__,
-        kind=kind,
-        macs=macs,
-        transform_macs=transform_macs,
+        type=operation,
+        kind=counted[0],
+        macs=counted[1],
+        transform_macs=counted[2],
         params=params,
         input_shape=tuple(taken[0].shape),
         output_shape=tuple(given[0].shape),
         output_bytes=size,
         peak_bytes=size,
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
+        weight_bits=bits[0],
+        activation_bits=bits[1],
     )
 
 

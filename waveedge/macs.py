@@ -40,8 +40,12 @@ Kind = Literal[
     "transform",
     "wtconv",
     "wcc",
+    "product",
+    "fft",
     "other",
 ]
+"""``product``: of values that are both computed, as in attention (matrix products, convolutions
+with computed weights), or with weights that no layer holds."""
 
 _WHOLE = (
     WTConv2d,

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from waveedge.errors import InputError, out_of_memory, reason
-from waveedge.normalise.interface import flat_outputs
+from waveedge.errors import InputError, out_of_memory
+from waveedge.normalise.interface import failure, flat_outputs
 
 __all__ = ["check_network", "is_finite"]
 
@@ -62,10 +62,7 @@ def _outputs(model: nn.Module, x: Tensor, where: str) -> list[Tensor]:
     except Exception as error:
         if out_of_memory(error):
             raise
-        raise InputError(
-            f"the network fails on {where}, of shape {tuple(x.shape)}: {reason(error)}",
-            hint="Try another --input-size, or run the network in torch on such an image first.",
-        ) from error
+        raise failure(model, f"{where}, of shape {tuple(x.shape)}", error) from error
     if not tensors:
         raise InputError(
             "the network returns no tensor",

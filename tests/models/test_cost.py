@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import operator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import ExportError, InputError
@@ -142,12 +143,32 @@ def test_a_layer_called_twice_is_two_rows_and_its_weights_count_once() -> None:
             y: Tensor = self.conv(self.conv(x)[..., ::2, ::2])
             return y
 
-    cost = profile(Twice(), (8, 8))
+    network = Twice()
+    cost = profile(network, (8, 8))
     assert [(row.name, row.macs, row.peak_bytes) for row in cost.layers] == [
         ("conv", 9 * 64, 4 * 3 * 64),
         ("conv_2", 9 * 16, 4 * 3 * 16),
     ]
     assert cost.params == 12
+    # A graph may call one module twice, too: it then is one row, and stays as it was.
+    row = only(profile(fx.symbolic_trace(network), (8, 8)))
+    assert (row.calls, row.macs, row.params) == (2, 9 * (64 + 16), 12)
+    assert (row.output_bytes, row.peak_bytes) == (4 * 3 * 80, 4 * 3 * 64)
+
+
+def test_a_layer_under_two_names_is_left_as_it_was() -> None:
+    haar = DWT2d()
+    root = nn.ModuleDict({"a": haar, "b": haar})
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    low = graph.call_function(operator.getitem, (graph.call_module("a", (x,)), 0))
+    graph.output(graph.call_function(operator.getitem, (graph.call_module("b", (low,)), 0)))
+    network = fx.GraphModule(root, graph)
+    image = torch.rand(1, 3, 8, 8)
+    before = network(image)
+    assert profile(network, (8, 8), channels=3).transform_macs == 3 * 4 * 4 * (16 + 4)
+    assert torch.equal(network(image), before)
+    assert haar.filters.device.type == "cpu"
 
 
 @pytest.mark.parametrize("name", ["wavemix_cifar10_320_8", "wavemix_sisr_144_4", "wtconvnext_tiny"])

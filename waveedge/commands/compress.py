@@ -72,8 +72,11 @@ def show(report: CompressionReport) -> None:
     )
     console.table(
         "\nLayers of the compressed network",
-        ("layer", "weight bits", "activation bits", "kept", "BOPs", "feature-map bits", "SNR dB"),
-        [_row(layer) for layer in report.layers],
+        (
+            *("layer", "weight bits", "activation bits", "kept"),
+            *("multiply-adds", "BOPs", "feature-map bits", "SNR dB"),
+        ),
+        [_row(layer, report.macs_after) for layer in report.layers],
     )
     if report.in_float:
         console.table(
@@ -99,19 +102,22 @@ def show(report: CompressionReport) -> None:
     )
     for item in report.left_out:
         console.out.print(f"note: {item}", highlight=False, markup=False)
+    coverage = report.coverage() or "all multiply-adds are on integers"
+    console.out.print(f"\n{coverage}", highlight=False, markup=False)
     console.out.print(
-        f"\noutput against the float network on {report.quality.images} held-out images: {quality}",
+        f"output against the float network on {report.quality.images} held-out images: {quality}",
         highlight=False,
         markup=False,
     )
 
 
-def _row(layer: LayerReport) -> tuple[str, ...]:
+def _row(layer: LayerReport, macs: int) -> tuple[str, ...]:
     return (
         layer.name,
         str(layer.weight_bits),
         str(layer.activation_bits),
         f"{layer.ratio:.1%}",
+        f"{layer.macs / max(macs, 1):.1%}",
         console.count(layer.bops),
         console.count(layer.feature_bits),
         "-" if layer.snr_db is None else f"{layer.snr_db:.1f}",

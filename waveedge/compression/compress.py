@@ -117,7 +117,7 @@ def compress(
         recipe,
         progress=lambda done, total: report_progress("calibrating", done, total),
     )
-    _check_patterns(recipe, [row.name for row in before.layers], graph)
+    _check_patterns(recipe, [row.name for row in before.layers if row.is_layer], graph)
     round_weights(
         graph,
         plain,
@@ -231,15 +231,16 @@ def _weighted(cost: Cost) -> list[LayerCost]:
 def _layer_report(
     graph: fx.GraphModule, row: LayerCost, snr: dict[str, float], in_float: dict[str, str]
 ) -> LayerReport:
-    module = graph.get_submodule(row.name)
+    module = graph.get_submodule(row.name) if row.is_layer else None
     ratio = module.ratio if isinstance(module, WaveletCompressedConv2d) else 1.0
     return LayerReport(
         name=row.name,
-        type=type(module).__name__,
+        type=row.type,
         weight_bits=row.weight_bits,
         activation_bits=row.activation_bits,
         ratio=ratio,
         macs=row.macs,
+        transform_macs=row.transform_macs,
         bops=row.bops,
         feature_bits=_feature_bits(row, ratio),
         snr_db=snr.get(row.name),

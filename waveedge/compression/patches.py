@@ -52,9 +52,9 @@ def sample(module: nn.Module, x: Tensor, y: Tensor) -> Samples | None:
         rows = kept.movedim(1, -1).flatten(0, -2)
         return Samples(rows[_regular(len(rows), rows.shape[1])].double().unsqueeze(0), None)
     if isinstance(module, nn.Linear):
-        rows = x.flatten(0, -2)
+        rows = x.reshape(-1, x.shape[-1])
         chosen = _regular(len(rows), module.in_features)
-        inputs, outputs = rows[chosen].unsqueeze(0), y.flatten(0, -2)[chosen].unsqueeze(0)
+        inputs, outputs = rows[chosen].unsqueeze(0), y.reshape(-1, y.shape[-1])[chosen].unsqueeze(0)
     elif isinstance(module, nn.Conv2d):
         windows = _windows(module, x)
         height, width = y.shape[2:]

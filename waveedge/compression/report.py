@@ -35,6 +35,9 @@ LOW_DB = 20.0
 COLLAPSED_AGREEMENT = 0.9
 """Below this share of equal arg-max decisions a classifier or segmenter has changed its mind."""
 
+_NAMED = 20
+"""Layers that a sentence names; the table has all of them."""
+
 
 # An exact network has an infinite signal-to-noise ratio, which plain JSON cannot hold.
 _CONFIG = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -43,8 +46,9 @@ _Bits = Annotated[int, Field(ge=2, le=32)]
 
 
 class LayerReport(BaseModel):
-    """One layer of the compressed network.
+    """One layer of the compressed network, or a function that multiplies (matmul, FFT).
 
+    ``transform_macs`` is the part of ``macs`` that is wavelet transforms, always in floating point;
     ``bops`` are multiply-adds x weight bits x activation bits (arXiv 2205.12268);
     ``feature_bits`` are the bits of the layer's input feature map, of which WCC keeps ``ratio``;
     ``snr_db`` compares its output with the float network's on the held-out images; ``note`` says
@@ -59,10 +63,16 @@ class LayerReport(BaseModel):
     activation_bits: _Bits
     ratio: Share
     macs: Count
+    transform_macs: Count = 0
     bops: Count
     feature_bits: Count
     snr_db: Decibels | None
     note: Text = ""
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether it multiplies integers with integers."""
+        return self.weight_bits < 32 and self.activation_bits < 32
 
 
 class Quality(BaseModel):
@@ -109,6 +119,31 @@ class CompressionReport(BaseModel):
     feature_bits_after: Count
     quality: Quality
     calibration: Text
+
+    @property
+    def float_macs(self) -> int:
+        """Multiply-adds of the compressed network that stay in floating point."""
+        integers = (row.macs - row.transform_macs for row in self.layers if row.in_integers)
+        return self.macs_after - sum(integers)
+
+    def coverage(self) -> str | None:
+        """Return which multiply-adds stay in floating point, naming the layers; else None."""
+        if not self.float_macs:
+            return None
+        floats = sorted(
+            (row for row in self.layers if not row.in_integers and row.macs > row.transform_macs),
+            key=lambda row: -row.macs,
+        )
+        names = [f"{row.name} ({row.macs / self.macs_after:.1%})" for row in floats]
+        if len(names) > _NAMED:
+            names[_NAMED:] = [f"{len(names) - _NAMED} more"]
+        transforms = self.macs_after - sum(row.macs - row.transform_macs for row in self.layers)
+        if transforms:
+            names.append(f"wavelet transforms ({transforms / self.macs_after:.1%})")
+        return (
+            f"{self.float_macs:,} of {self.macs_after:,} multiply-adds stay in floating point: "
+            f"{', '.join(names)}"
+        )
 
     def advice(self) -> str | None:
         """Return what to do where quality is low, naming the layers that lose most; else None."""

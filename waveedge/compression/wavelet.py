@@ -48,12 +48,12 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
         cost: its profile at the input size that calibration uses; gives the feature-map sizes.
         recipe: what the user asked for.
     """
-    rows = [row for row in cost.layers if _has_weights(model, row.name)]
+    rows = [row for row in cost.layers if row.is_layer and _has_weights(model, row.name)]
     decisions = []
     for position, row in enumerate(rows):
         module = model.get_submodule(row.name)
         settings = recipe.settings(row.name)
-        height, width = row.input_shape[-2:]
+        height, width = (1, *row.input_shape)[-2:]  # a linear layer may read a vector
         smallest = 2 ** (settings.wcc_levels + 1)
         if settings.wcc_ratio >= 1:
             reason = "ratio is 1"

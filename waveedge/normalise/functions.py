@@ -37,7 +37,10 @@ MOVES = {
     aten.contiguous.default,
     aten.detach.default,
     aten.detach_.default,
+    aten.alpha_dropout.default,
     aten.dropout.default,
+    aten.feature_alpha_dropout.default,
+    aten.feature_dropout.default,
     aten.lift_fresh_copy.default,
 }
 """Operations that yield their input: each value of a functional graph is written once."""

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from waveedge.errors import InputError
+from waveedge.errors import InputError, reason
 
-__all__ = ["check_inputs", "flat_outputs", "output_names"]
+__all__ = ["check_inputs", "failure", "flat_outputs", "output_names"]
 
 
 def flat_outputs(output: Any) -> list[Tensor]:
@@ -54,3 +54,31 @@ def check_inputs(model: nn.Module) -> None:
             f"{type(model).__name__} has no input",
             hint="Its forward must take an image (N, C, H, W).",
         )
+
+
+_OTHER_RANKS = (nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose3d)
+
+
+def failure(model: nn.Module, where: str, error: Exception) -> InputError:
+    """What to say where ``model`` raised ``error`` on an image.
+
+    Args:
+        where: the image, in words, with its shape.
+    """
+    layers = model.named_modules()
+    name, layer = next(
+        ((name, layer) for name, layer in layers if isinstance(layer, _OTHER_RANKS)), ("", None)
+    )
+    if layer is not None:
+        kind = type(layer).__name__
+        return InputError(
+            f"{kind} is not supported on inputs that are no images: the network, whose layer "
+            f"{name or kind} is a {kind}, fails on {where}: {reason(error)}",
+            hint="waveedge takes networks of images (N, C, H, W), not of volumes, videos or "
+            "signals. If it is one, try another --input-size, or --set channels=C.",
+        )
+    return InputError(
+        f"the network fails on {where}: {reason(error)}",
+        hint="Try another --input-size, or --set channels=C, or run the network in torch on such "
+        "an image first.",
+    )

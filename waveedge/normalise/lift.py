@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 
 from waveedge.errors import ExportError
 from waveedge.normalise.arguments import bind
@@ -18,7 +18,7 @@ from waveedge.normalise.functions import FUNCTIONS, MOVES
 from waveedge.normalise.layers import LAYERS
 from waveedge.normalise.whole import Call
 
-__all__ = ["is_tensor", "lift"]
+__all__ = ["is_tensor", "lift", "returned"]
 
 
 def lift(program: ExportedProgram, model: nn.Module, calls: Sequence[Call]) -> fx.GraphModule:
@@ -27,7 +27,7 @@ def lift(program: ExportedProgram, model: nn.Module, calls: Sequence[Call]) -> f
     1. What depends on parameters alone is computed now, and is a constant.
     2. An operation whose weights are constants is the layer that it computes, under the name of the
        module that called it; called twice, it is two layers.
-    3. A layer that was kept whole is called as it was in the network.
+    3. A layer that was kept whole is called as it was in the network; called twice, it is two.
     4. Operations that move or join values are plain functions; copies vanish.
     5. Outputs that are no tensors drop out.
 
@@ -61,8 +61,7 @@ class _Lifter:
                 self._placeholder(node, kinds[node.name])
             elif node.op == "call_function":
                 self._call(node)
-        output = next(node for node in self.program.graph.nodes if node.op == "output")
-        tensors = [value for value in output.args[0] if is_tensor(value)]
+        tensors = [value for value in returned(self.program) if is_tensor(value)]
         found = tuple(self._value(value) for value in tensors)
         self.graph.output(found[0] if len(found) == 1 else found)
         name = type(self.model).__name__
@@ -98,7 +97,7 @@ class _Lifter:
             return
         inputs = node.all_input_nodes
         tags = getattr(node.target, "tags", ())
-        if torch.Tag.nondeterministic_seeded in tags and not _is_idle_dropout(node):
+        if torch.Tag.nondeterministic_seeded in tags and not _drops_nothing(node):
             raise ExportError(
                 f"{type(self.model).__name__} draws random numbers ({node.target}){_line(node)}",
                 hint="A network that is deployed must be deterministic: make it so in eval mode.",
@@ -241,6 +240,14 @@ class _Lifter:
         self.layers.add(name)
 
 
+def returned(program: ExportedProgram) -> list[Any]:
+    """What the network returns, flat: without what it writes into its input or its buffers."""
+    values = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    kinds = [spec.kind for spec in program.graph_signature.output_specs]
+    pairs = zip(values, kinds, strict=True)  # type: ignore[arg-type]
+    return [value for value, kind in pairs if kind is OutputKind.USER_OUTPUT]
+
+
 def is_tensor(value: Any) -> bool:
     """Whether an output of a program is a tensor, and not a number or None."""
     return isinstance(value, fx.Node) and isinstance(value.meta["val"], Tensor)
@@ -293,8 +300,11 @@ def _is_same_cast(node: fx.Node) -> bool:
     return bool(before.dtype == after.dtype and before.device == after.device)
 
 
-def _is_idle_dropout(node: fx.Node) -> bool:
-    return node.target is torch.ops.aten.dropout.default and node.args[2:3] == (False,)
+def _drops_nothing(node: fx.Node) -> bool:
+    """Whether an operation that can draw random numbers is told not to, as in eval mode."""
+    told = bind(node, {})
+    switches = [told[name] for name in ("train", "training") if name in told]
+    return False in switches or 0 in (told.get("dropout_p"), told.get("dropout"))
 
 
 def _line(node: fx.Node) -> str:

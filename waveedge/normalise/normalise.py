@@ -9,12 +9,12 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from waveedge.errors import ExportError, InputError
+from waveedge.errors import ExportError
 from waveedge.models.adopt import adopt_published
 from waveedge.normalise.capture import ATTEMPTS, Attempt, capture, float_dtype
 from waveedge.normalise.copying import detached_copy
-from waveedge.normalise.interface import check_inputs, flat_outputs, output_names
-from waveedge.normalise.lift import is_tensor, lift
+from waveedge.normalise.interface import check_inputs, failure, flat_outputs, output_names
+from waveedge.normalise.lift import is_tensor, lift, returned
 from waveedge.normalise.whole import kept_whole
 
 __all__ = ["normalise", "preserve"]
@@ -107,11 +107,8 @@ def _probes(original: nn.Module, shape: tuple[int, int, int]) -> list[tuple[Tens
                 probes.append((image, flat_outputs(original(image.clone()))))
         except Exception as error:  # whatever the network raises on a size that it does not take
             if not probes:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise InputError(
-                    f"the network fails on an input of shape {tuple(image.shape)}: {reason}",
-                    hint="Try another --input-size, or --set channels=C.",
-                ) from error
+                where = f"an input of shape {tuple(image.shape)}"
+                raise failure(original, where, error) from error
     return probes
 
 
@@ -134,7 +131,7 @@ def _near(wanted: Tensor, found: Tensor) -> bool:
 
 def _tensor_paths(program: ExportedProgram) -> list[pytree.KeyPath]:
     """Where in the user's output each tensor lies."""
-    values = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    values = returned(program)
     nesting = program.call_spec.out_spec
     assert nesting is not None
     whole = pytree.tree_unflatten(list(range(len(values))), nesting)
