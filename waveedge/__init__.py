@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from waveedge.runtime.session import Session
     from waveedge.spec import ModelSpec, Preprocessing
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ArtifactError",

@@ -90,7 +90,7 @@ def test_a_fault_of_waveedge_is_called_one(
     def fails(*_: object) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(inspect, "describe", fails)  # a fake: there is no fault to be had
+    monkeypatch.setattr(inspect, "show", fails)  # a fake: there is no fault to be had
     result = run_inside(tmp_path, "inspect", "model.pt")
     assert result.code == 1
     assert "error: unexpected ZeroDivisionError: planted" in result.err

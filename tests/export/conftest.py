@@ -19,6 +19,7 @@ from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
 from waveedge.compression.reparameterize import Shapes
 from waveedge.export.torch_to_onnx import to_onnx
+from waveedge.export.unsigned_weights import unsigned_weights
 from waveedge.nn import (
     ActivationQuantizer,
     DWT2d,
@@ -28,6 +29,7 @@ from waveedge.nn import (
     WaveletCompressedConv2d,
     WeightQuantizer,
 )
+from waveedge.runtime.machine import int8_saturates
 from waveedge.spec import ModelSpec
 
 SHAPE = (3, 32, 32)
@@ -136,6 +138,8 @@ def run() -> Callable[..., list[np.ndarray]]:
         if values is not None:
             graph = onnx.ModelProto.FromString(graph.SerializeToString())
             graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values)
+        if int8_saturates() and not as_written:
+            graph = unsigned_weights(graph)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1

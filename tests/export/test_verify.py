@@ -101,9 +101,9 @@ def test_a_wrong_selection_is_caught(everything, photos):
 def test_float_graphs_agree_to_1e_4(plain, photos):
     model, graph = plain
     result = verify(model, graph, photos, task="classification")
-    (check,) = result.checks
-    assert check.limit == 1e-4
-    assert check.value < 1e-6
+    error, snr = result.checks
+    assert (error.limit, snr.limit) == (1e-4, 100)
+    assert error.value < 1e-6
     assert result.figures["argmax_agreement"] == 1
     with pytest.raises(VerificationError, match="relative error"):
         verify(model, changed(graph, "0.weight", 1.001), photos)

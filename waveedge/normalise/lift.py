@@ -244,7 +244,7 @@ def returned(program: ExportedProgram) -> list[Any]:
     """What the network returns, flat: without what it writes into its input or its buffers."""
     values = next(node for node in program.graph.nodes if node.op == "output").args[0]
     kinds = [spec.kind for spec in program.graph_signature.output_specs]
-    pairs = zip(values, kinds, strict=True)  # type: ignore[arg-type]
+    pairs = zip(values, kinds, strict=True)
     return [value for value, kind in pairs if kind is OutputKind.USER_OUTPUT]
 
 
