@@ -3,6 +3,8 @@ length that people read, and the exit status."""
 
 from __future__ import annotations
 
+import errno
+
 import typer
 
 from waveedge.errors import UsageError, WaveedgeError, out_of_memory, reason
@@ -13,6 +15,9 @@ USAGE = 2
 """The status where the line makes no sense, as shells give it; everything else that fails is 1."""
 
 _LONGEST = 3000
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Files of a name are explained where they are written; what has none is a stream."""
 
 
 def status(error: BaseException) -> int:
@@ -42,6 +47,11 @@ def _message(error: BaseException) -> tuple[str, str]:
             "Make its structure flatter; --debug shows where it was read.",
         )
     if isinstance(error, OSError):
+        if error.filename is None and error.errno in _FULL:
+            return (
+                f"standard output cannot be written: {error.strerror}",
+                "Send it where there is room.",
+            )
         where = f"{error.filename}: " if error.filename else ""
         return (
             f"the system refused: {where}{error.strerror or error}",

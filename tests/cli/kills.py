@@ -17,10 +17,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +54,21 @@ class Campaign:
     outcomes: Counter[str] = field(default_factory=Counter)
     leftovers: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Drop what is written to standard output, by whatever way."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def forked(arguments: Sequence[str], folder: Path) -> int:
@@ -185,7 +199,7 @@ def campaign(moments: int, seed: int, report: Callable[[str], object]) -> Campai
         lasts = {}
         os.chdir(folder)
         for arguments, _ in VERBS.values():  # the targets; and every import, before the forks
-            with pytest.raises(SystemExit, match="0"), redirect_stdout(StringIO()):
+            with pytest.raises(SystemExit, match="0"), silence():
                 main(list(arguments))
         for verb, (arguments, _) in VERBS.items():
             start = time.monotonic()

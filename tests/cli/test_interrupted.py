@@ -173,7 +173,7 @@ def test_a_working_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     done = _version(folder, preexec_fn=folder.rmdir)
-    assert done.stderr.startswith("error: the working folder does not exist any more")
+    assert done.stderr.startswith("error: the current folder does not exist any more")
     assert done.returncode == 1
 
 

@@ -154,7 +154,7 @@ def verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
     (tmp_path / "net.py").write_text("from planted_nets import network\n" + "".join(factories))
 
     def call(name: str, rewrite: str, *options: str) -> Result:
-        for module in ("compression.compress", "commands.export", "export.autotune"):
+        for module in ("compression.compress", "export.verb", "export.autotune"):
             monkeypatch.setattr(f"waveedge.{module}.normalise", lambda *_: normal_form(rewrite))
         torch.save(network(rewrite).state_dict(), tmp_path / "model.pt")
         arguments = ("--arch", f"net:{rewrite}", "--input-size", "16x16", "--set")
