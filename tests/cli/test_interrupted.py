@@ -123,7 +123,9 @@ def test_an_interrupt_during_the_imports(
     time.sleep(delay)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert errors == "error: interrupted; nothing was written\n"
+    # On a slow machine it may have come to say what it assumes.
+    assert errors.endswith("error: interrupted; nothing was written\n")
+    assert "Traceback" not in errors
     assert process.returncode == 128 + number
     assert list(tmp_path.iterdir()) == [model]
 
@@ -140,14 +142,17 @@ class Destroyed:
 def test_an_interrupt_that_python_drops_stops_the_next_step(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with interrupts.remembered(), console.progress_bar() as update:
-        update("working", 0, 2)
-        Destroyed()
-        with pytest.raises(KeyboardInterrupt):
-            update("working", 1, 2)
-        update("working", 2, 2)  # what is done stays done
-    assert signal.getsignal(signal.SIGINT) is before
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)  # "&" would ignore it
+    try:
+        with interrupts.remembered(), console.progress_bar() as update:
+            update("working", 0, 2)
+            Destroyed()
+            with pytest.raises(KeyboardInterrupt):
+                update("working", 1, 2)
+            update("working", 2, 2)  # what is done stays done
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, earlier)
     assert "ignored" not in capsys.readouterr().err
 
 
