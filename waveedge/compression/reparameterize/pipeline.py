@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from waveedge.errors import RecipeError
 from waveedge.errors import reason as because
+from waveedge.models.channels import input_channels
 from waveedge.normalise import normalise, preserve
 from waveedge.reference import FLOAT_ERROR, Reference
 
@@ -93,14 +94,15 @@ def reparameterize(
         InputError: it does not take images of this size.
         RecipeError: ``skip`` names neither a rewrite nor a module.
     """
-    graph_module = _normal_form(model, input_size)
+    channels = _image_channels(model)
+    graph_module = _normal_form(model, (channels, *input_size))
     known = {rewrite.name for rewrite in REWRITES} | dict(graph_module.named_modules()).keys()
     for name in sorted(set(skip) - known):
         raise RecipeError(
             f"skip: {name!r} is neither a rewrite nor a module of this network",
             hint="Rewrites: " + ", ".join(rewrite.name for rewrite in REWRITES) + ".",
         )
-    shapes = Shapes(graph_module, (1, _image_channels(graph_module), *input_size))
+    shapes = Shapes(graph_module, (1, channels, *input_size))
     judge = judge or _random_judge(model, shapes.image)
     applied: list[Applied] = []
     left_out: list[LeftOut] = []
@@ -113,10 +115,10 @@ def reparameterize(
     return graph_module
 
 
-def _normal_form(model: nn.Module, input_size: tuple[int, int]) -> fx.GraphModule:
+def _normal_form(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
     if isinstance(model, fx.GraphModule) and hasattr(model, "output_names"):
         return copy.deepcopy(model)
-    return normalise(model, (_image_channels(model), *input_size))
+    return normalise(model, shape)
 
 
 def _random_judge(model: nn.Module, shape: tuple[int, ...]) -> Judge:
@@ -227,11 +229,4 @@ def _drop_unread(graph_module: fx.GraphModule) -> None:
 
 def _image_channels(model: nn.Module) -> int:
     spec = getattr(model, "spec", None)
-    if spec is not None:
-        return int(spec.channels)
-    for module in model.modules():  # the first layer that is registered
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            return module.in_channels
-        if isinstance(module, nn.BatchNorm2d):
-            return module.num_features
-    return 3
+    return int(spec.channels) if spec is not None else input_channels(model)
