@@ -25,13 +25,17 @@ def input_channels(model: nn.Module) -> int:
     Args:
         model: in eval mode; it is left as it was.
     """
-    convs = (module for module in model.modules() if isinstance(module, nn.Conv2d))
-    first = next(convs, None)
-    guess = first.in_channels if first else 3
+    guess = next(filter(None, map(_registered, model.modules())), 3)
     for channels in dict.fromkeys((3, 1, 4, guess)):
         if any(_runs(model, (1, channels, size, size)) for size in _SIZES):
             return channels
     return guess
+
+
+def _registered(module: nn.Module) -> int | None:
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        return module.in_channels
+    return module.num_features if isinstance(module, nn.BatchNorm2d) else None
 
 
 def _runs(model: nn.Module, shape: tuple[int, ...]) -> bool:
