@@ -39,7 +39,7 @@ def normalise(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
         A graph module that yields a tensor, or a tuple where the network has several outputs, with
         the attributes ``output_names`` (one for each), ``any_size`` (whether it also was the
         network at other sizes and batches), ``adopted`` (published layers that were taken over),
-        and ``spec`` if the model has one.
+        ``input_channels``, and ``spec`` if the model has one.
 
     Raises:
         InputError: the network takes more than an image, or fails on this one.
@@ -59,11 +59,13 @@ def normalise(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
             continue
         held = [_agrees(graph_module, *probe) for probe in probes]
         if all(held):
-            return _described(graph_module, model, any_size=True, adopted=adoptions)
+            return _described(
+                graph_module, model, any_size=True, adopted=adoptions, input_channels=shape[0]
+            )
         if held[0] and fixed is None:
             fixed = graph_module
     if fixed is not None:
-        return _described(fixed, model, any_size=False, adopted=adoptions)
+        return _described(fixed, model, any_size=False, adopted=adoptions, input_channels=shape[0])
     raise refusal or ExportError(
         f"{type(model).__name__} computes something else once it is written as a graph",
         hint="Its forward must not keep state from one image to the next.",

@@ -12,6 +12,7 @@ from waveedge.compression.reparameterize import Applied, reparameterize
 from waveedge.compression.reparameterize.phases import PhaseToSpace, SpaceToPhase
 from waveedge.errors import InputError, RecipeError
 from waveedge.nn import ChannelScale
+from waveedge.normalise import normalise
 
 Check = Callable[..., fx.GraphModule]
 
@@ -86,7 +87,8 @@ def test_transposed_is_a_subpixel_convolution(
 
 
 def test_the_common_transposed_convolution_has_its_sixteen_taps_and_no_zero() -> None:
-    result = reparameterize(nn.Sequential(nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1)), (6, 6))
+    layer = nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1)
+    result = reparameterize(normalise(nn.Sequential(layer), (8, 6, 6)), (6, 6))
     assert result.get_parameter("0.weight").shape == (4 * 4, 8, 2, 2)
     assert torch.all(result.get_parameter("0.weight") != 0)
 

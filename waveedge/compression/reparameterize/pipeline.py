@@ -229,4 +229,6 @@ def _drop_unread(graph_module: fx.GraphModule) -> None:
 
 def _image_channels(model: nn.Module) -> int:
     spec = getattr(model, "spec", None)
-    return int(spec.channels) if spec is not None else input_channels(model)
+    if spec is not None:
+        return int(spec.channels)
+    return getattr(model, "input_channels", None) or input_channels(model)
