@@ -84,14 +84,8 @@ def test_an_artifact_goes_out_at_another_size(tmp_path: Path) -> None:
         small.sizes.check((25, 40), "this artifact")
     assert "multiples of 2 from" in str(refused.value.hint)
     other = open_images(None, spec=model.spec, size=(32, 20), limit=2, held_out=1)
-    bundle = waveedge.export(
-        small.graph,
-        tmp_path / "bundle",
-        target="ort",
-        input_size=(32, 20),
-        images=other.held_out,
-        published=model,
-    )
+    small.original = model
+    bundle = waveedge.export(small, tmp_path / "bundle", images=other, input_size=(32, 20))
     assert bundle.manifest["input"]["shape"] == [1, 3, 32, 20]
     assert bundle.verification["figures"]["snr_db_to_your_network"] > 20
 
