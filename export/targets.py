@@ -12,12 +12,11 @@ from waveedge.export.device_script import SCRIPT, write_build_script
 from waveedge.export.engine import Build, backend_version, build_engine, require_backend
 from waveedge.export.lint import Finding, lint
 from waveedge.export.manifest import tensor_info
+from waveedge.filetypes import ENGINE
 
 __all__ = ["ENGINE", "Target", "check_target", "for_target", "target_notes"]
 
 Target = Literal["onnx", "ort", "trt", "trt-rtx"]
-
-ENGINE = "model.engine"
 
 
 def check_target(target: Target) -> None:

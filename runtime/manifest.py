@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from waveedge.errors import ArtifactError
+from waveedge.filetypes import BUNDLE_FORMAT, MANIFEST
 from waveedge.runtime.schema import (
     Json,
     ListOf,
@@ -33,8 +34,7 @@ from waveedge.runtime.schema import (
 
 __all__ = ["FORMAT", "MANIFEST", "SCHEMA", "read_manifest", "seal"]
 
-FORMAT = "waveedge-bundle/2"
-MANIFEST = "manifest.json"
+FORMAT = f"{BUNDLE_FORMAT}2"
 
 _MOST_BYTES = 16 * 2**20
 _MOST_DIGITS = 20  # of a number: more take Python long, or are refused by it

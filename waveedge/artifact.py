@@ -39,7 +39,7 @@ from waveedge.compression.reparameterize import Applied
 from waveedge.compression.report import CompressionReport
 from waveedge.compression.wavelet import LayerDecision
 from waveedge.errors import ArtifactError, ExportError
-from waveedge.filetypes import is_artifact_file, newest
+from waveedge.filetypes import ARTIFACT_KEY, is_artifact_file, newest
 from waveedge.models.families import CONFIGS
 from waveedge.models.source import relative_name
 from waveedge.normalise import preserve
@@ -60,7 +60,7 @@ from waveedge.spec import ModelSpec
 
 __all__ = ["KEY", "is_artifact", "load_artifact", "newest_artifact", "save_artifact"]
 
-KEY = "waveedge.artifact"
+KEY = ARTIFACT_KEY
 FORMAT: Final = 2
 _EARLIER = "an earlier version wrote its maps' sizes into the graph"
 _AGAIN = "Make the artifact again with: waveedge compress"

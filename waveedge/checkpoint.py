@@ -16,12 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from waveedge.errors import CheckpointError
+from waveedge.files import shown
+from waveedge.filetypes import CHECKPOINT_KEY
 from waveedge.models.build import attach_spec, build, custom_network, spec_of
 from waveedge.models.channels import input_channels
 from waveedge.models.identify import compare, identify
 from waveedge.models.names import fitting_part, without_counters
 from waveedge.models.settings import configure
-from waveedge.models.source import printable, source_sha256
+from waveedge.models.source import source_sha256
 from waveedge.models.statedict import State, find_state, is_tensor
 from waveedge.models.tensors import check_tensors, plain_tensors
 from waveedge.models.weights import open_weights
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from waveedge.compression.compressed import Compressed
 
 __all__ = ["load", "save_checkpoint"]
-
-SPEC_KEY = "waveedge.spec"
 
 
 def load(
@@ -91,7 +91,7 @@ def load(
         notes=tuple(f"{path.name}: {note}" for note in (*notes, *choice, *counters, *precision)),
         source_sha256=source_sha256(weights.files),
         source_path=path.resolve(),
-        source_name=printable(path.name),
+        source_name=shown(path.name),
         source_key=source_key,
     )
     return model
@@ -116,18 +116,18 @@ def save_checkpoint(model: nn.Module, path: str | Path, *, overwrite: bool = Fal
         for name, tensor in model.state_dict().items()
     }
     with new_file(Path(path), CHECKPOINT, overwrite=overwrite) as temporary:
-        save_file(state, temporary, metadata={SPEC_KEY: spec.model_dump_json()})
+        save_file(state, temporary, metadata={CHECKPOINT_KEY: spec.model_dump_json()})
 
 
 def _described(metadata: Mapping[str, str]) -> ModelSpec | None:
     """Return the specification that the file states, if it does."""
-    if SPEC_KEY not in metadata:
+    if CHECKPOINT_KEY not in metadata:
         return None
     try:
-        return ModelSpec.model_validate_json(metadata[SPEC_KEY])
+        return ModelSpec.model_validate_json(metadata[CHECKPOINT_KEY])
     except ValidationError as error:
         raise CheckpointError(
-            f"its description ({SPEC_KEY}) makes no sense: {error.errors()[0]['msg']}",
+            f"its description ({CHECKPOINT_KEY}) makes no sense: {error.errors()[0]['msg']}",
             hint="The file is damaged, or from another version of waveedge.",
         ) from error
 
@@ -170,7 +170,7 @@ def _check_description(spec: ModelSpec, shapes: Mapping[str, tuple[int, ...]]) -
             problems = compare(_shapes(build(spec).state_dict()), shapes)
     if problems:
         raise CheckpointError(
-            f"its description ({SPEC_KEY}) does not fit its weights: {'; '.join(problems)}",
+            f"its description ({CHECKPOINT_KEY}) does not fit its weights: {'; '.join(problems)}",
             hint="The file is damaged, or was edited.",
         )
 

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 __all__ = [
+    "ARTIFACT_KEY",
+    "BUNDLE_FORMAT",
+    "CHECKPOINT_KEY",
+    "ENGINE",
     "MANIFEST",
     "PICTURE_TEXT",
     "bundle_files",
@@ -29,8 +33,8 @@ ARTIFACT_KEY = "waveedge.artifact"
 CHECKPOINT_KEY = "waveedge.spec"
 MANIFEST = "manifest.json"
 BUNDLE_FORMAT = "waveedge-bundle/"
-BUILT_LATER = "model.engine"
-"""What build_engine.sh adds to a bundle on the device."""
+ENGINE = "model.engine"
+"""Of a bundle; it may be built later, on the device, by build_engine.sh."""
 
 PICTURE_TEXT = {"Software": "waveedge"}
 """The text chunk of a PNG by which waveedge knows its pictures."""
@@ -72,7 +76,7 @@ def bundle_files(file: Path) -> set[str]:
     listed = _manifest(file).get("files")
     if not is_bundle_manifest(file) or not isinstance(listed, dict):
         return set()
-    return {MANIFEST, BUILT_LATER, *listed}
+    return {MANIFEST, ENGINE, *listed}
 
 
 def is_picture(file: Path) -> bool:

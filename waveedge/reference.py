@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waveedge.normalise import check_inputs, detached_copy, flat_outputs
+from waveedge.normalise.capture import float_dtype
 from waveedge.sanity import check_network, is_finite
 
 __all__ = ["FLOAT_ERROR", "Reference", "relative_error", "run"]
@@ -83,9 +84,7 @@ def run(network: Callable[[Tensor], object], image: NDArray[np.float32] | Tensor
 
 def _as_input(network: Callable[[Tensor], object], image: NDArray[np.float32] | Tensor) -> Tensor:
     """A copy of an image in the floating-point type of the network's parameters."""
-    dtype = torch.float32
-    if isinstance(network, nn.Module):
-        dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), dtype)
+    dtype = float_dtype(network) if isinstance(network, nn.Module) else torch.float32
     return torch.as_tensor(image).to(dtype).clone()
 
 

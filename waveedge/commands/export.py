@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from waveedge import console
 from waveedge.artifact import newest_artifact
 from waveedge.commands.assumed import say_assumed
 from waveedge.errors import InputError, UsageError
 from waveedge.export import export
-from waveedge.export.bundle import Bundle
+from waveedge.export.bundle import Bundle, Target
 from waveedge.outputs import BUNDLE, check_output, default_name
 
 __all__ = ["run"]
 
-TARGETS = ("onnx", "ort", "trt", "trt-rtx")
+TARGETS = get_args(Target)
 TIMED = ("onnx", "ort")
 
 

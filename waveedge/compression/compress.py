@@ -206,7 +206,7 @@ def structure(
     for tensor in (*form.parameters(), *form.buffers()):
         # As an artifact holds it: with other strides, convolutions add up in another order.
         tensor.data = tensor.data.contiguous()
-    return _without_wcc(form).eval(), form.eval()
+    return copy.deepcopy(_without_wcc(form)).eval(), form.eval()
 
 
 _SEEN = 4
@@ -214,13 +214,15 @@ _SEEN = 4
 
 
 def _without_wcc(graph: fx.GraphModule) -> fx.GraphModule:
-    """The network in floating point, without approximations."""
-    if not any(isinstance(module, WaveletCompressedConv2d) for module in graph.modules()):
-        return copy.deepcopy(graph)
-    plain = copy.deepcopy(graph)
-    for name, module in list(plain.named_modules()):
-        if isinstance(module, WaveletCompressedConv2d):
-            plain.set_submodule(name, module.to_conv())
+    """The network in floating point, without approximations; itself where it has none."""
+    layers = {
+        name: module
+        for name, module in graph.named_modules()
+        if isinstance(module, WaveletCompressedConv2d)
+    }
+    plain = copy.deepcopy(graph) if layers else graph
+    for name, module in layers.items():
+        plain.set_submodule(name, module.to_conv())
     return plain
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from waveedge.compression.graph import is_clamp, layer_of
-from waveedge.compression.report import LOW_DB
+from waveedge.compression.report import LOW_DB, power, ratio_db
 from waveedge.nn import ActivationQuantizer
 from waveedge.reference import run
 
@@ -111,9 +111,7 @@ def _snr_db(wanted: _Outputs, found: _Outputs) -> float:
     """The signal-to-noise ratio of the worst output over all images."""
     worst = math.inf
     for reference, other in zip(zip(*wanted, strict=True), zip(*found, strict=True), strict=True):
-        signal = sum(float(a.double().square().sum()) for a in reference)
-        pairs = zip(reference, other, strict=True)
-        noise = sum(float((a - b).double().square().sum()) for a, b in pairs)
+        noise = sum(power(a - b) for a, b in zip(reference, other, strict=True))
         if noise:
-            worst = min(worst, 10 * math.log10(signal / noise) if signal else -math.inf)
+            worst = min(worst, ratio_db(sum(map(power, reference)), noise))
     return worst

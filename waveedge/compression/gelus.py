@@ -15,7 +15,6 @@ import copy
 from collections import Counter
 
 import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from waveedge.compression.graph import layer_of, layers
@@ -26,18 +25,16 @@ __all__ = ["fit_gelus", "place_gelus", "separate_gelus"]
 
 
 def separate_gelus(graph: fx.GraphModule) -> None:
-    """Give every call of GELU a module of its own, in place: each will read another grid."""
+    """Give every call of GELU a module of its own, in place: each will read another grid.
+
+    A rewrite may call one GELU once for each phase of a map.
+    """
     called = Counter(node.target for node in graph.graph.nodes)
     for node in graph.graph.nodes:
         gelu = layer_of(graph, node)
-        if node.op == "call_function" and node.target is F.gelu:
-            gelu = nn.GELU(node.kwargs.get("approximate", "none"))
-        elif not isinstance(gelu, nn.GELU) or called[node.target] == 1:
-            continue
-        name = f"activation_{node.name}"
-        graph.add_submodule(name, copy.deepcopy(gelu))
-        node.op, node.target = "call_module", name
-        node.args, node.kwargs = tuple(node.all_input_nodes), {}
+        if isinstance(gelu, nn.GELU) and called[node.target] > 1:
+            node.target = f"activation_{node.name}"
+            graph.add_submodule(node.target, copy.deepcopy(gelu))
     graph.delete_all_unused_submodules()
     graph.recompile()
 

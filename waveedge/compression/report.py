@@ -23,6 +23,8 @@ __all__ = [
     "LayerReport",
     "Quality",
     "measure",
+    "power",
+    "ratio_db",
     "snr_db",
 ]
 
@@ -201,17 +203,17 @@ def measure(
             got = run(model, reference.images[index])
         for name in expected.keys() & found.keys():
             if expected[name].shape == found[name].shape:
-                signal[name] += _power(expected[name])
-                noise[name] += _power(expected[name] - found[name])
+                signal[name] += power(expected[name])
+                noise[name] += power(expected[name] - found[name])
         wanted = reference.outputs(index)
         for number, (one, other) in enumerate(zip(wanted, got, strict=True)):
-            signal[f"output {number}"] += _power(one)
-            noise[f"output {number}"] += _power(one - other)
+            signal[f"output {number}"] += power(one)
+            noise[f"output {number}"] += power(one - other)
         if task in ("classification", "segmentation"):
             same = wanted[0].argmax(1) == got[0].argmax(1)
             equal += int(same.sum())
             decisions += same.numel()
-    by_layer = {name: _ratio_db(signal[name], noise[name]) for name in signal}
+    by_layer = {name: ratio_db(signal[name], noise[name]) for name in signal}
     outputs = [by_layer.pop(name) for name in list(by_layer) if name.startswith("output ")]
     quality = Quality(
         images=images,
@@ -221,11 +223,13 @@ def measure(
     return quality, by_layer
 
 
-def _power(tensor: Tensor) -> float:
+def power(tensor: Tensor) -> float:
+    """The sum of squares, added up in float64."""
     return float(tensor.double().square().sum())
 
 
-def _ratio_db(signal: float, noise: float) -> float:
+def ratio_db(signal: float, noise: float) -> float:
+    """A ratio of powers in dB; infinite without noise, and minus that without a signal."""
     if math.isnan(noise) or math.isinf(noise) or signal == 0:
         return -math.inf
     return 10 * math.log10(signal / noise) if noise else math.inf

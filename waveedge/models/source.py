@@ -11,18 +11,13 @@ from waveedge.errors import CheckpointError
 from waveedge.files import sha256
 from waveedge.models.shards import find_index, read_index
 
-__all__ = ["find_source", "printable", "relative_name", "source_sha256"]
+__all__ = ["find_source", "relative_name", "source_sha256"]
 
 
 def source_sha256(files: Sequence[Path]) -> str:
     """Return the SHA-256 of a checkpoint; of one in several files, that of their hashes."""
     hashes = [sha256(file) for file in files]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def printable(name: str) -> str:
-    """Return a file name as text that JSON and terminals take: other bytes as ``\\xff``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def relative_name(source: Path, folder: Path) -> str:

@@ -16,6 +16,7 @@ from waveedge.errors import ExportError
 from waveedge.normalise.arguments import bind
 from waveedge.normalise.functions import FUNCTIONS, MOVES
 from waveedge.normalise.layers import LAYERS
+from waveedge.normalise.modules import owner_of, set_module
 from waveedge.normalise.whole import Call
 
 __all__ = ["is_tensor", "lift", "returned"]
@@ -53,6 +54,7 @@ class _Lifter:
         self.results: dict[fx.Node, Any] = {}
         """Nodes of the program that yield several values -> those."""
         self.layers = set[str]()
+        self.parameters = {name for name, _ in model.named_parameters()}
 
     def lift(self) -> fx.GraphModule:
         kinds = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}
@@ -82,7 +84,7 @@ class _Lifter:
         held = (
             self.program.state_dict
             if spec.target in self.program.state_dict
-            else (self.program.constants)
+            else self.program.constants
         )
         self.constants[node] = held[spec.target].detach()
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
@@ -192,21 +194,17 @@ class _Lifter:
     def _hold(self, node: fx.Node, value: Tensor) -> str:
         """Register a constant and return its name."""
         name = self.sources.get(node, f"constants.{node.name}")
-        owner, _, leaf = name.rpartition(".")
-        if any(f"{owner}.".startswith(f"{layer}.") for layer in self.layers):
-            owner, leaf = "constants", name.replace(".", "_")
-        module = self.root
-        for part in owner.split(".") if owner else []:
-            if part not in module._modules:
-                module.add_module(part, nn.Module())
-            module = module.get_submodule(part)
-        if leaf not in {*module._buffers, *module._parameters}:
+        is_parameter = name in self.parameters
+        if any(name.startswith(f"{layer}.") for layer in self.layers):
+            name = f"constants.{name.replace('.', '_')}"
+        owner, leaf = owner_of(self.root, name)
+        if leaf not in {*owner._buffers, *owner._parameters}:
             kept = value.detach().clone()
-            if name in dict(self.model.named_parameters()):
-                module.register_parameter(leaf, nn.Parameter(kept, kept.is_floating_point()))
+            if is_parameter:
+                owner.register_parameter(leaf, nn.Parameter(kept, kept.is_floating_point()))
             else:
-                module.register_buffer(leaf, kept)
-        return f"{owner}.{leaf}" if owner else leaf
+                owner.register_buffer(leaf, kept)
+        return name
 
     def _layer_name(self, node: fx.Node, layer: nn.Module) -> str:
         path = _path(node)
@@ -230,14 +228,7 @@ class _Lifter:
         return True
 
     def _add(self, name: str, layer: nn.Module) -> None:
-        owner, _, leaf = name.rpartition(".")
-        module = self.root
-        for part in owner.split(".") if owner else []:
-            if part not in module._modules:
-                module.add_module(part, nn.Module())
-            module = module.get_submodule(part)
-        module.add_module(leaf, layer.eval())
-        self.layers.add(name)
+        self.layers.add(set_module(self.root, name, layer))
 
 
 def returned(program: ExportedProgram) -> list[Any]:

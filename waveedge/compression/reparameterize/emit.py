@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from waveedge.normalise.modules import set_module
+
 from .layout import Layout
 from .linear import Axis, Run, Step, axis_steps, kernel
 from .phases import PhaseToSpace
-from .rewrite import new_conv, set_module
+from .rewrite import new_conv
 from .spans import Place, Span
 
 __all__ = ["Builder"]

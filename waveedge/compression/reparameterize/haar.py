@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from waveedge.nn import DWT2d
+from waveedge.normalise.modules import set_module
 
 from .emit import Builder
 from .phases import SpaceToPhase
@@ -25,7 +26,6 @@ from .rewrite import (
     new_conv,
     numel,
     prune,
-    set_module,
     source,
 )
 
@@ -200,9 +200,7 @@ def _selected(node: fx.Node) -> int | None:
 
 def _is_flattened(node: fx.Node) -> bool:
     """Whether a node makes (N, 3C, h, w) of details (N, C, 3, h, w)."""
-    return (node.op == "call_method" and node.target == "flatten" and node.args[1:] == (1, 2)) or (
-        node.target is torch.flatten and node.args[1:] == (1, 2)
-    )
+    return node.target is torch.flatten and node.args[1:] == (1, 2)
 
 
 def _through_joins(node: fx.Node) -> list[fx.Node]:

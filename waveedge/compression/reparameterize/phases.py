@@ -11,7 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
-from .rewrite import Applied, Rewrite, Shapes, called, drop, macs, new_conv, set_module, source
+from waveedge.normalise.modules import set_module
+
+from .rewrite import Applied, Rewrite, Shapes, called, drop, macs, new_conv, source
 
 __all__ = ["ELEMENTWISE", "Lower", "PhaseToSpace", "SpaceToPhase"]
 

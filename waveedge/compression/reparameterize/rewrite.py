@@ -150,18 +150,6 @@ def only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def set_module(graph_module: fx.GraphModule, name: str, module: nn.Module) -> str:
-    """Put ``module`` at the qualified name ``name``, replacing what is there."""
-    parent, _, leaf = name.rpartition(".")
-    owner: nn.Module = graph_module
-    for part in parent.split(".") if parent else []:
-        if part not in owner._modules:
-            owner.add_module(part, nn.Module())
-        owner = owner.get_submodule(part)
-    owner.add_module(leaf, module.eval())
-    return name
-
-
 def drop(node: fx.Node, replacement: fx.Node) -> None:
     """Let the users of ``node`` use ``replacement``, and remove ``node``."""
     node.replace_all_uses_with(replacement)

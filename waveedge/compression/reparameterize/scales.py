@@ -15,8 +15,6 @@ from .rewrite import Applied, Rewrite, Shapes, called, drop, macs, only_user
 
 __all__ = ["Scales"]
 
-_RESHAPES = ("reshape", "view", "unsqueeze", "flatten", "squeeze")
-
 
 class Scales(Rewrite):
     """A layer scale (the gamma of a ConvNeXt block) multiplies channels by learnt constants.
@@ -66,21 +64,12 @@ def _product(graph_module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, Tens
 
 
 def _constant(graph_module: fx.GraphModule, node: Any) -> Tensor | None:
-    """The tensor that a node stands for, if it is a parameter or buffer, possibly reshaped."""
-    if not isinstance(node, fx.Node):
+    """The tensor that a node stands for, if it is a parameter or buffer."""
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
         return None
-    if node.op == "get_attr":
-        owner, _, name = str(node.target).rpartition(".")
-        tensor = getattr(graph_module.get_submodule(owner), name)
-        return tensor.detach() if isinstance(tensor, Tensor) else None
-    if node.op == "call_method" and node.target in _RESHAPES:
-        inner = _constant(graph_module, node.args[0])
-        plain = not any(isinstance(argument, fx.Node) for argument in node.args[1:])
-        if inner is not None and plain:
-            result = getattr(inner, str(node.target))(*node.args[1:], **node.kwargs)
-            assert isinstance(result, Tensor)
-            return result
-    return None
+    owner, _, name = str(node.target).rpartition(".")
+    tensor = getattr(graph_module.get_submodule(owner), name)
+    return tensor.detach() if isinstance(tensor, Tensor) else None
 
 
 def _per_channel(factor: Tensor, layer: nn.Module, dimensions: int) -> Tensor | None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import fx, nn
 
+from waveedge.normalise.modules import set_module
+
 from .emit import Builder
 from .layout import plan
 from .linear import step_of
@@ -19,7 +21,6 @@ from .rewrite import (
     new_conv,
     pair,
     prune,
-    set_module,
     source,
     split,
 )

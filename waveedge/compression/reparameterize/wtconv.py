@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from waveedge.nn import WTConv2d
+from waveedge.normalise.modules import set_module
 
 from .emit import Builder
-from .rewrite import Applied, Rewrite, Shapes, new_conv, numel, prune, set_module, source, split
+from .rewrite import Applied, Rewrite, Shapes, new_conv, numel, prune, source, split
 from .spans import Span
 
 __all__ = ["BandWise", "WTConv"]
