@@ -30,7 +30,7 @@ VARIANTS = (
 
 def waveedge(line: str, *, show: bool = True) -> str:
     """Type ``waveedge LINE`` in the demo's folder; stop the demo where it fails."""
-    out.print(f"\n[bold]$ waveedge {line}[/bold]", highlight=False)
+    out.print(f"\n$ waveedge {line}", style="bold")
     done = subprocess.run(
         [sys.executable, "-m", "waveedge.cli", *line.split()],
         cwd=FOLDER,
