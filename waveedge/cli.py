@@ -160,7 +160,9 @@ def compress(
     chosen = make_recipe({**(read_recipe(recipe) if recipe else {}), **given})
     name = default_name(model, f"{chosen.label()}.safetensors")
     target = Path(name) if out is None else out / name if os.path.isdir(out) else out
-    check_output(target, ARTIFACT, inputs=(model, recipe, calib), overwrite=overwrite)
+    check_output(
+        target, ARTIFACT, inputs=(model, recipe, calib, *_code_of(arch)), overwrite=overwrite
+    )
 
     from waveedge.commands.compress import run
 
@@ -229,6 +231,7 @@ def export(
         calib=calib,
         out=out,
         overwrite=overwrite,
+        code=_code_of(arch),
         load=lambda path: _load(path, settings, arch, key, trust_pickle),
         as_json=json,
     )
@@ -337,6 +340,14 @@ def _load(
     for note in getattr(network, "notes", ()):
         console.say(note)
     return network
+
+
+def _code_of(arch: str | None) -> tuple[Path, ...]:
+    """What ``--arch`` imports from the current folder: inputs as much as the checkpoint."""
+    if not arch:
+        return ()
+    module = arch.partition(":")[0].partition(".")[0]
+    return tuple(path for path in (Path(f"{module}.py"), Path(module)) if os.path.exists(path))
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

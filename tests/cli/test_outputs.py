@@ -123,6 +123,12 @@ def other_manifest(folder: Path) -> None:
     (folder / "site" / "manifest.json").write_text('{"name": "a web page", "files": {}}')
 
 
+def code(folder: Path) -> None:
+    (folder / "net.py").write_text("def make(): ...")
+    (folder / "nets").mkdir()
+    (folder / "nets" / "small.py").write_text("def make(): ...")
+
+
 def nothing(_folder: Path) -> None:
     pass
 
@@ -133,6 +139,9 @@ NEVER = [
     ("another program's folder", other_manifest, (*EXPORT, "site"), "holds manifest.json"),
     ("the checkpoint as bundle", nothing, (*EXPORT, "model.pt"), "is an input"),
     ("the checkpoint as artifact", nothing, (*COMPRESS, "model.pt"), "is an input"),
+    ("the code as artifact", code, (*COMPRESS, "net.py", "--arch", "net:make"), "is an input"),
+    ("the code as bundle", code, (*EXPORT, "net.py", "--arch", "net:make"), "is an input"),
+    ("a package as bundle", code, (*EXPORT, "nets", "--arch", "nets.small:make"), "is an input"),
     ("the folder of the checkpoint", nothing, (*EXPORT, "../{here}"), "is an input"),
     ("the recipe", recipe, (*COMPRESS, "r.yaml", "--recipe", "r.yaml"), "is an input"),
     ("an image", images, (*COMPRESS, "imgs/0.png", "--calib", "imgs"), "in an input"),

@@ -31,12 +31,14 @@ def run(
     calib: Path | None,
     out: Path | None,
     overwrite: bool,
+    code: tuple[Path, ...],
     load: Callable[[Path], Any],
     as_json: bool,
 ) -> None:
     """Export ``source``, or the newest artifact of the working directory, and print the result.
 
     Args:
+        code: files of the user's own network, which ``out`` must not replace.
         load: loads a checkpoint with the command line's settings.
         published: keep a checkpoint's published form instead of rewriting it exactly.
         tune: keep the form of a checkpoint that is fastest on this machine.
@@ -65,7 +67,7 @@ def run(
             )
         console.say(f"Exporting the newest artifact here: {source}")
     out = out or Path(default_name(source, target))
-    check_output(out, BUNDLE, inputs=(source, calib), overwrite=overwrite)
+    check_output(out, BUNDLE, inputs=(source, calib, *code), overwrite=overwrite)
     network = load(source)
     say_assumed(network.spec)
     with console.progress_bar() as progress:
