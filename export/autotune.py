@@ -20,6 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from waveedge.compression.costs import CPU, CostProfile
 from waveedge.compression.reparameterize import REWRITES, LeftOut, exact_form
 from waveedge.export.bundle import Progress, quantized_graph
 from waveedge.export.finish import finish
@@ -134,6 +135,7 @@ def autotune(
     input_size: tuple[int, int],
     *,
     images: Sequence[NDArray[np.float32]],
+    cost: CostProfile = CPU,
     batch: Batch = 1,
     runs: int = _RUNS,
     progress: Progress | None = None,
@@ -145,6 +147,7 @@ def autotune(
         input_size: (height, width) in pixels.
         images: float32 (1, C, H, W), preprocessed; what the timed runs see, and what every form
             must compute the network's outputs on.
+        cost: prices by which the rewrites choose.
         batch: images at once; a dynamic batch is timed with one.
         runs: pairs of each comparison; a slow network gets fewer.
         progress: called as work goes on.
@@ -156,7 +159,7 @@ def autotune(
     image = np.concatenate([images[index % len(images)] for index in range(count)])
     with tempfile.TemporaryDirectory() as folder:
         reference = Reference(model, images)
-        stand = _Stand(reference, input_size, image, batch, runs, Path(folder), progress)
+        stand = _Stand(reference, input_size, image, cost, batch, runs, Path(folder), progress)
         form, trials = search(stand.race, lambda form: stand.applied[form])
     chosen = stand.build(form)
     preserve(chosen, left_out=tuple(dict.fromkeys(stand.left_out)))
@@ -205,6 +208,7 @@ class _Stand:
         reference: Reference,
         size: tuple[int, int],
         image: NDArray[np.float32],
+        cost: CostProfile,
         batch: Batch,
         runs: int,
         folder: Path,
@@ -212,7 +216,7 @@ class _Stand:
     ) -> None:
         self.reference = reference
         self.model = normalise(reference.network, (image.shape[1], *size))
-        self.size, self.image, self.batch = size, image, batch
+        self.size, self.image, self.cost, self.batch = size, image, cost, batch
         self.pairs = runs
         self.folder = folder
         self.progress = progress or (lambda _what, _done, _total: None)
@@ -225,7 +229,9 @@ class _Stand:
         if form == PUBLISHED:
             self.applied[form] = set()
             return self.model
-        graph = exact_form(self.model, self.size, self.reference, skip=form.left_out)
+        graph = exact_form(
+            self.model, self.size, self.reference, cost=self.cost, skip=form.left_out
+        )
         changes: Any = graph.applied
         failed: Any = graph.left_out
         self.left_out += failed

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import onnx
 
+from waveedge.compression.costs import CPU, GPU, PROFILES, CostProfile
 from waveedge.errors import ExportError, RecipeError
 from waveedge.export.device_script import SCRIPT, write_build_script
 from waveedge.export.engine import Build, backend_version, build_engine, require_backend
@@ -14,7 +15,7 @@ from waveedge.export.lint import Finding, lint
 from waveedge.export.manifest import tensor_info
 from waveedge.filetypes import ENGINE
 
-__all__ = ["ENGINE", "Target", "check_target", "for_target", "target_notes"]
+__all__ = ["ENGINE", "Target", "check_target", "cost_of", "for_target", "target_notes"]
 
 Target = Literal["onnx", "ort", "trt", "trt-rtx"]
 
@@ -33,6 +34,23 @@ def check_target(target: Target) -> None:
         )
     if target == "trt-rtx":
         require_backend("tensorrt_rtx")
+
+
+def cost_of(cost: CostProfile | str | None, target: Target) -> CostProfile:
+    """The cost profile of that name, or the target's own.
+
+    Raises:
+        RecipeError: there is none of that name.
+    """
+    if cost is None:
+        return GPU if target in ("trt", "trt-rtx") else CPU
+    if isinstance(cost, CostProfile):
+        return cost
+    if cost not in PROFILES:
+        raise RecipeError(
+            f"the cost profile {cost!r} is unknown", hint=f"Known: {', '.join(PROFILES)}."
+        )
+    return PROFILES[cost]
 
 
 def for_target(

@@ -18,11 +18,12 @@ from torch import nn
 from waveedge.calibration import ImageSet, Source
 from waveedge.checkpoint import load
 from waveedge.compression.compressed import Compressed
+from waveedge.compression.costs import CostProfile
 from waveedge.compression.reparameterize import exact_form
 from waveedge.errors import InputError, WaveedgeError
 from waveedge.export.autotune import autotune as fastest_form
 from waveedge.export.bundle import Bundle, Progress, export_model
-from waveedge.export.targets import Target, check_target
+from waveedge.export.targets import Target, check_target, cost_of
 from waveedge.export.torch_to_onnx import Batch
 from waveedge.files import sha256
 from waveedge.limits import check_pixels
@@ -49,6 +50,7 @@ def export(
     batch: Batch = 1,
     reparameterize: bool = True,
     autotune: bool = False,
+    cost: CostProfile | str | None = None,
     overwrite: bool = False,
     loader: Loader = load,
     warn: Warn = warnings.warn,
@@ -73,6 +75,8 @@ def export(
         batch: images at once, or "dynamic".
         reparameterize: rewrite a network that is not compressed where that is exact and cheaper.
         autotune: rewrite it into the form that is fastest on this machine's CPU, by timing.
+        cost: prices of the device that the rewrites choose by, or the name of a shipped profile;
+            the target's where None.
         overwrite: replace a file of that name, too.
         loader: reads checkpoints: ``partial(waveedge.load, arch="net:make")`` for one of your own.
         warn: called with each sentence that should be read before the bundle is used: rewrites
@@ -96,11 +100,13 @@ def export(
     check_output(out, BUNDLE, inputs=paths, overwrite=overwrite)
     opened = open_network(network, loader)
     compressed = opened if isinstance(opened, Compressed) else None
-    if compressed and (autotune or not reparameterize):
+    prices = cost_of(cost, target)
+    if compressed and (autotune or not reparameterize or cost is not None):
         raise InputError(
             f"{compressed.path or 'this network'} is compressed: its form was fixed when its "
             "quantizers were placed",
-            hint="Export the uncompressed checkpoint with autotune or without rewrites instead.",
+            hint="Export the uncompressed checkpoint, or compress it again: a recipe has a cost "
+            "profile, and names rewrites to leave out.",
         )
     model, held = with_images(
         opened.graph if isinstance(opened, Compressed) else opened,
@@ -123,12 +129,16 @@ def export(
     if compressed:
         original = _uncompressed(compressed, loader, warn)
     elif autotune:
-        choice = fastest_form(model, size, images=judged, batch=batch, progress=progress)
+        choice = fastest_form(
+            model, size, images=judged, cost=prices, batch=batch, progress=progress
+        )
         shipped = choice.model
     else:
         normal = normalise(model, (spec_of(model).channels, *size))
         reference = Reference(model, judged)
-        shipped = exact_form(normal, size, reference) if reparameterize else normal
+        shipped = normal
+        if reparameterize:
+            shipped = exact_form(normal, size, reference, cost=prices)
     if not compressed:
         for item in getattr(shipped, "left_out", ()):
             warn(str(item))

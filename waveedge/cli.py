@@ -1,4 +1,4 @@
-"""The command line: four verbs over the Python API, and one place where errors become messages."""
+"""The command line: the verbs over the Python API, and one place where errors become messages."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a file that waveedge did not write, too.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Cost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROFILE",
+        help="What exact rewrites choose by: cpu, gpu, or a file of waveedge fit-cost.",
+    ),
+]
 InputSize = Annotated[
     str | None, typer.Option(metavar="HxW", help="Height and width of the input in pixels.")
 ]
@@ -122,6 +129,7 @@ def compress(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A YAML recipe; flags override it.")
     ] = None,
+    cost: Cost = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [0]")] = None,
     out: Annotated[
         Path | None,
@@ -140,7 +148,7 @@ def compress(
     json: Json = False,
 ) -> None:
     """Compress a network into one .safetensors artifact, and report what that did to it."""
-    from waveedge.compression.recipe import make_recipe, read_recipe
+    from waveedge.compression.recipe import make_recipe, read_cost, read_recipe
 
     flags = {
         "bits": bits,
@@ -151,12 +159,14 @@ def compress(
         "only": only,
         "seed": seed,
     }
-    given = {name: value for name, value in flags.items() if value is not None}
+    given: dict[str, Any] = {name: flag for name, flag in flags.items() if flag is not None}
     size, settings = _parse_size(input_size), parse_settings(set_)
     try:
         make_recipe(given)
     except RecipeError as error:
         raise UsageError(error.what, hint=error.hint) from error
+    if cost is not None:
+        given["cost"] = read_cost(cost)
     chosen = make_recipe({**(read_recipe(recipe) if recipe else {}), **given})
     name = default_name(model, f"{chosen.label()}.safetensors")
     target = Path(name) if out is None else out / name if os.path.isdir(out) else out
@@ -197,6 +207,7 @@ def export(
             "--autotune", help="Time a checkpoint's forms on this CPU and keep the fastest."
         ),
     ] = False,
+    cost: Cost = None,
     calib: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Images to verify the export with.")
     ] = None,
@@ -228,6 +239,7 @@ def export(
         batch=images,
         published=no_reparameterize,
         tune=autotune,
+        cost=cost,
         calib=calib,
         out=out,
         overwrite=overwrite,
@@ -273,6 +285,23 @@ def bench(
         overwrite=overwrite,
         as_json=json,
     )
+
+
+@app.command(
+    "fit-cost", epilog="Example: waveedge fit-cost; waveedge compress model.pt --cost cost.yaml"
+)
+@streams.results_alone()
+def fit_cost(
+    out: Annotated[
+        Path, typer.Option(parser=_output, metavar="FILE", help="The cost profile to write.")
+    ] = Path("cost.yaml"),
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Measure what moving data costs on this CPU, for the exact rewrites to choose by."""
+    from waveedge.commands.fit_cost import run
+
+    run(out, overwrite=overwrite, as_json=json)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "ARTIFACT_KEY",
     "BUNDLE_FORMAT",
     "CHECKPOINT_KEY",
+    "COST_PROFILE_HEADER",
     "ENGINE",
     "MANIFEST",
     "PICTURE_TEXT",
@@ -25,6 +26,7 @@ __all__ = [
     "is_artifact_file",
     "is_bundle_manifest",
     "is_checkpoint_file",
+    "is_cost_profile",
     "is_picture",
     "newest",
 ]
@@ -38,6 +40,9 @@ ENGINE = "model.engine"
 
 PICTURE_TEXT = {"Software": "waveedge"}
 """The text chunk of a PNG by which waveedge knows its pictures."""
+
+COST_PROFILE_HEADER = "# waveedge cost profile"
+"""The first line of a cost profile's YAML."""
 
 _MANIFEST_BYTES = 64 << 20
 _HEADER_BYTES = 100 << 20  # the format's own limit
@@ -92,6 +97,12 @@ def is_picture(file: Path) -> bool:
                 return stream.read(length) == mark
             stream.seek(length + 4, os.SEEK_CUR)  # 4 bytes of checksum
     return False
+
+
+def is_cost_profile(file: Path) -> bool:
+    """Whether ``waveedge fit-cost`` wrote ``file``; raises OSError where it cannot be read."""
+    with _open(file) as stream:
+        return stream.readline(100).rstrip() == COST_PROFILE_HEADER.encode()
 
 
 def newest(

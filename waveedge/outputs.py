@@ -22,6 +22,7 @@ from waveedge.filetypes import (
     bundle_files,
     is_artifact_file,
     is_checkpoint_file,
+    is_cost_profile,
     is_picture,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "ARTIFACT",
     "BUNDLE",
     "CHECKPOINT",
+    "COST_PROFILE",
     "PICTURE",
     "Kind",
     "check_output",
@@ -57,6 +59,7 @@ class Kind:
 ARTIFACT = Kind("an artifact", "--out", is_artifact_file)
 BUNDLE = Kind("a bundle", "--out", None)
 CHECKPOINT = Kind("a checkpoint", "--out", is_checkpoint_file)
+COST_PROFILE = Kind("a cost profile", "--out", is_cost_profile)
 PICTURE = Kind("a picture", "--plot", is_picture)
 
 

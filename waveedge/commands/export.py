@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from waveedge import console
 from waveedge.artifact import newest_artifact
 from waveedge.commands.assumed import say_assumed
+from waveedge.compression.recipe import read_cost
 from waveedge.errors import InputError, UsageError
 from waveedge.export import export
 from waveedge.export.bundle import Bundle, Target
@@ -28,6 +29,7 @@ def run(
     batch: int | Literal["dynamic"],
     published: bool,
     tune: bool,
+    cost: str | None,
     calib: Path | None,
     out: Path | None,
     overwrite: bool,
@@ -42,6 +44,7 @@ def run(
         load: loads a checkpoint with the command line's settings.
         published: keep a checkpoint's published form instead of rewriting it exactly.
         tune: keep the form of a checkpoint that is fastest on this machine.
+        cost: a cost profile's name or file, for a checkpoint's exact rewrites.
 
     Raises:
         InputError: there is nothing to export.
@@ -80,6 +83,7 @@ def run(
             batch=batch,
             reparameterize=not published,
             autotune=tune,
+            cost=read_cost(cost) if cost else None,
             overwrite=overwrite,
             loader=load,
             warn=console.warn,

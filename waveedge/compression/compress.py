@@ -196,7 +196,9 @@ def structure(
     def judge(form: fx.GraphModule, images: int | None = PROBES) -> float:
         return reference.error(_without_wcc(form), images)
 
-    form = reparameterize(chosen, input_size, judge=judge)
+    form = reparameterize(
+        chosen, input_size, cost=recipe.profile, skip=recipe.rewrites.skip, judge=judge
+    )
     if recipe.bits != FLOAT:
         ends = image_ends(reference, spec)
         form = centred(form, spec, input_size, ends, judge)

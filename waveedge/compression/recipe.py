@@ -7,12 +7,15 @@ The command line builds one from its flags; ``--recipe FILE`` reads the same fie
     wcc_ratio: 0.5     # share of wavelet coefficients kept by 1x1 convolutions; 1 is no WCC
     wcc_levels: 3
     skip: ["layers.0.*"]
+    cost: gpu          # what exact rewrites choose by: cpu, gpu, or the prices themselves
+    rewrites: {skip: [polyphase]}
     layers:
       "layers.3.*": {bits: 8, wcc_ratio: 1}
 """
 
 from __future__ import annotations
 
+import os
 import reprlib
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,11 +23,22 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from waveedge.bounds import Name
+from waveedge.compression.costs import CPU, PROFILES, CostProfile
 from waveedge.compression.plain_yaml import Lines, read_plain_yaml
-from waveedge.errors import RecipeError
+from waveedge.errors import RecipeError, UsageError
 from waveedge.limits import LONGEST_NAME
 
-__all__ = ["FLOAT", "LayerOverride", "LayerSettings", "Recipe", "make_recipe", "read_recipe"]
+__all__ = [
+    "FLOAT",
+    "LayerOverride",
+    "LayerSettings",
+    "Recipe",
+    "RewriteSettings",
+    "make_recipe",
+    "read_cost",
+    "read_recipe",
+]
 
 FLOAT = 32
 """Bits that stand for "not quantized"."""
@@ -66,6 +80,28 @@ class LayerSettings(BaseModel):
     wcc_levels: int
 
 
+class RewriteSettings(BaseModel):
+    """Which exact rewrites are applied.
+
+    Attributes:
+        skip: names of rewrites to leave out, as ``waveedge export --autotune`` found them slower on
+            a machine, and names of modules to keep as they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    skip: Patterns = ()
+
+
+def _known_profile(cost: CostProfile | str) -> CostProfile | str:
+    if isinstance(cost, str) and cost not in PROFILES:
+        raise ValueError(f"must be {' or '.join(PROFILES)}, or a cost profile")
+    return cost
+
+
+Cost = Annotated[CostProfile | Name, AfterValidator(_known_profile)]
+
+
 class Recipe(BaseModel):
     """How to compress a network.
 
@@ -77,6 +113,9 @@ class Recipe(BaseModel):
         skip: shell patterns of layer names to leave in floating point and without WCC.
         only: when given, only layers that match one of these patterns are touched.
         layers: overrides by layer-name pattern; later entries win.
+        cost: prices of the device by which exact rewrites choose: the name of a profile that
+            waveedge ships ("cpu", "gpu"), or a profile.
+        rewrites: which exact rewrites are applied.
         seed: of everything random (the choice of calibration images and crops).
     """
 
@@ -89,7 +128,14 @@ class Recipe(BaseModel):
     skip: Patterns = ()
     only: Patterns = ()
     layers: dict[Pattern, LayerOverride] = Field(default_factory=dict, max_length=1000)
+    cost: Cost = CPU.name
+    rewrites: RewriteSettings = RewriteSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @property
+    def profile(self) -> CostProfile:
+        """The prices of ``cost``."""
+        return PROFILES[self.cost] if isinstance(self.cost, str) else self.cost
 
     def settings(self, layer: str) -> LayerSettings:
         """Return the settings of one layer: the recipe's, then every matching override in order."""
@@ -148,6 +194,33 @@ def read_recipe(path: Path) -> dict[str, Any]:
         )
     _validated(fields, f"the recipe {path}", lines)
     return fields
+
+
+def read_cost(name: str) -> CostProfile | str:
+    """``name`` where a shipped cost profile has it, else the profile in the file of that name.
+
+    Raises:
+        UsageError: there is neither.
+        InputError: the path is no regular file.
+        RecipeError: the file holds no cost profile.
+    """
+    if name in PROFILES:
+        return name
+    path = Path(name)
+    if not os.path.lexists(path):
+        raise UsageError(
+            f"there is no cost profile {name!r}",
+            hint=f"Known: {', '.join(PROFILES)}; or a file that waveedge fit-cost wrote.",
+        )
+    fields, lines = read_plain_yaml(path, what="cost profile")
+    try:
+        return CostProfile.model_validate(fields)
+    except ValidationError as error:
+        problems = [_problem(item, lines) for item in error.errors(include_url=False)]
+        raise RecipeError(
+            f"the cost profile {path} does not make sense: {'; '.join(problems[:8])}",
+            hint="Make one with: waveedge fit-cost",
+        ) from None
 
 
 def _validated(fields: dict[str, Any], name: str, lines: Lines) -> Recipe:

@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from waveedge.compression.reparameterize import layout, reparameterize, ways
+from waveedge.compression.reparameterize import CPU, CostProfile, reparameterize
 from waveedge.normalise import normalise
 from waveedge.spec import ModelSpec
+
+MACS_ALONE = CostProfile(name="multiply-adds alone", element=0, shuffle=0, node=0)
+"""Rewrites then apply wherever they save multiply-adds, in networks of any size."""
 
 Randomize = Callable[[nn.Module], nn.Module]
 Check = Callable[..., fx.GraphModule]
@@ -48,7 +51,11 @@ def check(randomize: Randomize) -> Check:
     """
 
     def prove(
-        model: nn.Module, size: tuple[int, int], channels: int = 3, skip: Collection[str] = ()
+        model: nn.Module,
+        size: tuple[int, int],
+        channels: int = 3,
+        skip: Collection[str] = (),
+        cost: CostProfile = CPU,
     ) -> fx.GraphModule:
         randomize(model)
         if not hasattr(model, "spec"):
@@ -58,10 +65,10 @@ def check(randomize: Randomize) -> Check:
         with torch.no_grad():
             published = model(x)
             normal = normalise(model, (channels, *size))
-            small = reparameterize(normal, size, skip=skip)
+            small = reparameterize(normal, size, cost=cost, skip=skip)
             rewritten = small(x)
             exact = model.double()(x.double())
-            result = reparameterize(normal.double(), size, skip=skip)
+            result = reparameterize(normal.double(), size, cost=cost, skip=skip)
             assert error(result(x.double()), exact) < 1e-10
         assert error(rewritten, exact) < 3 * error(published, exact) + 2.4e-7
         assert small.state_dict().keys() == result.state_dict().keys()
@@ -74,12 +81,3 @@ def check(randomize: Randomize) -> Check:
 def error(value: Tensor, exact: Tensor) -> float:
     """Relative error in the Euclidean norm."""
     return float((value.double() - exact).norm() / exact.norm())
-
-
-@pytest.fixture
-def count_macs_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let rewrites apply wherever they save multiply-adds, in networks of any size."""
-    for module in (layout, ways):
-        for name in ("ELEMENT", "NODE", "SHUFFLE"):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, 0)

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import fx, nn
 
-from waveedge.compression.reparameterize import Applied
+from waveedge.compression.reparameterize import CPU, Applied
 from waveedge.compression.reparameterize.layout import chain_cost, plan
 from waveedge.compression.reparameterize.linear import step_of
 from waveedge.compression.reparameterize.pooled import frame_of, pooled_weight
+
+from .conftest import MACS_ALONE
 
 Check = Callable[..., fx.GraphModule]
 
@@ -48,13 +50,12 @@ SIZES = [(8, 8), (9, 14), (16, 12), (5, 4)]
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.usefixtures("count_macs_only")
 def test_a_chain_is_one_convolution_with_border_kernels(
     check: Check, name: str, size: tuple[int, int]
 ) -> None:
     first = CHAINS[name][0]
     assert isinstance(first, (nn.Conv2d, nn.ConvTranspose2d))
-    check(nn.Sequential(*CHAINS[name]).float(), size, channels=first.in_channels)
+    check(nn.Sequential(*CHAINS[name]).float(), size, channels=first.in_channels, cost=MACS_ALONE)
 
 
 class Fork(nn.Module):
@@ -70,16 +71,19 @@ class Fork(nn.Module):
         return x + self.second(x)
 
 
-@pytest.mark.usefixtures("count_macs_only")
 def test_a_chain_starts_from_what_another_left(check: Check) -> None:
-    rewritten = check(Fork(), (16, 12), channels=2)
+    rewritten = check(Fork(), (16, 12), channels=2, cost=MACS_ALONE)
     applied: tuple[Applied, ...] = rewritten.applied  # type: ignore[assignment]
     assert [change.rule for change in applied] == ["chains.2", "chains.2"]
 
 
-@pytest.mark.usefixtures("count_macs_only")
 def test_a_stem_of_two_convolutions_becomes_nine_regions_of_one(check: Check) -> None:
-    result = check(nn.Sequential(conv(2, 16, 3, 1, 1), conv(16, 3, 3, 1, 1)), (9, 8), channels=2)
+    result = check(
+        nn.Sequential(conv(2, 16, 3, 1, 1), conv(16, 3, 3, 1, 1)),
+        (9, 8),
+        channels=2,
+        cost=MACS_ALONE,
+    )
     applied: tuple[Applied, ...] = result.applied  # type: ignore[assignment]
     assert [item.rule for item in applied] == ["chains.2"]
     assert applied[0].macs_after < applied[0].macs_before
@@ -111,7 +115,7 @@ def test_the_cheapest_division_of_a_chain_is_found() -> None:
         step_of(m) for m in (conv(3, 96, 3, 1, 1), conv(96, 4, 3, 1, 1), conv(4, 256, 5, 1, 2))
     ]
     known = [step for step in steps if step is not None]
-    assert chain_cost(known, (64, 64))[1] == [2, 3]
+    assert chain_cost(known, (64, 64), CPU)[1] == [2, 3]
 
 
 def test_blocks_are_shifted_where_that_saves_taps() -> None:

@@ -13,9 +13,11 @@ import torch
 from torch import fx, nn
 
 import waveedge
-from waveedge.compression.reparameterize import REWRITES, reparameterize
+from waveedge.compression.reparameterize import CPU, GPU, REWRITES, reparameterize
 from waveedge.models.wavemix import WaveMix, WaveMixConfig
 from waveedge.nn import DWT2d, WaveletCompressedConv2d
+
+from .conftest import MACS_ALONE
 
 Check = Callable[..., fx.GraphModule]
 Randomize = Callable[[nn.Module], nn.Module]
@@ -54,19 +56,30 @@ def test_every_published_variant_computes_the_same(check: Check, name: str) -> N
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if "wtconv" not in name])
-@pytest.mark.usefixtures("count_macs_only")
 def test_every_published_variant_where_multiply_adds_decide(check: Check, name: str) -> None:
     _, channels, *size = PUBLISHED[name]["input"]
-    check(waveedge.load(GOLDEN / f"{name}.pth"), tuple(size), channels=channels)
+    check(waveedge.load(GOLDEN / f"{name}.pth"), tuple(size), channels=channels, cost=MACS_ALONE)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_gpu_gets_fewer_operators_that_compute_the_same(check: Check, kind: str) -> None:
+    """There a border piece of a few pixels costs a launch."""
+    many, few = (check(small(kind), (32, 64), cost=cost) for cost in (CPU, GPU))
+    assert operators(few) <= operators(many)
+    if kind == "super-resolution":
+        assert operators(few) < 0.7 * operators(many)
+
+
+def operators(graph: fx.GraphModule) -> int:
+    return sum(node.op.startswith("call") for node in graph.graph.nodes)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", [kind for kind in SMALL if kind != "third version"])
-@pytest.mark.usefixtures("count_macs_only")
 def test_levels_one_to_four(check: Check, kind: str, levels: int) -> None:
     model = small(kind, levels)
     multiple = model.config.size_multiple
-    check(model, (multiple, multiple * 2))
+    check(model, (multiple, multiple * 2), cost=MACS_ALONE)
 
 
 @pytest.mark.parametrize("kind", SMALL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from waveedge.compression.costs import CPU, GPU, PROFILES, CostProfile
+
 from .batchnorm import scale_outputs
 from .exact import PROBES, exact_form, holding
 from .pipeline import REWRITES, Judge, LeftOut, fault_of, judged, reparameterize
@@ -10,10 +12,14 @@ from .rewrite import Applied, Rewrite, Shapes
 from .wtconv import BandWise
 
 __all__ = [
+    "CPU",
+    "GPU",
     "PROBES",
+    "PROFILES",
     "REWRITES",
     "Applied",
     "BandWise",
+    "CostProfile",
     "FramePool",
     "Judge",
     "LeftOut",

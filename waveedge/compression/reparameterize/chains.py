@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import fx
 
+from waveedge.compression.costs import CostProfile
+
 from .emit import Builder
 from .layout import chain_cost, plan, sizes_of
 from .linear import Step, step_of
@@ -36,7 +38,7 @@ class Chains(Rewrite):
             chain = chain_from(self, graph_module, node)
             seen.update(layer for layer, _ in chain)
             if len(chain) > 1:
-                applied += _contract(graph_module, shapes, chain)
+                applied += _contract(graph_module, shapes, chain, self.prices)
         return applied
 
 
@@ -56,13 +58,16 @@ def chain_from(
 
 
 def _contract(
-    graph_module: fx.GraphModule, shapes: Shapes, chain: list[tuple[fx.Node, Step]]
+    graph_module: fx.GraphModule,
+    shapes: Shapes,
+    chain: list[tuple[fx.Node, Step]],
+    prices: CostProfile,
 ) -> list[Applied]:
     steps = [step for _, step in chain]
     size = shapes[source(chain[0][0])][2:]
     sizes = sizes_of(steps, size)
     applied, start = [], 0
-    for end in chain_cost(steps, size)[1]:
+    for end in chain_cost(steps, size, prices)[1]:
         if end - start > 1:
             stretch, nodes = steps[start:end], [node for node, _ in chain[start:end]]
             layout = plan(stretch, sizes[start])

@@ -8,6 +8,7 @@ from functools import partial
 
 from torch import fx
 
+from waveedge.compression.costs import CPU, CostProfile
 from waveedge.errors import ExportError
 from waveedge.normalise import preserve
 from waveedge.reference import FLOAT_ERROR, Reference
@@ -25,6 +26,7 @@ def exact_form(
     input_size: tuple[int, int],
     reference: Reference,
     *,
+    cost: CostProfile = CPU,
     skip: Collection[str] = (),
 ) -> fx.GraphModule:
     """:func:`reparameterize`, judged by the user's network on every image of ``reference``.
@@ -33,13 +35,14 @@ def exact_form(
         network: the normal form; it is not changed.
         input_size: (height, width) in pixels.
         reference: the user's network.
+        cost: prices of the device that it shall run on.
         skip: names of rewrites to leave out, and qualified names of modules to keep as they are.
 
     Raises:
         ExportError: not even the normal form computes what the network does.
     """
     judge = partial(reference.error, images=PROBES)
-    graph = reparameterize(network, input_size, skip=skip, judge=judge)
+    graph = reparameterize(network, input_size, cost=cost, skip=skip, judge=judge)
     return holding(graph, network, reference.error)
 
 

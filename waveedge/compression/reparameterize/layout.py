@@ -6,18 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from waveedge.compression.costs import CostProfile
+
 from .linear import Axis, Step, axis_steps, plan_axis
 
-__all__ = ["ELEMENT", "NODE", "SHUFFLE", "Layout", "chain_cost", "plan", "sizes_of"]
-
-# A cost is a number of multiply-adds. The constants say what one core does in the time that it
-# takes to move one element, to interleave one (PhaseToSpace), and to run a node at all. They were
-# measured with onnxruntime on x86 with AVX-512; int8 computes and moves about four times as fast as
-# float32, so they serve both. They need not be exact: where two forms cost nearly the same, either
-# will do.
-ELEMENT = 20
-SHUFFLE = 50
-NODE = 200_000
+__all__ = ["Layout", "chain_cost", "plan", "sizes_of"]
 
 
 class Layout(NamedTuple):
@@ -45,19 +38,19 @@ class Layout(NamedTuple):
         """Multiply-adds of all its convolutions."""
         return in_channels * out_channels * self.phases * self.rows.taps * self.columns.taps
 
-    def cost(self, in_channels: int, out_channels: int) -> int:
+    def cost(self, in_channels: int, out_channels: int, prices: CostProfile) -> float:
         """Multiply-adds, the input read, the blocks written, and joined where there are regions."""
         read = in_channels * self.rows.size_in * self.columns.size_in
         written = out_channels * self.phases * self.rows.blocks * self.columns.blocks
         if self.regions > 1:
             written *= 5  # joined along columns, then along rows
-        nodes = NODE * (2 * self.regions - 1)
-        return self.macs(in_channels, out_channels) + ELEMENT * (read + written) + nodes
+        nodes = prices.node * (2 * self.regions - 1)
+        return self.macs(in_channels, out_channels) + prices.element * (read + written) + nodes
 
-    def image_cost(self, channels: int) -> int:
+    def image_cost(self, channels: int, prices: CostProfile) -> float:
         """Blocks to an image."""
         elements = channels * self.rows.size_out * self.columns.size_out
-        return (SHUFFLE + 2 * ELEMENT) * elements if self.phases > 1 else 0
+        return (prices.shuffle + 2 * prices.element) * elements if self.phases > 1 else 0
 
 
 def plan(
@@ -87,7 +80,9 @@ def sizes_of(steps: Sequence[Step], size: Sequence[int]) -> list[tuple[int, int]
     return sizes
 
 
-def chain_cost(steps: Sequence[Step], size: Sequence[int]) -> tuple[float, list[int]]:
+def chain_cost(
+    steps: Sequence[Step], size: Sequence[int], prices: CostProfile
+) -> tuple[float, list[int]]:
     """The least cost of a chain as a series of convolutions, and where each of them ends.
 
     Every stretch of the chain may become one convolution; a single layer is its own.
@@ -97,17 +92,17 @@ def chain_cost(steps: Sequence[Step], size: Sequence[int]) -> tuple[float, list[
     for end in range(1, len(steps) + 1):
         options = []
         for start in range(end):
-            cost = best[start][0] + _stretch_cost(steps[start:end], sizes[start])
+            cost = best[start][0] + _stretch_cost(steps[start:end], sizes[start], prices)
             options.append((cost, [*best[start][1], end]))
         best.append(min(options))
     return best[-1]
 
 
-def _stretch_cost(steps: Sequence[Step], size: Sequence[int]) -> float:
+def _stretch_cost(steps: Sequence[Step], size: Sequence[int], prices: CostProfile) -> float:
     layout = plan(steps, size)
     if layout is None:
         return 0.0 if len(steps) == 1 else math.inf
     channels = steps[0].in_channels, steps[-1].out_channels
     if len(steps) == 1 and steps[0].diagonal:
-        return 2.0 * ELEMENT * channels[0] * math.prod(size)
-    return layout.cost(*channels) + layout.image_cost(channels[1])
+        return 2.0 * prices.element * channels[0] * math.prod(size)
+    return layout.cost(*channels, prices) + layout.image_cost(channels[1], prices)

@@ -6,10 +6,12 @@ import copy
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import fx, nn
 
+from waveedge.compression.costs import CPU, CostProfile
 from waveedge.errors import RecipeError
 from waveedge.errors import reason as because
 from waveedge.models.channels import input_channels
@@ -72,6 +74,7 @@ def reparameterize(
     model: nn.Module,
     input_size: tuple[int, int],
     *,
+    cost: CostProfile = CPU,
     skip: Collection[str] = (),
     judge: Judge | None = None,
 ) -> fx.GraphModule:
@@ -80,6 +83,7 @@ def reparameterize(
     Args:
         model: a network in float, or its normal form; it is copied, not changed.
         input_size: (height, width) in pixels of the images it will see. The batch stays free.
+        cost: prices of the device that it shall run on.
         skip: names of rewrites to leave out, and qualified names of modules to keep as they are.
         judge: compares a form with the user's network; on a random image where None. A rewrite
             that changes the output by more than ``FLOAT_ERROR`` is left out.
@@ -108,7 +112,8 @@ def reparameterize(
     left_out: list[LeftOut] = []
     for rewrite in REWRITES:
         if rewrite.name not in skip:
-            graph_module, shapes, done, failed = _apply(rewrite, graph_module, shapes, skip, judge)
+            make = partial(rewrite, prices=cost)
+            graph_module, shapes, done, failed = _apply(make, graph_module, shapes, skip, judge)
             applied += done
             left_out += failed
     preserve(graph_module, applied=tuple(applied), left_out=tuple(left_out))
@@ -127,7 +132,7 @@ def _random_judge(model: nn.Module, shape: tuple[int, ...]) -> Judge:
 
 
 def _apply(
-    rewrite: type[Rewrite],
+    make: Callable[..., Rewrite],
     graph_module: fx.GraphModule,
     shapes: Shapes,
     keep: Collection[str],
@@ -135,20 +140,20 @@ def _apply(
 ) -> tuple[fx.GraphModule, Shapes, list[Applied], list[LeftOut]]:
     """Apply one rewrite where it holds: everywhere, or everywhere but on one layer, or nowhere."""
     before = copy.deepcopy(graph_module)
-    done, reason = _try(rewrite, graph_module, shapes, keep, judge)
+    done, reason = _try(make, graph_module, shapes, keep, judge)
     if not reason:
         return graph_module, shapes, done, []
     for where in dict.fromkeys(item.where for item in done):
         other = copy.deepcopy(before)
         other_shapes = Shapes(other, shapes.image)
-        others, again = _try(rewrite, other, other_shapes, {*keep, where}, judge)
+        others, again = _try(make, other, other_shapes, {*keep, where}, judge)
         if not again:
-            return other, other_shapes, others, [LeftOut(rewrite.name, where, reason)]
-    return before, Shapes(before, shapes.image), [], [LeftOut(rewrite.name, "", reason)]
+            return other, other_shapes, others, [LeftOut(make().name, where, reason)]
+    return before, Shapes(before, shapes.image), [], [LeftOut(make().name, "", reason)]
 
 
 def _try(
-    rewrite: type[Rewrite],
+    make: Callable[..., Rewrite],
     graph_module: fx.GraphModule,
     shapes: Shapes,
     keep: Collection[str],
@@ -157,7 +162,7 @@ def _try(
     """Rewrite in place; what was done, and why it does not hold ('' where it does)."""
     done = list[Applied]()
     try:
-        done = rewrite(keep=frozenset(keep)).apply(graph_module, shapes)
+        done = make(keep=frozenset(keep)).apply(graph_module, shapes)
         if not done:
             return done, ""
         _settle(graph_module, shapes)

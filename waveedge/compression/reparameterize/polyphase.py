@@ -11,7 +11,7 @@ from torch import fx, nn
 from .emit import Builder
 from .linear import step_of
 from .phases import PhaseToSpace, SpaceToPhase
-from .rewrite import Applied, Rewrite, Shapes, called, macs, pair, prune, source
+from .rewrite import Applied, Rewrite, Shapes, called, macs, numel, pair, prune, source
 from .spans import Span
 
 __all__ = ["Polyphase"]
@@ -31,6 +31,9 @@ class Polyphase(Rewrite):
     4. Anything else: SpaceToPhase of the map, in parts.
     5. SpaceToPhase itself: the phases, joined.
     6. Whoever else reads one of those values gets it interleaved.
+
+    It saves interleaving a map and taking it apart again, and pays for that with three convolutions
+    and three sums more: where running an operator is dear and the map small, it is left out.
     """
 
     name = "polyphase"
@@ -40,12 +43,16 @@ class Polyphase(Rewrite):
         applied = []
         for node, _ in self.modules(graph_module, SpaceToPhase):
             value = source(node)
-            if converter.native(value):
+            if converter.native(value) and self._pays(numel(shapes[value])):
                 phases = converter.phases(value)
                 node.replace_all_uses_with(Builder(graph_module, node).join(phases))
                 prune(node)
                 applied.append(Applied("polyphase.5", str(node.target), 0, 0))
         return applied + converter.settle()
+
+    def _pays(self, elements: int) -> bool:
+        shuffled = self.prices.shuffle + 2 * self.prices.element
+        return 2 * shuffled * elements >= 6 * self.prices.node
 
 
 class _Converter:

@@ -46,7 +46,7 @@ class Residual(Rewrite):
             if not set(values) <= set(graph_module.graph.nodes):
                 continue  # a stream before it took over what it started from
             stream = describe(self, graph_module, shapes, values)
-            made, ways = cheapest(stream, shapes)
+            made, ways = cheapest(stream, shapes, self.prices)
             if not ways:
                 continue
             replaced = {layer for term in stream.terms[made + 1 :] for layer in term.layers}

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from waveedge.compression.costs import CPU, CostProfile
+
 __all__ = ["Applied", "Rewrite", "Shapes"]
 
 M = TypeVar("M", bound=nn.Module)
@@ -83,15 +85,17 @@ class Rewrite(ABC):
     """One idea that changes how a network is computed and not what it computes.
 
     What a rewrite does may depend on the structure of the network and on the size of its input,
-    never on the values of weights: a saved network is loaded back by building it anew, rewriting
-    it the same way, and loading a strict state dict.
+    on the prices of the device, and never on the values of weights: networks of one architecture
+    get one form.
 
     Attributes:
         keep: qualified names of modules that must survive as they are.
+        prices: of the device that the network shall run on.
     """
 
     name: ClassVar[str]
     keep: Collection[str] = field(default=())
+    prices: CostProfile = field(default=CPU)
 
     @abstractmethod
     def apply(self, graph_module: fx.GraphModule, shapes: Shapes) -> list[Applied]:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .layout import ELEMENT, NODE, Layout, chain_cost, plan, sizes_of
+from waveedge.compression.costs import CostProfile
+
+from .layout import Layout, chain_cost, plan, sizes_of
 from .linear import Step, identity_step
 from .pooled import FramePool, frame_of
 from .rewrite import Shapes, numel
@@ -53,17 +55,17 @@ class Way(NamedTuple):
         return self.reader.tail if self.depth == len(self.reader.layers) else ""
 
 
-def cheapest(stream: Stream, shapes: Shapes) -> tuple[int, list[Way]]:
+def cheapest(stream: Stream, shapes: Shapes, prices: CostProfile) -> tuple[int, list[Way]]:
     """The last value that is worth making (-1: none), and how to read those after it."""
     best: tuple[float, int, list[Way]] = (math.inf, 0, [])
     for made in range(len(stream.values) - 1, stream.opaque - 1, -1):
-        cost, chosen = _making(stream, shapes, made), []
+        cost, chosen = _making(stream, shapes, made, prices), []
         for index, readers in enumerate(stream.readers):
             for reader in readers:
                 if index <= made:
-                    cost += _direct(reader.steps, reader.tail, shapes[stream.values[index]])
+                    cost += _direct(reader.steps, reader.tail, shapes[stream.values[index]], prices)
                     continue
-                options = _ways(stream, shapes, made, index, reader)
+                options = _ways(stream, shapes, made, index, reader, prices)
                 if not options:
                     cost = math.inf
                     continue
@@ -74,7 +76,7 @@ def cheapest(stream: Stream, shapes: Shapes) -> tuple[int, list[Way]]:
     return best[1:]
 
 
-def _making(stream: Stream, shapes: Shapes, made: int) -> float:
+def _making(stream: Stream, shapes: Shapes, made: int, prices: CostProfile) -> float:
     """The cost of values 0 to ``made``."""
     # Streams that are read in phases stay in phases (polyphase.py): nothing is shuffled.
     in_phases = any(reader.tail == "phases" for readers in stream.readers for reader in readers)
@@ -82,22 +84,26 @@ def _making(stream: Stream, shapes: Shapes, made: int) -> float:
     for index in range(made + 1):
         term, elements = stream.terms[index], numel(shapes[stream.values[index]])
         size = shapes[term.origin][2:]
-        cost += chain_cost(term.steps, size)[0] + (3 * ELEMENT * elements if index else 0)
+        cost += chain_cost(term.steps, size, prices)[0] + (
+            3 * prices.element * elements if index else 0
+        )
         if in_phases and len(term.steps) == 1 and term.steps[0].up:
             layout = plan(term.steps, size)
-            cost -= layout.image_cost(term.steps[0].out_channels) if layout else 0
+            cost -= layout.image_cost(term.steps[0].out_channels, prices) if layout else 0
     return cost
 
 
-def _direct(steps: Sequence[Step], tail: str, shape: tuple[int, ...]) -> float:
+def _direct(steps: Sequence[Step], tail: str, shape: tuple[int, ...], prices: CostProfile) -> float:
     """The cost of layers and tail on a value that exists."""
     channels = steps[-1].out_channels if steps else shape[1]
     size = sizes_of(steps, shape[2:])[-1]
-    ending = {"": 0, "phases": 2, "pool": 1}[tail] * ELEMENT * channels * math.prod(size)
-    return chain_cost(steps, shape[2:])[0] + ending
+    ending = {"": 0, "phases": 2, "pool": 1}[tail] * prices.element * channels * math.prod(size)
+    return chain_cost(steps, shape[2:], prices)[0] + ending
 
 
-def _ways(stream: Stream, shapes: Shapes, made: int, index: int, reader: Reader) -> list[Way]:
+def _ways(
+    stream: Stream, shapes: Shapes, made: int, index: int, reader: Reader, prices: CostProfile
+) -> list[Way]:
     ways = []
     shape = shapes[stream.values[index]]
     for depth in range(len(reader.layers) + 1):
@@ -107,15 +113,17 @@ def _ways(stream: Stream, shapes: Shapes, made: int, index: int, reader: Reader)
             continue
         head, rest = reader.steps[:depth], reader.steps[depth:]
         between = (1, head[-1].out_channels if head else shape[1], *sizes_of(head, shape[2:])[-1])
-        around = 0.0 if whole else _direct(rest, reader.tail, between)
+        around = 0.0 if whole else _direct(rest, reader.tail, between, prices)
         if made >= 0:
-            around += _direct(head, tail, shape) + 3 * ELEMENT * numel(between)
+            around += _direct(head, tail, shape, prices) + 3 * prices.element * numel(between)
         terms = {
             number: _through(stream, shapes, number, head, with_bias=made < 0 and number == 0)
             for number in range(made + 1, index + 1)
         }
         sizes = {number: shapes[stream.terms[number].origin][2:] for number in terms}
-        found = _means(terms, sizes) if tail == "pool" else _maps(terms, sizes, tail)
+        found = (
+            _means(terms, sizes, prices) if tail == "pool" else _maps(terms, sizes, tail, prices)
+        )
         if found is not None:
             groups, frames, cost, macs = found
             ways.append(
@@ -136,7 +144,9 @@ def _through(
 Found = tuple[tuple[Group, ...], dict[int, FramePool], float, int]
 
 
-def _means(terms: dict[int, tuple[Step, ...]], sizes: dict[int, tuple[int, ...]]) -> Found | None:
+def _means(
+    terms: dict[int, tuple[Step, ...]], sizes: dict[int, tuple[int, ...]], prices: CostProfile
+) -> Found | None:
     frames: dict[int, FramePool] = {}
     cost, macs = 0.0, 0
     for number, steps in terms.items():
@@ -146,18 +156,21 @@ def _means(terms: dict[int, tuple[Step, ...]], sizes: dict[int, tuple[int, ...]]
         frames[number] = frame
         channels = steps[0].in_channels
         macs += channels * frame.parts * steps[-1].out_channels
-        cost += ELEMENT * channels * math.prod(sizes[number]) + NODE * frame.parts
+        cost += prices.element * channels * math.prod(sizes[number]) + prices.node * frame.parts
     return (), frames, cost + macs, macs
 
 
 def _maps(
-    terms: dict[int, tuple[Step, ...]], sizes: dict[int, tuple[int, ...]], tail: str
+    terms: dict[int, tuple[Step, ...]],
+    sizes: dict[int, tuple[int, ...]],
+    tail: str,
+    prices: CostProfile,
 ) -> Found | None:
     """The terms as convolutions, as many as possible on one grid: the grid that costs least."""
     up = 2 if tail == "phases" else 1
     natural = [plan(steps, sizes[number], up) for number, steps in terms.items()]
     grids = {layout.grid: layout for layout in natural if layout is not None}
-    found = [_on_grid(layout, terms, sizes, tail) for layout in grids.values()]
+    found = [_on_grid(layout, terms, sizes, tail, prices) for layout in grids.values()]
     return min((way for way in found if way), key=lambda way: way[2], default=None)
 
 
@@ -166,6 +179,7 @@ def _on_grid(
     terms: dict[int, tuple[Step, ...]],
     sizes: dict[int, tuple[int, ...]],
     tail: str,
+    prices: CostProfile,
 ) -> Found | None:
     """Lay every term out on the grid of ``main``, or on its own where that is cheaper."""
     channels = next(iter(terms.values()))[-1].out_channels
@@ -174,11 +188,11 @@ def _on_grid(
         width, size, options = steps[0].in_channels, sizes[number], []
         shared = plan(steps, size, main.rows.up, (main.rows.shift, main.columns.shift))
         if shared is not None and shared.grid == main.grid:
-            options.append((float(shared.cost(width, channels)), shared))
+            options.append((shared.cost(width, channels, prices), shared))
         own = plan(steps, size)
         if own is not None and (not tail or own.phases == 1):
             # It has to be turned into what the reader reads on its own.
-            cost = own.cost(width, channels) + _conversion(own, channels, tail)
+            cost = own.cost(width, channels, prices) + _conversion(own, channels, tail, prices)
             options.append((cost, own))
         if not options:
             return None
@@ -187,20 +201,20 @@ def _on_grid(
     for layout, numbers in grouped.items():
         width = sum(terms[number][0].in_channels for number in numbers)
         macs += layout.macs(width, channels)
-        cost += layout.cost(width, channels)
+        cost += layout.cost(width, channels, prices)
         if len(numbers) > 1:
-            cost += ELEMENT * 2 * width * math.prod(sizes[numbers[0]])
+            cost += prices.element * 2 * width * math.prod(sizes[numbers[0]])
     cost += sum(
-        _conversion(layout, channels, tail)
+        _conversion(layout, channels, tail, prices)
         for layout in {layout.grid: layout for layout in grouped}.values()
     )
     groups = tuple(Group(layout, tuple(numbers)) for layout, numbers in grouped.items())
     return groups, {}, cost, macs
 
 
-def _conversion(layout: Layout, channels: int, tail: str) -> float:
+def _conversion(layout: Layout, channels: int, tail: str, prices: CostProfile) -> float:
     """The cost of turning blocks into what the reader reads, and of adding that to the rest."""
     elements = channels * layout.rows.size_out * layout.columns.size_out
     if tail == "phases":
-        return 5.0 * ELEMENT * elements
-    return layout.image_cost(channels) + 3.0 * ELEMENT * elements
+        return 5.0 * prices.element * elements
+    return layout.image_cost(channels, prices) + 3.0 * prices.element * elements
