@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.networks import Network, scoring
-from waveedge.compression.report import snr_db
+from waveedge.decibels import snr_db
 from waveedge.runtime import Session
 
 __all__ = ["fidelity", "score"]

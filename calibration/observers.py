@@ -19,6 +19,7 @@ from waveedge.calibration.ranges import (
     grid,
     squared_error,
 )
+from waveedge.decibels import ratio_db
 from waveedge.errors import CheckpointError, ImageError, RecipeError, WaveedgeError
 from waveedge.nn.quantizers import ActivationQuantizer
 
@@ -188,7 +189,7 @@ def _describe(histogram: Histogram, quantizer: ActivationQuantizer) -> Observed:
     if histogram.peak > 0.0:
         error = float(squared_error(histogram, np.array([scale]), qmin, qmax)[0])
         if error > 0.0 and histogram.low != histogram.high:
-            snr = 10.0 * math.log10(histogram.power / error)
+            snr = ratio_db(histogram.power, error)
         clipped = histogram.share_outside((qmin - 0.5) * scale, (qmax + 0.5) * scale)
     return Observed(
         bits=quantizer.bits,

@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from waveedge.decibels import psnr_db, snr_db
 from waveedge.errors import VerificationError
 from waveedge.export.segments import Call, call_of, compare_segments, recording
 from waveedge.nn import ActivationQuantizer
@@ -34,7 +35,7 @@ from waveedge.normalise import flat_outputs
 from waveedge.runtime.machine import int8_saturates
 from waveedge.spec import Task
 
-__all__ = ["Check", "Verification", "snr_db", "verify"]
+__all__ = ["Check", "Verification", "verify"]
 
 FLOAT_ERROR = 1e-4
 FLOAT_SNR_DB = 100.0
@@ -178,17 +179,6 @@ def verify(
     return result
 
 
-def snr_db(signal: Array, other: Array) -> float:
-    """Signal-to-noise ratio in dB of ``other`` as an approximation of ``signal``."""
-    power = float(np.square(signal, dtype=np.float64).sum())
-    noise = float(np.square(signal.astype(np.float64) - other).sum())
-    if noise == 0:
-        return _EXACT_DB
-    if power == 0:
-        return -_EXACT_DB
-    return float(np.clip(10 * np.log10(power / noise), -_EXACT_DB, _EXACT_DB))
-
-
 def _cut_checks(model: nn.Module, graph: onnx.ModelProto, batch: Array) -> list[Check]:
     with recording(model) as torch_run, torch.no_grad():
         wanted = _as_list(model(torch.from_numpy(batch)))
@@ -201,7 +191,7 @@ def _cut_checks(model: nn.Module, graph: onnx.ModelProto, batch: Array) -> list[
         checks.append(Check("cut: largest step", cut.largest_step, 1, at_most=True))
     names = [output.name for output in graph.graph.output]
     computed = [
-        snr_db(signal, cut.outputs[name])
+        _bounded(snr_db(signal, cut.outputs[name]))
         for name, signal in zip(names, wanted, strict=True)
         if name in cut.outputs
     ]
@@ -210,11 +200,16 @@ def _cut_checks(model: nn.Module, graph: onnx.ModelProto, batch: Array) -> list[
     return checks
 
 
+def _bounded(decibels: float) -> float:
+    """JSON has no infinity."""
+    return min(max(decibels, -_EXACT_DB), _EXACT_DB)
+
+
 def _worst_snr(wanted: list[Array], got: list[Array]) -> float:
     """Of the worst output; outputs that differ in number or shape have nothing in common."""
     if [a.shape for a in wanted] != [b.shape for b in got]:
         return -_EXACT_DB
-    return min(snr_db(a, b) for a, b in zip(wanted, got, strict=True))
+    return _bounded(min(snr_db(a, b) for a, b in zip(wanted, got, strict=True)))
 
 
 def _worst_relative_error(wanted: list[Array], got: list[Array]) -> float:
@@ -236,9 +231,7 @@ def _task_figures(wanted: Array, got: Array, task: Task, peak: float) -> dict[st
         classes = [y.argmax(axis=1) if several else y > 0 for y in (wanted, got)]
         return {"pixel_agreement": float((classes[0] == classes[1]).mean())}
     if task in ("super-resolution", "restoration"):
-        error = float(np.square(wanted.astype(np.float64) - got).mean())
-        psnr = 10 * np.log10(peak**2 / error) if error else _EXACT_DB
-        return {"psnr_db": float(psnr)}
+        return {"psnr_db": _bounded(psnr_db(wanted, got, peak))}
     return {}
 
 

@@ -20,8 +20,8 @@ from torch.onnx._internal.exporter import _registration
 from waveedge.artifact import load_artifact
 from waveedge.compression import centre
 from waveedge.compression.reparameterize import REWRITES, LeftOut, exact_form, reparameterize
+from waveedge.decibels import snr_db
 from waveedge.export.autotune import Form, _Stand, autotune
-from waveedge.export.verify import snr_db
 from waveedge.models.build import attach_spec
 from waveedge.normalise import normalise
 from waveedge.reference import Reference

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from waveedge.bounds import Count, Decibels, Name, Share, Text
+from waveedge.decibels import power, ratio_db
 from waveedge.reference import Reference, run
 from waveedge.spec import Task
 
@@ -23,9 +23,6 @@ __all__ = [
     "LayerReport",
     "Quality",
     "measure",
-    "power",
-    "ratio_db",
-    "snr_db",
 ]
 
 COLLAPSED_DB = 10.0
@@ -173,15 +170,6 @@ class CompressionReport(BaseModel):
         )
 
 
-def snr_db(reference: np.ndarray, other: np.ndarray) -> float:
-    """Return 10 log10(|reference|^2 / |reference - other|^2), infinite when they are equal."""
-    signal = float(np.square(reference, dtype=np.float64).sum())
-    noise = float(np.square(reference.astype(np.float64) - other).sum())
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
-
-
 def measure(
     reference: Reference, plain: nn.Module, model: nn.Module, images: int, task: Task
 ) -> tuple[Quality, dict[str, float]]:
@@ -221,18 +209,6 @@ def measure(
         agreement=equal / decisions if decisions else None,
     )
     return quality, by_layer
-
-
-def power(tensor: Tensor) -> float:
-    """The sum of squares, added up in float64."""
-    return float(tensor.double().square().sum())
-
-
-def ratio_db(signal: float, noise: float) -> float:
-    """A ratio of powers in dB; infinite without noise, and minus that without a signal."""
-    if math.isnan(noise) or math.isinf(noise) or signal == 0:
-        return -math.inf
-    return 10 * math.log10(signal / noise) if noise else math.inf
 
 
 @contextmanager

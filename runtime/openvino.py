@@ -1,0 +1,120 @@
+"""OpenVINO on the CPU: the backend of bundles that were exported for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from waveedge.errors import ArtifactError, InputError, MissingDependencyError
+from waveedge.runtime.backend import Array, TensorInfo
+from waveedge.runtime.schema import shown
+
+__all__ = ["PRECISIONS", "OpenVinoBackend", "executed_precisions", "runs_bfloat16"]
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+"""What floating-point layers compute in; quantized ones compute in int8 either way."""
+
+
+class OpenVinoBackend:
+    """A network as OpenVINO compiles it for this machine's CPU.
+
+    Args:
+        path: an ``.onnx`` file.
+        threads: of the compiled network.
+        precision: of floating-point layers, a key of :data:`PRECISIONS`.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+        InputError: this CPU does not compute in that precision.
+        ArtifactError: OpenVINO cannot load the file.
+    """
+
+    def __init__(self, path: Path, *, threads: int, precision: str = "float32") -> None:
+        library = _import()
+        core = library.Core()
+        if precision == "bfloat16" and not runs_bfloat16():
+            raise InputError(
+                f"{path} is made for bfloat16, which this CPU does not compute in",
+                hint="Export it again with --precision float32, or run it on a CPU with "
+                "AVX512_BF16 or AMX.",
+            )
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        }
+        try:
+            self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"OpenVINO {library.__version__} cannot load {path}: {_reason(error)}",
+                hint="The file is damaged, or holds operators that OpenVINO does not have.",
+            ) from error
+        self._request = self._compiled.create_infer_request()
+        self.name = f"OpenVINO {library.__version__.split('-')[0]} (CPU, {precision})"
+        self.inputs = [_tensor_info(port) for port in self._compiled.inputs]
+        self.outputs = [port.get_any_name() for port in self._compiled.outputs]
+
+    def run(self, *arrays: Array) -> list[Array]:
+        """Run the network; the arrays returned are the caller's own."""
+        try:
+            found = self._request.infer(list(arrays), share_inputs=True)
+        except RuntimeError as error:
+            shapes = " and ".join(str(array.shape) for array in arrays)
+            raise InputError(
+                f"the network cannot run on an input of shape {shapes}: {_reason(error)}",
+                hint="Height and width may have to be multiples of a power of two.",
+            ) from error
+        return [np.array(found[port]) for port in self._compiled.outputs]
+
+    def executed(self) -> dict[str, str]:
+        """Names of the layers of the file -> the precision that they are computed in.
+
+        As the compiled network tells; a layer that was fused into another is named with it.
+        """
+        return executed_precisions(self._compiled)
+
+
+def executed_precisions(compiled: Any) -> dict[str, str]:
+    """See :meth:`OpenVinoBackend.executed`."""
+    found = {}
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        facts = node.get_rt_info()
+        names = facts["originalLayersNames"].astype(str).split(",")
+        kernel = facts["primitiveType"].astype(str)  # such as jit_avx2_1x1_I8
+        found.update({name: kernel.rsplit("_", 1)[-1].lower() for name in names if name})
+    return found
+
+
+def runs_bfloat16() -> bool:
+    """Whether OpenVINO computes in bfloat16 on this CPU."""
+    capabilities = _import().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities
+
+
+def _import() -> ModuleType:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"running on OpenVINO needs it: {error}", hint='pip install "waveedge[openvino]"'
+        ) from error
+    found: ModuleType = openvino
+    return found
+
+
+def _tensor_info(port: Any) -> TensorInfo:
+    shape = tuple(
+        dimension.get_length() if dimension.is_static else f"axis{axis}"
+        for axis, dimension in enumerate(port.partial_shape)
+    )
+    return TensorInfo(port.get_any_name(), shape, np.dtype(port.element_type.to_dtype()))
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of OpenVINO's message says what was wrong; those above, where in its code."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return shown(lines[-1] if lines else "no message", 300)
