@@ -103,12 +103,27 @@ def missing(error: ModuleNotFoundError) -> MissingDependencyError | None:
     )
 
 
-_DESK = "PIL onnx onnx_ir onnxscript onnxsim pydantic pywt safetensors torch yaml".split()
+_DESK = [
+    "PIL",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "onnxsim",
+    "pydantic",
+    "pywt",
+    "safetensors",
+    "torch",
+    "yaml",
+]
 """Modules of the libraries of the extra ``desk`` that waveedge imports itself."""
 
 
 def reason(error: BaseException) -> str:
-    """Return ``Type: text`` of an exception that foreign code raised, at most 500 characters."""
+    """Return ``Type: text`` of an exception that foreign code raised, at most 500 characters.
+
+    >>> reason(ValueError("no such layer"))
+    'ValueError: no such layer'
+    """
     try:
         text = str(error)
     except Exception:  # __str__ is foreign code too

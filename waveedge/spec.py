@@ -24,6 +24,9 @@ class Preprocessing(BaseModel):
 
     ``colour`` is what the channels of a picture mean to the network; ``ycbcr`` is the full-range
     Y, Cb, Cr of JPEG files, with 128 for no colour.
+
+    >>> Preprocessing(mean=(0.5,), std=(0.25,)).range
+    (0.0, 1.0)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

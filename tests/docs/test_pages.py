@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import waveedge
 from waveedge.compression.reparameterize import pipeline
 from waveedge.models.families import FAMILIES
 
@@ -87,3 +88,11 @@ def test_every_family_is_described() -> None:
     table = (DOCS / "checkpoints.md").read_text("utf-8")
     for family in FAMILIES.values():
         assert f"| {family.title.split(' (')[0]} |" in table, f"{family.title} is not described"
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (DOCS / "api.md").read_text("utf-8")
+    described = {line.rpartition(".")[2] for line in text.splitlines() if line.startswith("::: ")}
+    errors = {name for name in waveedge.__all__ if name.endswith("Error")}
+    assert "::: waveedge.errors\n" in text
+    assert set(waveedge.__all__) - errors - {"__version__"} <= described
