@@ -1,14 +1,18 @@
 # make demo   installs into .venv, then runs the main job on a shipped network and real photos
 # make test   installs into a fresh environment, then runs the whole test suite and the checks
+# make docs   builds the documentation into site/; a warning is an error
+# make pythons  runs the parts that need no torch on every Python that is here
 # make bench  measures every table in benchmarks/ again (long)
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench check clean
+.PHONY: demo test bench check docs pythons clean
+
+export NO_MKDOCS_2_WARNING = 1 # an advertisement, where warnings are errors
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python $(PIP) --editable ".[plot]"
+	.venv/bin/python $(PIP) --editable ".[desk,plot]"
 	touch $@
 
 demo: .venv/installed
@@ -27,11 +31,22 @@ check: .venv-test/installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	cd .venv-test && bin/mypy --config-file ../pyproject.toml -p waveedge
+	.venv-test/bin/mkdocs build --strict --quiet --site-dir .venv-test/site
+
+docs:
+	$(PYTHON) -m venv .venv-docs
+	# Not editable: the reference is made from one folder that holds all rooms.
+	.venv-docs/bin/python $(PIP) ".[docs]"
+	.venv-docs/bin/mkdocs build --strict
+
+# Long, as numpy and onnxruntime are installed for each.
+pythons: .venv-test/installed
+	cd .venv-test && WAVEEDGE_PYTHONS="3.10 3.11 3.12 3.13" bin/pytest -c ../pyproject.toml --rootdir .. ../tests/packaging
 
 bench: .venv/installed
 	.venv/bin/python -m benchmarks
 
 clean:
-	rm -rf .venv .venv-test build dist *.egg-info demo-out
+	rm -rf .venv .venv-* site build dist *.egg-info demo-out
 
 FORCE:

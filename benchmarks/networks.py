@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from benchmarks.weights import unit_variance
 from waveedge import load
 from waveedge.calibration import ImageSet, open_images
-from waveedge.models import build
+from waveedge.models import WaveMixConfig, WTConvNeXtConfig, build
 from waveedge.models.build import attach_spec, spec_of
-from waveedge.models.families import Config, describe
-from waveedge.models.wavemix import WaveMixConfig
-from waveedge.models.wtconvnext import WTConvNeXtConfig
+from waveedge.models.config import NetworkConfig
+from waveedge.models.families import describe
 from waveedge.nn import WTConv2d
 from waveedge.spec import ModelSpec
 
@@ -72,7 +71,7 @@ def scoring() -> Any:
     return module
 
 
-def _full_size(name: str, title: str, size: tuple[int, int], config: Config) -> Network:
+def _full_size(name: str, title: str, size: tuple[int, int], config: NetworkConfig) -> Network:
     def make() -> Loaded:
         model = build(describe(config))
         images = open_images(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from waveedge.checkpoint import load
-from waveedge.models.wavemix import WaveMixConfig
+from waveedge.models import WaveMixConfig
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "denoiser")]

@@ -29,6 +29,7 @@ from waveedge.errors import (
     RecipeError,
     VerificationError,
     WaveedgeError,
+    missing,
 )
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ _HOMES = {
     "Session": "waveedge.runtime.session",
     "benchmark": "waveedge.runtime.benchmark",
     "compress": "waveedge.compression.compress",
+    "export": "waveedge.export",
     "inspect": "waveedge.description",
     "load": "waveedge.checkpoint",
     "load_artifact": "waveedge.artifact",
@@ -99,11 +101,13 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "export":  # the room is also the verb: the module is callable
-        return import_module("waveedge.export")
     if name not in _HOMES:
         raise AttributeError(f"module 'waveedge' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        home = import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        raise missing(error) or error from None
+    return home if name == "export" else getattr(home, name)  # the room is also the verb
 
 
 def __dir__() -> list[str]:

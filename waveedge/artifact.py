@@ -40,7 +40,7 @@ from waveedge.compression.report import CompressionReport
 from waveedge.compression.wavelet import LayerDecision
 from waveedge.errors import ArtifactError, ExportError
 from waveedge.filetypes import ARTIFACT_KEY, is_artifact_file, newest
-from waveedge.models.families import CONFIGS
+from waveedge.models.families import FAMILIES
 from waveedge.models.source import relative_name
 from waveedge.normalise import preserve
 from waveedge.outputs import ARTIFACT, new_file
@@ -100,8 +100,8 @@ class _Header(BaseModel):
     @field_validator("spec")
     @classmethod
     def _known_config(cls, spec: ModelSpec) -> ModelSpec:
-        if spec.family in CONFIGS:
-            CONFIGS[spec.family].model_validate(spec.config)
+        if spec.family in FAMILIES:
+            FAMILIES[spec.family].config.model_validate(spec.config)
         return spec
 
     @model_validator(mode="after")

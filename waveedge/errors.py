@@ -30,6 +30,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "WaveedgeError",
+    "missing",
     "out_of_memory",
     "reason",
 ]
@@ -92,8 +93,37 @@ class MissingDependencyError(WaveedgeError):
     """An optional library is not installed; the hint is the one line that installs it."""
 
 
+def missing(error: ModuleNotFoundError) -> MissingDependencyError | None:
+    """Return what to tell where a device's installation lacks a library; None for any other."""
+    if error.name not in _DESK:
+        return None
+    return MissingDependencyError(
+        f"compressing and exporting need {error.name}, which is not installed here",
+        hint="Install what a desk needs: pip install 'waveedge[desk]'",
+    )
+
+
+_DESK = [
+    "PIL",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "onnxsim",
+    "pydantic",
+    "pywt",
+    "safetensors",
+    "torch",
+    "yaml",
+]
+"""Modules of the libraries of the extra ``desk`` that waveedge imports itself."""
+
+
 def reason(error: BaseException) -> str:
-    """Return ``Type: text`` of an exception that foreign code raised, at most 500 characters."""
+    """Return ``Type: text`` of an exception that foreign code raised, at most 500 characters.
+
+    >>> reason(ValueError("no such layer"))
+    'ValueError: no such layer'
+    """
     try:
         text = str(error)
     except Exception:  # __str__ is foreign code too

@@ -30,6 +30,9 @@ _AT_MOST = f"At most {MOST_PIXELS:,} pixels in all (batch x height x width) are 
 def parse_size(option: str, text: str) -> tuple[int, int]:
     """Return (height, width) in pixels of ``HxW``.
 
+    >>> parse_size("--input-size", "256x512")
+    (256, 512)
+
     Args:
         option: where the text stands, for the message.
 

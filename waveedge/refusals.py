@@ -7,7 +7,7 @@ import errno
 
 import typer
 
-from waveedge.errors import UsageError, WaveedgeError, out_of_memory, reason
+from waveedge.errors import UsageError, WaveedgeError, missing, out_of_memory, reason
 
 __all__ = ["USAGE", "message", "status"]
 
@@ -34,6 +34,8 @@ def message(error: BaseException) -> tuple[str, str]:
 def _message(error: BaseException) -> tuple[str, str]:
     if isinstance(error, WaveedgeError):
         return error.what, error.hint
+    if isinstance(error, ModuleNotFoundError) and (absent := missing(error)):
+        return absent.what, absent.hint
     if out_of_memory(error):
         return (
             "there is not enough memory for this network at this size",

@@ -8,10 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from waveedge.bounds import Extent, Finite, Name
 
-__all__ = ["Colour", "Family", "ModelSpec", "Preprocessing", "Task"]
+__all__ = ["Colour", "ModelSpec", "Preprocessing", "Task"]
 
 Task = Literal["classification", "segmentation", "super-resolution", "restoration", "unknown"]
-Family = Literal["wavemix", "wavemixsr", "wavepaint", "wavemixlite", "wtconvnext", "custom"]
 Colour = Literal["rgb", "ycbcr"]
 
 _Values = Annotated[tuple[Finite, ...], Field(min_length=1, max_length=2**16)]
@@ -25,6 +24,9 @@ class Preprocessing(BaseModel):
 
     ``colour`` is what the channels of a picture mean to the network; ``ycbcr`` is the full-range
     Y, Cb, Cr of JPEG files, with 128 for no colour.
+
+    >>> Preprocessing(mean=(0.5,), std=(0.25,)).range
+    (0.0, 1.0)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +50,8 @@ class ModelSpec(BaseModel):
     """Everything needed to build a network again, except its weights.
 
     Attributes:
-        family: of the published networks, or ``custom`` (built by ``arch``).
+        family: of the published networks (a name of ``waveedge.models.families.FAMILIES``), or
+            ``custom`` (built by ``arch``).
         config: the constructor arguments of the family's module, complete.
         assumed: names in ``config`` that shapes cannot tell and that hold the published default.
         arch: ``package.module:factory`` of a custom network.
@@ -61,7 +64,7 @@ class ModelSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: Family
+    family: Name
     config: dict[str, Any] = Field(default_factory=dict)
     assumed: tuple[Name, ...] = ()
     arch: Name | None = None

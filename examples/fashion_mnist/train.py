@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from waveedge.models.wavemix import WaveMix, WaveMixConfig
+from waveedge.models import WaveMix, WaveMixConfig
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]

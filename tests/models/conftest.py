@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from waveedge.models import build
-from waveedge.models.families import CONFIGS, describe
-from waveedge.models.wavemix import WaveMixConfig
+from waveedge.models import WaveMixConfig, build
+from waveedge.models.families import FAMILIES, describe
 
 # The tensors are small: threads would cost more than they save.
 torch.set_num_threads(1)
@@ -25,7 +24,7 @@ Golden = Callable[[str], tuple[dict[str, Tensor], Tensor, Tensor]]
 
 def golden_names() -> list[str]:
     """Names of the golden cases that are whole networks."""
-    return [name for name, case in _index().items() if case["family"] in CONFIGS]
+    return [name for name, case in _index().items() if case["family"] in FAMILIES]
 
 
 def golden_settings(name: str) -> dict[str, str]:

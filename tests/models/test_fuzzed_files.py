@@ -27,9 +27,8 @@ from torch import nn
 
 from waveedge.checkpoint import load, save_checkpoint
 from waveedge.errors import WaveedgeError
-from waveedge.models import build
+from waveedge.models import WaveMixConfig, build
 from waveedge.models.families import describe
-from waveedge.models.wavemix import WaveMixConfig
 
 CASES = int(os.environ.get("WAVEEDGE_FUZZ", "420"))
 

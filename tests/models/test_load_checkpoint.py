@@ -215,8 +215,11 @@ def test_a_damaged_description_is_explained(tmp_path: Path, small: nn.Module) ->
         save_file(small.state_dict(), path, metadata={"waveedge.spec": spec.model_dump_json()})
         with pytest.raises(CheckpointError, match=r"description .* does not fit its weights"):
             load(path)
-    save_file(small.state_dict(), path, metadata={"waveedge.spec": json.dumps({"family": "x"})})
+    save_file(small.state_dict(), path, metadata={"waveedge.spec": json.dumps({"family": 3})})
     with pytest.raises(CheckpointError, match=r"description \(waveedge\.spec\) makes no sense"):
+        load(path)
+    save_file(small.state_dict(), path, metadata={"waveedge.spec": json.dumps({"family": "x"})})
+    with pytest.raises(CheckpointError, match=r"family x, .* not know\n.*wavemix, .*wtconvnext"):
         load(path)
 
 

@@ -17,7 +17,7 @@ from waveedge.models import (
     check_input_size,
     identify,
 )
-from waveedge.models.families import CONFIGS, network
+from waveedge.models.families import FAMILIES, network
 from waveedge.models.settings import configure
 
 from .conftest import Golden, golden_names, golden_settings
@@ -95,7 +95,7 @@ def test_a_variant_without_golden_case_is_identified_from_its_own_shapes(
 def test_the_other_families_are_identified_from_their_own_shapes(
     family: str, fields: dict[str, Any]
 ) -> None:
-    wanted = CONFIGS[family].model_validate(fields)
+    wanted = FAMILIES[family].config.model_validate(fields)
     model = network(wanted).eval()
     spec = identify(shapes(model.state_dict()))
     told = {k: v for k, v in spec.config.items() if k not in spec.assumed}

@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import fx, nn
 
-from waveedge.models import build, identify
+from waveedge.models import WaveMixConfig, build, identify
 from waveedge.models.families import describe
 from waveedge.models.settings import configure
-from waveedge.models.wavemix import WaveMixConfig
 
 from .conftest import Golden, golden_names, golden_settings
 

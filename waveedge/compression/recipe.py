@@ -105,6 +105,10 @@ Cost = Annotated[CostProfile | Name, AfterValidator(_known_profile)]
 class Recipe(BaseModel):
     """How to compress a network.
 
+    >>> recipe = make_recipe({"bits": 8, "layers": {"head.*": {"bits": 6}}})
+    >>> recipe.settings("head.0").bits, recipe.settings("stem").bits
+    (6, 8)
+
     Attributes:
         bits: activation bits, 2 to 8; 32 is no quantization.
         weight_bits: weight bits, 2 to 8 or 32. Follows ``bits`` to 32 unless given.

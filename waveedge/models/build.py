@@ -20,7 +20,7 @@ from waveedge.errors import (
     out_of_memory,
     reason,
 )
-from waveedge.models.families import CONFIGS, network
+from waveedge.models.families import FAMILIES
 from waveedge.spec import ModelSpec
 
 __all__ = ["attach_spec", "build", "check_input_size", "custom_network", "spec_of"]
@@ -35,7 +35,8 @@ def build(spec: ModelSpec, *, arch: str | None = None) -> nn.Module:
             file, so the factory that it names runs only if the caller names it too.
 
     Raises:
-        CheckpointError: the configuration makes no sense, or a custom network needs ``arch``.
+        CheckpointError: there is no such family, the configuration makes no sense, or a custom
+            network needs ``arch``.
         RecipeError: ``arch`` does not name a function that builds a network.
     """
     if spec.family == "custom":
@@ -46,8 +47,14 @@ def build(spec: ModelSpec, *, arch: str | None = None) -> nn.Module:
                 f"--arch {spec.arch or 'package.module:factory'}",
             )
         return attach_spec(custom_network(arch), spec)
+    family = FAMILIES.get(spec.family)
+    if family is None:
+        raise CheckpointError(
+            f"this is a network of the family {spec.family}, which this waveedge does not know",
+            hint=f"It knows {', '.join(FAMILIES)}; a later version may know more.",
+        )
     try:
-        config = CONFIGS[spec.family].model_validate(spec.config)
+        config = family.config.model_validate(spec.config)
     except ValidationError as error:
         problem = error.errors()[0]
         raise CheckpointError(
@@ -55,7 +62,7 @@ def build(spec: ModelSpec, *, arch: str | None = None) -> nn.Module:
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}",
             hint="The file is damaged, or from another version of waveedge.",
         ) from error
-    return attach_spec(network(config), spec)
+    return attach_spec(family.module(config), spec)
 
 
 def attach_spec(model: nn.Module, spec: ModelSpec) -> nn.Module:
@@ -88,8 +95,8 @@ def check_input_size(spec: ModelSpec, size: tuple[int, int]) -> None:
     """
     height, width = size
     multiple, least = spec.size_multiple, spec.size_multiple
-    if spec.family != "custom":
-        least = CONFIGS[spec.family].model_validate(spec.config).minimum_size
+    if spec.family in FAMILIES:
+        least = FAMILIES[spec.family].config.model_validate(spec.config).minimum_size
     if min(size) < least:
         raise InputError(
             f"the input size {height}x{width} is too small for this network",

@@ -12,7 +12,14 @@ Shape = tuple[int, ...]
 
 
 class Evidence:
-    """What the names and shapes of a state dict say, by regular expressions over the names."""
+    """What the names and shapes of a state dict say, by regular expressions over the names.
+
+    >>> evidence = Evidence({"layers.0.weight": (8, 4), "layers.1.weight": (8, 8)})
+    >>> evidence.count(r"layers\\.(\\d+)\\..+")
+    2
+    >>> evidence.vote((r"layers\\.\\d+\\.weight", 0), default=1)
+    8
+    """
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
         # Vectors first: where a bias and a weight disagree, the bias is the likelier witness.

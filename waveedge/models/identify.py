@@ -14,9 +14,10 @@ import torch
 from pydantic import ValidationError
 
 from waveedge.errors import CheckpointError
+from waveedge.models.config import NetworkConfig
 from waveedge.models.evidence import Evidence, Shape
-from waveedge.models.families import CONFIGS, TITLES, Config, describe, network
-from waveedge.models.readers import READERS
+from waveedge.models.families import FAMILIES, describe
+from waveedge.models.family import Family
 from waveedge.spec import ModelSpec
 
 __all__ = ["compare", "identify"]
@@ -25,22 +26,6 @@ _OWN_NETWORK = (
     "If it is a network of your own, name the function that builds it: "
     "--arch package.module:factory"
 )
-
-# Names that only this family has, and names that it shares with many networks.
-_OWN = {
-    "wavemix": r"layers\.\d+\.(feedforward\d*|reduction|ff\d+|depthconv)\..+",
-    "wavemixsr": r"(SR_blocks\.\d+\.(layers|final|path1)|path1)\..+",
-    "wavepaint": r"wavemodules\.\d+\..+",
-    "wavemixlite": r"wavemixlite\.wavemixlite\.\d+\..+",
-    "wtconvnext": r"stages\.\d+\.(blocks\.\d+\.(conv_dw|norm|mlp)\..+|blocks\.\d+\.gamma)",
-}
-_SHARED = {
-    "wavemix": r"(conv|pool|head|expand|segment|final)\.\d*.*",
-    "wavemixsr": r"(layers\.\d+\.(feedforward|reduction)|final\.\d)\..+",
-    "wavepaint": r"depthconv\..+",
-    "wavemixlite": r"(conv|convT|fc|segmentation)\..+",
-    "wtconvnext": r"(stem|head|norm_pre|stages\.\d+\.downsample)\..+",
-}
 
 
 def identify(state: Mapping[str, Iterable[int]]) -> ModelSpec:
@@ -57,15 +42,14 @@ def identify(state: Mapping[str, Iterable[int]]) -> ModelSpec:
     """
     shapes = {name: tuple(shape) for name, shape in state.items()}
     family = _nearest_family(shapes)
-    evidence = Evidence(shapes)
-    fields, assumed = READERS[family](evidence)
+    fields, assumed = family.read(Evidence(shapes))
     try:
-        config = CONFIGS[family].model_validate(fields)
+        config = family.config.model_validate(fields)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise CheckpointError(
-            f"nearest to {TITLES[family]}, but {where or 'its configuration'} makes no sense: "
+            f"nearest to {family.title}, but {where or 'its configuration'} makes no sense: "
             f"{problem['msg']}",
             hint=_OWN_NETWORK,
         ) from error
@@ -102,20 +86,21 @@ def _text(shape: Shape) -> str:
     return "x".join(str(extent) for extent in shape) or "a scalar"
 
 
-def _nearest_family(shapes: Mapping[str, Shape]) -> str:
-    own = {family: _matches(shapes, pattern) for family, pattern in _OWN.items()}
-    shared = {family: _matches(shapes, pattern) for family, pattern in _SHARED.items()}
-    best = max(_OWN, key=lambda family: (own[family] + shared[family], family))
+def _nearest_family(shapes: Mapping[str, Shape]) -> Family:
+    best = max(
+        FAMILIES.values(),
+        key=lambda family: (family.own(shapes) + family.shared(shapes), family.name),
+    )
     for pattern, what, hint in _FOREIGN:
         name = next((name for name in shapes if re.fullmatch(pattern, name)), None)
         if name is not None:
             raise CheckpointError(f"{what} (key {name})", hint=hint)
-    if not own[best]:
+    if not best.own(shapes):
         first = next(iter(shapes), "none")
         raise CheckpointError(
             f"not a network that waveedge knows: none of its {len(shapes)} keys is part of a "
             f"block of a published network (the first is {first}); the nearest family is "
-            f"{TITLES[best]}",
+            f"{best.title}",
             hint=_OWN_NETWORK,
         )
     return best
@@ -137,25 +122,17 @@ _FOREIGN = (
 )
 
 
-def _matches(shapes: Mapping[str, Shape], pattern: str) -> int:
-    return sum(re.fullmatch(pattern, name) is not None for name in shapes)
-
-
-def _check_fit(config: Config, family: str, shapes: Mapping[str, Shape]) -> None:
+def _check_fit(config: NetworkConfig, family: Family, shapes: Mapping[str, Shape]) -> None:
     with torch.device("meta"):
         expected = {
-            name: tuple(tensor.shape) for name, tensor in network(config).state_dict().items()
+            name: tuple(tensor.shape) for name, tensor in family.module(config).state_dict().items()
         }
     problems = compare(expected, shapes)
     if problems:
+        fields = config.model_dump()
+        told = ", ".join(f"{name} {fields[name]}" for name in family.telling)
         raise CheckpointError(
-            f"nearest to {TITLES[family]} ({_summary(config)}), but {'; '.join(problems)}",
+            f"nearest to {family.title} ({told}), but {'; '.join(problems)}",
             hint=f"The file is damaged, or holds a variant that was never published. "
             f"{_OWN_NETWORK}",
         )
-
-
-def _summary(config: Config) -> str:
-    fields = config.model_dump()
-    told = ("block", "levels", "depth", "dim", "depths", "dims", "wt_levels", "stem", "head")
-    return ", ".join(f"{name} {fields[name]}" for name in told if name in fields)

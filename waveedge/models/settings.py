@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from waveedge.errors import UsageError
 from waveedge.limits import parse_size
 from waveedge.models.build import check_input_size
-from waveedge.models.families import CONFIGS, describe
+from waveedge.models.families import FAMILIES, describe
 from waveedge.spec import ModelSpec, Preprocessing, Task
 
 __all__ = ["configure"]
@@ -56,7 +56,7 @@ def configure(spec: ModelSpec, settings: Mapping[str, str]) -> ModelSpec:
 
 def _with_fields(spec: ModelSpec, fields: Mapping[str, str]) -> ModelSpec:
     try:
-        config = CONFIGS[spec.family].model_validate({**spec.config, **fields})
+        config = FAMILIES[spec.family].config.model_validate({**spec.config, **fields})
     except ValidationError as error:
         problem = error.errors()[0]
         name = str(problem["loc"][0]) if problem["loc"] else next(iter(fields))

@@ -6,12 +6,15 @@ larger than the map, so the published blocks fit together only where every level
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from waveedge.models.evidence import Evidence
 from waveedge.nn.dwt import DWT2d
 
-__all__ = ["LadderBlock", "PixelShuffleBlock", "SharedBlock", "joined_bands"]
+__all__ = ["LadderBlock", "PixelShuffleBlock", "SharedBlock", "joined_bands", "read_block"]
 
 
 def joined_bands(low: Tensor, details: Tensor) -> Tensor:
@@ -147,3 +150,23 @@ class PixelShuffleBlock(nn.Module):
         low, (details,) = self.transform(self.reduction(x))
         mixed: Tensor = self.feedforward(joined_bands(low, details))
         return mixed
+
+
+def read_block(evidence: Evidence, prefix: str, *stem: tuple[str, int]) -> dict[str, Any]:
+    """Read the ladder of feed-forwards that most WaveMix networks are made of.
+
+    Args:
+        prefix: pattern of what stands before ``layers`` in the names.
+        stem: what else tells the channels between blocks, for :meth:`Evidence.vote`.
+    """
+    vote, layers = evidence.vote, rf"{prefix}layers\.\d+"
+    feed = rf"{layers}\.feedforward\d*"
+    dim = vote((rf"{layers}\.reduction\.weight", 1), *stem, default=4)
+    return {
+        "dim": dim,
+        "mult": max(1, vote((rf"{feed}\.0\.(weight|bias)", 0), default=dim) // dim),
+        "ff_channels": vote(
+            (rf"{feed}\.3\.(weight|bias)", 0), (rf"{feed}\.4\.weight", 0), default=dim
+        ),
+        "levels": evidence.count(rf"{layers}\.feedforward(\d+)\..+", first=1),
+    }

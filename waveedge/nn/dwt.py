@@ -45,6 +45,10 @@ class DWT2d(nn.Module):
     default) and then follow the module, so ask for ``dtype=torch.float64`` where their last digits
     matter: ``.double()`` keeps filters that were rounded to float32.
 
+    >>> low, details = DWT2d(levels=2)(torch.zeros(1, 3, 32, 48))
+    >>> tuple(low.shape), [tuple(detail.shape) for detail in details]
+    ((1, 3, 8, 12), [(1, 3, 3, 16, 24), (1, 3, 3, 8, 12)])
+
     Args:
         levels: number of levels; level l + 1 transforms the low band of level l.
         wavelet: name of any discrete PyWavelets wavelet.

@@ -14,7 +14,7 @@ from torch import fx, nn
 
 import waveedge
 from waveedge.compression.reparameterize import CPU, GPU, REWRITES, reparameterize
-from waveedge.models.wavemix import WaveMix, WaveMixConfig
+from waveedge.models import WaveMix, WaveMixConfig
 from waveedge.nn import DWT2d, WaveletCompressedConv2d
 
 from .conftest import MACS_ALONE

@@ -23,6 +23,11 @@ ELEMENTWISE = (nn.GELU, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.LeakyReLU, 
 class PhaseToSpace(nn.PixelShuffle):
     """(N, u * u * C, h, w) to (N, C, u * h, u * w): PixelShuffle with the other order of channels.
 
+    >>> phases = torch.arange(4.0).reshape(1, 4, 1, 1)
+    >>> PhaseToSpace(2)(phases)
+    tensor([[[[0., 1.],
+              [2., 3.]]]])
+
     Args:
         up: u, the side of a cell.
     """

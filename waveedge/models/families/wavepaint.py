@@ -11,10 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from waveedge.models.config import NetworkConfig
-from waveedge.models.wavemix_blocks import LadderBlock
+from waveedge.models.evidence import Evidence
+from waveedge.models.family import Family, Reading
+from waveedge.models.wavemix_blocks import LadderBlock, read_block
 from waveedge.spec import Task
 
-__all__ = ["WavePaint", "WavePaintConfig"]
+__all__ = ["FAMILY", "WavePaint", "WavePaintConfig"]
 
 
 class WavePaintConfig(NetworkConfig):
@@ -120,3 +122,31 @@ class WavePaint(nn.Module):
             x = module(x, mask) + x
         # The form that does not read the mask relies on holes that are zero.
         return x * mask + (image * (1 - mask) if self.config.reads_mask else image)
+
+
+def _read(evidence: Evidence) -> Reading:
+    module = r"wavemodules\.\d+\."
+    fields = {
+        **read_block(
+            evidence,
+            module,
+            (rf"{module}conv\.1\.(weight|bias)", 0),
+            (rf"{module}depthconv\.[02]\.(weight|bias)", 0),
+        ),
+        "modules": evidence.count(r"wavemodules\.(\d+)\..+"),
+        "depth": evidence.count(rf"{module}layers\.(\d+)\..+"),
+        "reads_mask": evidence.vote((rf"{module}conv\.0\.weight", 1), default=4) == 4,
+    }
+    return {**fields, "dropout": 0.0}, ("dropout",)
+
+
+FAMILY = Family(
+    name="wavepaint",
+    title="WavePaint",
+    config=WavePaintConfig,
+    module=WavePaint,
+    own_keys=r"wavemodules\.\d+\..+",
+    shared_keys=r"depthconv\..+",
+    read=_read,
+    telling=("levels", "depth", "dim"),
+)

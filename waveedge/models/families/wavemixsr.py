@@ -14,10 +14,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from waveedge.models.config import NetworkConfig
-from waveedge.models.wavemix_blocks import LadderBlock, PixelShuffleBlock
+from waveedge.models.evidence import Evidence
+from waveedge.models.family import Family, Reading
+from waveedge.models.wavemix_blocks import LadderBlock, PixelShuffleBlock, read_block
 from waveedge.spec import Colour, Task
 
-__all__ = ["WaveMixSR", "WaveMixSRConfig", "WaveMixSRV2", "wavemixsr"]
+__all__ = ["FAMILY", "WaveMixSR", "WaveMixSRConfig", "WaveMixSRV2", "wavemixsr"]
 
 
 class WaveMixSRConfig(NetworkConfig):
@@ -130,3 +132,28 @@ class WaveMixSRV2(nn.Module):
 def wavemixsr(config: WaveMixSRConfig) -> WaveMixSR | WaveMixSRV2:
     """Build the network of either version, with fresh random weights."""
     return WaveMixSR(config) if config.version == 1 else WaveMixSRV2(config)
+
+
+def _read(evidence: Evidence) -> Reading:
+    stage = r"(?:SR_blocks\.\d+\.)?"
+    fields = read_block(evidence, stage, (rf"{stage}path1\.2\.(weight|bias)", 0))
+    del fields["levels"]
+    fields["depth"] = evidence.count(rf"{stage}layers\.(\d+)\..+")
+    fields["dropout"] = 0.3
+    if evidence.any(r"SR_blocks\..+"):
+        stages = evidence.count(r"SR_blocks\.(\d+)\..+")
+        fields |= {"version": 2, "stages": stages, "ff_channels": 4 * fields["dim"]}
+        return fields, ("dropout",)
+    return {**fields, "scale": 2, "interpolation": "bicubic"}, ("dropout", "scale", "interpolation")
+
+
+FAMILY = Family(
+    name="wavemixsr",
+    title="WaveMixSR",
+    config=WaveMixSRConfig,
+    module=wavemixsr,
+    own_keys=r"(SR_blocks\.\d+\.(layers|final|path1)|path1)\..+",
+    shared_keys=r"(layers\.\d+\.(feedforward|reduction)|final\.\d)\..+",
+    read=_read,
+    telling=("depth", "dim"),
+)

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from waveedge.models.config import NetworkConfig
-from waveedge.models.wavemix_blocks import LadderBlock, PixelShuffleBlock, SharedBlock
+from waveedge.models.evidence import Evidence
+from waveedge.models.family import Family, Reading
+from waveedge.models.wavemix_blocks import LadderBlock, PixelShuffleBlock, SharedBlock, read_block
 from waveedge.spec import Task
 
-__all__ = ["WaveMix", "WaveMixConfig"]
+__all__ = ["FAMILY", "WaveMix", "WaveMixConfig"]
 
 
 class WaveMixConfig(NetworkConfig):
@@ -193,3 +196,87 @@ class WaveMix(nn.Module):
             x = self.final(x)
         out: Tensor = getattr(self, self.head_name)(x)
         return out
+
+
+def _read(evidence: Evidence) -> Reading:
+    vote, feed = evidence.vote, r"layers\.\d+\.feedforward\d*"
+    patch = evidence.any(r"conv\.[24]\..+")
+    last = r"conv\.(2\.(weight|bias)|4\.weight)" if patch else r"conv\.1\.(weight|bias)"
+    fields = {
+        **read_block(evidence, "", (last, 0)),
+        "depth": evidence.count(r"layers\.(\d+)\..+"),
+        "in_channels": vote((r"conv\.0\.weight", 1), default=3),
+        "stem": "patch" if patch else "strided",
+    }
+    if patch:
+        fields["patch_size"] = vote((r"conv\.2\.weight", 2), (r"conv\.2\.weight", 3), default=4)
+    if evidence.any(r"layers\.\d+\.(ff\d+|depthconv)\..+"):
+        fields["block"] = "shared"
+        fields["levels"] = evidence.count(r"layers\.\d+\.ff(\d+)\..+", first=1)
+        upsampling = (r"layers\.\d+\.ff\d+\.weight", 0)
+        fields["ff_channels"] = vote(
+            (rf"{feed}\.3\.(weight|bias)", 0), upsampling, default=fields["dim"]
+        )
+    elif vote((rf"{feed}\.4\.weight", 2), default=4) == 3:
+        fields |= {"block": "pixelshuffle", "levels": 1}
+    else:
+        fields["block"] = "ladder"
+
+    dense = next((name for name in ("expand", "segment") if evidence.any(rf"{name}\..+")), None)
+    if dense is None and evidence.any(r"pool\.(0|1)\..+"):
+        dense = "pool"
+    _read_head(evidence, fields, dense)
+    assumed: dict[str, Any] = {"dropout": _published_dropout(fields)}
+    if not patch:
+        assumed["stride"] = _published_stride(fields)
+    return {**fields, **assumed}, tuple(assumed)
+
+
+def _read_head(evidence: Evidence, fields: dict[str, Any], dense: str | None) -> None:
+    vote = evidence.vote
+    if dense is None:
+        name = "head" if evidence.any(r"head\..+") else "pool"
+        fields["head"] = name
+        fields["num_classes"] = vote((rf"{name}\.2\.(weight|bias)", 0), default=1)
+        if evidence.any(r"final\..+"):
+            fields["embedding"] = vote((r"final\.(weight|bias)", 0), default=1)
+        return
+    last = evidence.count(rf"{dense}\.(\d+)\..+") - 1
+    fields["head"] = "dense-pool" if dense == "pool" else dense
+    fields["num_classes"] = vote((rf"{dense}\.{last}\.(weight|bias)", 0), default=1)
+    fields["head_widths"] = tuple(
+        vote(
+            (rf"{dense}\.{index}\.weight", 1),
+            (rf"{dense}\.{index}\.bias", 0),
+            # The next layer's input: a transposed conv's weight is (in, out), a conv's (out, in).
+            (rf"{dense}\.{index + 1}\.weight", 1 if index + 1 == last else 0),
+            default=1,
+        )
+        for index in range(last)
+    )
+
+
+def _published_stride(fields: Mapping[str, Any]) -> int:
+    """One-level classifiers (WaveMix-Lite) and super-resolution keep the image's resolution."""
+    if fields["block"] != "ladder":
+        return 1
+    if "head_widths" not in fields:
+        return 1 if fields["levels"] == 1 else 2
+    return 1 if len(fields["head_widths"]) == 1 else 2
+
+
+def _published_dropout(fields: Mapping[str, Any]) -> float:
+    trunk_of_classifier = fields["head"] in ("pool", "head", "dense-pool")
+    return 0.5 if trunk_of_classifier and fields["block"] != "shared" else 0.0
+
+
+FAMILY = Family(
+    name="wavemix",
+    title="WaveMix",
+    config=WaveMixConfig,
+    module=WaveMix,
+    own_keys=r"layers\.\d+\.(feedforward\d*|reduction|ff\d+|depthconv)\..+",
+    shared_keys=r"(conv|pool|head|expand|segment|final)\.\d*.*",
+    read=_read,
+    telling=("block", "levels", "depth", "dim", "stem", "head"),
+)

@@ -8,7 +8,7 @@ which follow timm's ConvNeXt; timm itself is not needed.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from waveedge.models.config import NetworkConfig
+from waveedge.models.convnext_layers import LayerNorm2d, Mlp
+from waveedge.models.evidence import Evidence
+from waveedge.models.family import Family, Reading
 from waveedge.nn.wtconv import WTConv2d
 from waveedge.spec import Task
 
-__all__ = ["WTConvNeXt", "WTConvNeXtConfig"]
+__all__ = ["FAMILY", "WTConvNeXt", "WTConvNeXtConfig"]
 
 Four = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
-
-_MLP_RATIO = 4
-_GRN_EPS = 1e-6
 
 
 class WTConvNeXtConfig(NetworkConfig):
@@ -117,48 +117,6 @@ class WTConvNeXtConfig(NetworkConfig):
     def usual_size(self) -> tuple[int, int]:
         """Height and width that the family's checkpoints are usually run at."""
         return 224, 224
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """Normalise each position of (N, C, H, W) over its channels."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class GlobalResponseNorm(nn.Module):
-    """Let channels compete: scale each by its norm over all positions, relative to the others'.
-
-    The normalisation of ConvNeXt V2 (arXiv 2301.00808), with a residual around it.
-    """
-
-    def __init__(self, channels: int, *, channels_last: bool) -> None:
-        super().__init__()
-        self.axes, self.channel = ((1, 2), 3) if channels_last else ((2, 3), 1)
-        self.shape = (1, 1, 1, channels) if channels_last else (1, channels, 1, 1)
-        self.weight = Parameter(torch.zeros(channels))
-        self.bias = Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        norm = x.square().sum(self.axes, keepdim=True).sqrt()
-        share = norm / (norm.mean(self.channel, keepdim=True) + _GRN_EPS)
-        return x + self.weight.reshape(self.shape) * (x * share) + self.bias.reshape(self.shape)
-
-
-class Mlp(nn.Module):
-    """Two dense layers at every position: the last axis for linear layers, C for 1x1 convs."""
-
-    def __init__(self, dim: int, *, conv: bool, grn: bool) -> None:
-        super().__init__()
-        hidden = _MLP_RATIO * dim
-        self.fc1 = nn.Conv2d(dim, hidden, 1) if conv else nn.Linear(dim, hidden)
-        self.act = nn.GELU()
-        self.grn = GlobalResponseNorm(hidden, channels_last=not conv) if grn else nn.Identity()
-        self.fc2 = nn.Conv2d(hidden, dim, 1) if conv else nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.fc2(self.grn(self.act(self.fc1(x))))
-        return y
 
 
 class WTConvNeXtBlock(nn.Module):
@@ -286,3 +244,67 @@ class WTConvNeXt(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         scores: Tensor = self.head(self.norm_pre(self.stages(self.stem(image))))
         return scores
+
+
+def _read(evidence: Evidence) -> Reading:
+    vote = evidence.vote
+    stages = [rf"stages\.{stage}\.blocks\.\d+" for stage in range(4)]
+    depthwise = r"\.conv_dw\.(base_conv|wavelet_convs\.\d+)\.weight"
+    classes = vote((r"head\.fc\.(weight|bias)", 0), default=0)
+    blocks = evidence.number(r"stages\.\d+\.blocks\.\d+\.norm\.weight")
+    overlap = evidence.any(r"stem\.1\.weight", dimensions=4)
+    biased = r"(stem\.[01]|stages\.\d+\.(downsample\.1|blocks\.\d+\.conv_dw\.base_conv))\."
+    fields: dict[str, Any] = {
+        "depths": tuple(
+            evidence.count(rf"stages\.{stage}\.blocks\.(\d+)\..+") for stage in range(4)
+        ),
+        "dims": tuple(
+            vote(
+                (rf"{stage}\.norm\.(weight|bias)", 0),
+                (rf"{stage}\.conv_dw\.base_conv\.(weight|bias)", 0),
+                (rf"{stage}\.mlp\.fc2\.(weight|bias)", 0),
+                default=1,
+            )
+            for stage in stages
+        ),
+        "kernel_sizes": tuple(
+            vote((f"{stage}{depthwise}", 2), (f"{stage}{depthwise}", 3), default=5)
+            for stage in stages
+        ),
+        "wt_levels": tuple(
+            max(1, evidence.count(rf"{stage}\.conv_dw\.wavelet_(?:convs|scale)\.(\d+)\..+"))
+            for stage in stages
+        ),
+        "num_classes": classes,
+        "in_channels": vote((r"stem\.0\.weight", 1), default=3),
+        "layer_scale": 2 * evidence.number(r"stages\.\d+\.blocks\.\d+\.gamma") >= blocks,
+        "grn": 2 * evidence.number(r"stages\.\d+\.blocks\.\d+\.mlp\.grn\.weight") >= max(blocks, 1),
+        # The norm after a patch stem has the name of a convolution after an overlap stem.
+        "conv_bias": evidence.number(f"{biased}bias") > evidence.number(f"{biased}weight") // 2,
+        "head_norm": "map" if evidence.any(r"norm_pre\..+") else "pooled",
+        "conv_mlp": evidence.any(r"stages\.\d+\.blocks\.\d+\.mlp\.fc[12]\.weight", dimensions=4),
+    }
+    if overlap:
+        fields |= {
+            "stem": "overlap",
+            "stem_width": vote((r"stem\.0\.(weight|bias)", 0), (r"stem\.1\.weight", 1), default=1),
+        }
+    else:
+        sides = (r"stem\.0\.weight", 2), (r"stem\.0\.weight", 3)
+        fields["patch_size"] = vote(*sides, default=4)
+    hidden = r"head\.pre_logits\.fc\.(weight|bias)"
+    if evidence.any(hidden):
+        fields["head_hidden"] = vote((hidden, 0), (r"head\.fc\.weight", 1), default=1)
+    return {**fields, "norm_eps": 1e-6, "output_stride": 32}, ("norm_eps", "output_stride")
+
+
+FAMILY = Family(
+    name="wtconvnext",
+    title="WTConvNeXt",
+    config=WTConvNeXtConfig,
+    module=WTConvNeXt,
+    own_keys=r"stages\.\d+\.(blocks\.\d+\.(conv_dw|norm|mlp)\..+|blocks\.\d+\.gamma)",
+    shared_keys=r"(stem|head|norm_pre|stages\.\d+\.downsample)\..+",
+    read=_read,
+    telling=("depths", "dims", "wt_levels", "stem"),
+)

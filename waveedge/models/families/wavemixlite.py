@@ -11,10 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from waveedge.models.config import NetworkConfig
+from waveedge.models.evidence import Evidence
+from waveedge.models.family import Family, Reading
 from waveedge.nn.dwt import DWT2d
 from waveedge.spec import Task
 
-__all__ = ["WaveMixLite", "WaveMixLiteConfig"]
+__all__ = ["FAMILY", "WaveMixLite", "WaveMixLiteConfig"]
 
 
 class WaveMixLiteConfig(NetworkConfig):
@@ -124,3 +126,33 @@ class WaveMixLite(nn.Module):
         else:
             scores = self.fc(self.flatten(self.pool(x)))
         return scores
+
+
+def _read(evidence: Evidence) -> Reading:
+    vote, block = evidence.vote, r"wavemixlite\.wavemixlite\.\d+"
+    dim = vote(
+        (rf"{block}\.conv_input\.weight", 1),
+        (rf"{block}\.batch_norm\.(weight|bias)", 0),
+        (r"conv\.1\.(weight|bias)", 0),
+        default=4,
+    )
+    fields = {
+        "depth": evidence.count(r"wavemixlite\.wavemixlite\.(\d+)\..+"),
+        "dim": dim,
+        "mult": max(1, vote((rf"{block}\.fc\.0\.(weight|bias)", 0), default=dim) // dim),
+        "num_classes": vote((r"(fc|segmentation)\.(weight|bias)", 0), default=1),
+        "dense": evidence.any(r"(convT|segmentation)\..+"),
+    }
+    return {**fields, "dropout": 0.5}, ("dropout",)
+
+
+FAMILY = Family(
+    name="wavemixlite",
+    title="WaveMix-Lite (dodoseung)",
+    config=WaveMixLiteConfig,
+    module=WaveMixLite,
+    own_keys=r"wavemixlite\.wavemixlite\.\d+\..+",
+    shared_keys=r"(conv|convT|fc|segmentation)\..+",
+    read=_read,
+    telling=("depth", "dim"),
+)

@@ -1,0 +1,86 @@
+"""The wheel as a device installs it: without torch, on each Python that is asked for.
+
+``WAVEEDGE_PYTHONS="3.10 3.12"`` names the Pythons (``make pythons``: all that are supported); the
+one that runs the tests where it is not set. Each takes the download of numpy and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import waveedge
+
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = os.environ.get("WAVEEDGE_PYTHONS", RUNNING).split()
+CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
+
+PROGRAM = """
+import sys
+import numpy as np
+import waveedge
+session = waveedge.Session(sys.argv[1])
+print(float(session.run(np.ones(session.input_shape, np.float32)).sum()))
+try:
+    waveedge.compress
+except waveedge.MissingDependencyError as error:
+    print(error.hint)
+"""
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of this version: this one, one on the path, or one that pyenv installed."""
+    if version == RUNNING:
+        return sys.executable
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    by_pyenv = sorted(root.glob(f"versions/{version}.*/bin/python"))
+    return str(by_pyenv[-1]) if by_pyenv else shutil.which(f"python{version}")
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_a_device_runs_a_bundle_and_says_what_it_lacks(
+    built: Any, version: str, tmp_path: Path
+) -> None:
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    place = tmp_path / "device"
+    done(python, "-m", "venv", "--without-pip", place)
+    device = place / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--python", device, "install", "--quiet", "--no-compile")
+    done(*pip, "--disable-pip-version-check", "-c", CONSTRAINTS, f"{built.wheel}[device]")
+
+    torch.manual_seed(0)
+    images = torch.rand(4, 3, 8, 8)
+    network = torch.nn.Conv2d(3, 4, 3).eval().requires_grad_(False)
+    bundle = waveedge.export(network, tmp_path / "net.ort", target="ort", images=images).path
+    total, hint = done(device, "-c", PROGRAM, bundle).splitlines()
+    expected = float(network(torch.ones(1, 3, 8, 8)).sum())
+    assert float(total) == pytest.approx(expected, rel=1e-5)
+    assert hint.endswith("pip install 'waveedge[desk]'")
+
+    command = place / "bin" / "waveedge"
+    comparison = json.loads(done(command, "bench", bundle, "--runs", "3", "--json"))
+    assert len(comparison["a"]["cpu"]["samples"]) == 3
+    (tmp_path / "model.pt").write_bytes(b"")
+    refused = subprocess.run(
+        [command, "inspect", tmp_path / "model.pt"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "which is not installed here" in refused.stderr
+    assert "pip install 'waveedge[desk]'" in refused.stderr
+
+
+def done(*command: str | Path) -> str:
+    """Run a command that has to succeed, and return what it printed."""
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
