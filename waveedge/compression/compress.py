@@ -101,10 +101,11 @@ def compress(
     spec = spec_of(model)
     size = (images.calibration[0].shape[-2], images.calibration[0].shape[-1])
     report_progress = progress or (lambda _what, _done, _total: None)
-    judged = images.held_out or images.calibration
+    judged = images.judged
 
     report_progress("reading the network", 0, 1)
-    reference = Reference(model, [*judged, *images.calibration])
+    names = (*images.judged_names, *images.names)
+    reference = Reference(model, [*judged, *images.calibration], names)
     published = normalise(model, (spec.channels, *size))
     before = profile(published, size)
     decisions = choose_layers(published, before, recipe)

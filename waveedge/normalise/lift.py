@@ -208,7 +208,10 @@ class _Lifter:
 
     def _layer_name(self, node: fx.Node, layer: nn.Module) -> str:
         path = _path(node)
-        module = self.model.get_submodule(path)
+        try:
+            module = self.model.get_submodule(path)
+        except AttributeError:  # the network was exported before, and notes where it was written
+            module = self.model
         alone = all(name == "parametrizations" for name, _ in module.named_children())
         kind = str(node.target).split(".")[1].lstrip("_")
         if path and alone:
