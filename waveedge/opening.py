@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+import torch
 from torch import fx, nn
 
 from waveedge.calibration import ImageSet, Source, open_images

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waveedge.errors import InputError, out_of_memory
-from waveedge.normalise.interface import failure, flat_outputs
+from waveedge.normalise.interface import check_outputs, failure, flat_outputs
 
 __all__ = ["check_network", "is_finite"]
 
@@ -66,11 +66,7 @@ def _outputs(model: nn.Module, x: Tensor, where: str) -> list[Tensor]:
         if out_of_memory(error):
             raise
         raise failure(model, f"{where}, of shape {tuple(x.shape)}", error) from error
-    if not tensors:
-        raise InputError(
-            "the network returns no tensor",
-            hint="Return a tensor, or a list, tuple or dict of tensors, from its forward.",
-        )
+    check_outputs(tensors)
     return tensors
 
 
