@@ -12,7 +12,8 @@ from waveedge.models.wavemix import WaveMix, WaveMixConfig
 from waveedge.models.wavemixlite import WaveMixLite, WaveMixLiteConfig
 from waveedge.models.wavemixsr import WaveMixSRConfig, wavemixsr
 from waveedge.models.wavepaint import WavePaint, WavePaintConfig
-from waveedge.models.wtconvnext import WTConvNeXt, WTConvNeXtConfig
+from waveedge.models.wtconvnext import WTConvNeXtConfig
+from waveedge.models.wtconvnext_mmseg import wtconvnext
 from waveedge.spec import Family, ModelSpec, Preprocessing
 
 __all__ = ["CONFIGS", "TITLES", "Config", "describe", "network"]
@@ -31,7 +32,7 @@ _FAMILIES: dict[Family, _Family] = {
     "wavemixsr": _Family("WaveMixSR", WaveMixSRConfig, wavemixsr),
     "wavepaint": _Family("WavePaint", WavePaintConfig, WavePaint),
     "wavemixlite": _Family("WaveMix-Lite (dodoseung)", WaveMixLiteConfig, WaveMixLite),
-    "wtconvnext": _Family("WTConvNeXt", WTConvNeXtConfig, WTConvNeXt),
+    "wtconvnext": _Family("WTConvNeXt", WTConvNeXtConfig, wtconvnext),
 }
 
 CONFIGS: dict[str, type[NetworkConfig]] = {

@@ -32,14 +32,16 @@ _OWN = {
     "wavemixsr": r"(SR_blocks\.\d+\.(layers|final|path1)|path1)\..+",
     "wavepaint": r"wavemodules\.\d+\..+",
     "wavemixlite": r"wavemixlite\.wavemixlite\.\d+\..+",
-    "wtconvnext": r"stages\.\d+\.(blocks\.\d+\.(conv_dw|norm|mlp)\..+|blocks\.\d+\.gamma)",
+    "wtconvnext": r"stages\.\d+\.(blocks\.\d+\.((conv_dw|norm|mlp)\..+|gamma)"
+    r"|\d+\.(depthwise_conv|pointwise_conv[12])\..+)",
 }
 _SHARED = {
     "wavemix": r"(conv|pool|head|expand|segment|final)\.\d*.*",
     "wavemixsr": r"(layers\.\d+\.(feedforward|reduction)|final\.\d)\..+",
     "wavepaint": r"depthconv\..+",
     "wavemixlite": r"(conv|convT|fc|segmentation)\..+",
-    "wtconvnext": r"(stem|head|norm_pre|stages\.\d+\.downsample)\..+",
+    "wtconvnext": r"(stem|head|norm_pre|stages\.\d+\.downsample"
+    r"|downsample_layers|norm[0-3]|stages\.\d+\.\d+\.norm)\..+",
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from waveedge.models.evidence import Evidence
+from waveedge.models.wtconvnext_mmseg import published_name
 
 __all__ = ["READERS"]
 
@@ -156,6 +157,11 @@ def _read_wavemixlite(evidence: Evidence) -> Reading:
 
 
 def _read_wtconvnext(evidence: Evidence) -> Reading:
+    if evidence.any(r"downsample_layers\..+"):
+        names = {published_name(name): shape for name, shape in evidence.shapes.items()}
+        fields, _ = _read_wtconvnext(Evidence(names))
+        stages = [stage for stage in range(4) if evidence.any(rf"norm{stage}\.(weight|bias)")]
+        return {**fields, "out_stages": tuple(stages)}, ("norm_eps",)
     vote = evidence.vote
     stages = [rf"stages\.{stage}\.blocks\.\d+" for stage in range(4)]
     depthwise = r"\.conv_dw\.(base_conv|wavelet_convs\.\d+)\.weight"

@@ -50,6 +50,8 @@ class WTConvNeXtConfig(NetworkConfig):
         head_norm: where the head normalises: ``pooled`` values, or the ``map`` before pooling.
         head_hidden: channels of a hidden layer before the classes; none in most checkpoints.
         norm_eps: added to variances before the square root.
+        out_stages: of a backbone (see wtconvnext_mmseg.py), the stages, from 0, whose maps it
+            yields; none of a classifier.
     """
 
     depths: Four
@@ -70,6 +72,7 @@ class WTConvNeXtConfig(NetworkConfig):
     head_norm: Literal["pooled", "map"] = "pooled"
     head_hidden: int | None = Field(default=None, ge=1)
     norm_eps: float = Field(default=1e-6, gt=0)
+    out_stages: tuple[Annotated[int, Field(ge=0, le=3)], ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> WTConvNeXtConfig:
@@ -77,6 +80,8 @@ class WTConvNeXtConfig(NetworkConfig):
             raise ValueError("stem_width belongs to the overlap stem, and to every overlap stem")
         if self.head_norm == "map" and self.head_hidden is not None:
             raise ValueError("head_hidden belongs to a head that normalises pooled values")
+        if self.out_stages and (self.num_classes or self.stem == "overlap" or self.grn):
+            raise ValueError("a backbone has no classes, no overlap stem and no GRN")
         return self
 
     @property
