@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,16 @@ __all__ = ["ImageSet", "open_images"]
 _MOST_WINDOWS = 8
 _FEW = 8
 
-_Input = tuple[bytes, NDArray[np.float32]]
-"""The picture it was cut from, and the array; what is of one picture stays on one side."""
+
+class _Input(NamedTuple):
+    """The picture it was cut from, what messages call it, and the array.
+
+    What is of one picture stays on one side.
+    """
+
+    picture: bytes
+    name: str
+    array: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class ImageSet:
         notes: what the user should know before trusting the result.
         suspicions: why these can hardly be images of the kind that the network will see.
         found: number of files in the folder.
+        names: what messages call the images: file or index, those to calibrate with first.
     """
 
     calibration: list[NDArray[np.float32]]
@@ -53,6 +63,17 @@ class ImageSet:
     notes: list[str] = field(default_factory=list)
     suspicions: tuple[str, ...] = ()
     found: int = 0
+    names: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> list[NDArray[np.float32]]:
+        """The images that judge the result: those held out, or all where none is."""
+        return self.held_out or self.calibration
+
+    @property
+    def judged_names(self) -> tuple[str, ...]:
+        """What messages call :attr:`judged`."""
+        return self.names[len(self.calibration) :] or self.names
 
     def summary(self) -> str:
         """Return a few lines of text: how many, what shape and values, from where, what failed."""
@@ -139,7 +160,7 @@ def open_images(
     if not read.inputs:
         raise nothing_usable(opened.place, opened.skipped)
     place, notes = opened.place, read.notes()
-    if held_out and len({picture for picture, _ in read.inputs}) == 1:
+    if held_out and len({item.picture for item in read.inputs}) == 1:
         if not isinstance(read.lone, Image.Image):
             raise ImageError(
                 f"{place} holds a single usable image, so none can be held out to judge the result",
@@ -149,9 +170,12 @@ def open_images(
             network_inputs(half, spec=spec, size=size, most=limit) for half in halves(read.lone)
         ]
         calibration, judged = parts[0][:limit], parts[1][:held_out]
+        names = [read.inputs[0].name] * (len(calibration) + len(judged))
         place += " (its only picture, cut in two: one half calibrates, the other is held out)"
     else:
-        calibration, judged = _split(read.inputs, limit, held_out)
+        sides = _split(read.inputs, limit, held_out)
+        calibration, judged = ([item.array for item in side] for side in sides)
+        names = [item.name for side in sides for item in side]
     if source is None:
         notes.append("Give images like those the network will see with --calib FOLDER.")
     if len(calibration) < _FEW:
@@ -174,6 +198,7 @@ def open_images(
         notes=notes,
         suspicions=odd,
         found=opened.count or read.items,
+        names=tuple(names),
     )
 
 
@@ -223,7 +248,8 @@ class _Reading:
                 self.lone = raw if len(met) == 1 else None
                 self.looks.append(look_at(item.name, raw, spec))
                 picture = item.picture if len(raws) == 1 else item.picture + b"/%d" % row
-                self.inputs += [(picture, view) for view in views]
+                name = shown(item.name) + (f", image {row}" if len(raws) > 1 else "")
+                self.inputs += [_Input(picture, name, view) for view in views]
             progress(min(len(self.inputs), want), want)
             # Where nothing was found yet, all files of a folder are tried.
             given_up = self.items - last >= PATIENCE and (met or opened.count is None)
@@ -261,18 +287,18 @@ def _check(spec: ModelSpec, size: tuple[int, int], limit: int, held_out: int) ->
 
 def _split(
     inputs: Sequence[_Input], limit: int, held_out: int
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+) -> tuple[Sequence[_Input], Sequence[_Input]]:
     """Cut the inputs in two, between two pictures."""
     total = len(inputs)
     if total < limit + held_out:
         held_out = min(held_out, max(1, total // 4, total - limit))
     border = total - held_out
-    while held_out and border > 1 and inputs[border - 1][0] == inputs[border][0]:
+    pictures = [item.picture for item in inputs]
+    while held_out and border > 1 and pictures[border - 1] == pictures[border]:
         border -= 1
-    if held_out and inputs[border - 1][0] == inputs[border][0]:
-        border = next(i for i in range(1, total) if inputs[i - 1][0] != inputs[i][0])
-    arrays = [array for _, array in inputs]
-    return arrays[:border][:limit], arrays[border:][:held_out]
+    if held_out and pictures[border - 1] == pictures[border]:
+        border = next(i for i in range(1, total) if pictures[i - 1] != pictures[i])
+    return inputs[:border][:limit], inputs[border:][:held_out]
 
 
 def _fingerprint(

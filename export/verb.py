@@ -115,7 +115,7 @@ def export(
         warn=warn,
         progress=partial(progress, "reading images") if progress else None,
     )
-    judged = held.held_out or held.calibration
+    judged = held.judged
     size = (judged[0].shape[-2], judged[0].shape[-1])
     check_input_size(spec_of(model), size)
     if compressed:
@@ -135,7 +135,7 @@ def export(
         shipped = choice.model
     else:
         normal = normalise(model, (spec_of(model).channels, *size))
-        reference = Reference(model, judged)
+        reference = Reference(model, judged, held.judged_names)
         shipped = normal
         if reparameterize:
             shipped = exact_form(normal, size, reference, cost=prices)

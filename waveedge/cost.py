@@ -29,7 +29,7 @@ from waveedge.normalise import normalise
 from waveedge.products import ProductCounter
 from waveedge.spec import ModelSpec
 
-__all__ = ["FLOAT_BITS", "Cost", "Kind", "LayerCost", "profile"]
+__all__ = ["FLOAT_BITS", "Cost", "Kind", "LayerCost", "parameters", "profile"]
 
 FLOAT_BITS = 32
 
@@ -186,7 +186,7 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
             ) from error
     return Cost(
         layers=tuple(recorder.rows.values()),
-        params=_parameters(model),
+        params=parameters(model),
         input_size=(input_size[0], input_size[1]),
     )
 
@@ -211,7 +211,7 @@ class _Recorder:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.rows: dict[str, LayerCost] = {}
-        self._layers = [(name, layer, _parameters(layer)) for name, layer in layers_of(model)]
+        self._layers = [(name, layer, parameters(layer)) for name, layer in layers_of(model)]
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> None:
@@ -305,8 +305,14 @@ def _bits(module: nn.Module, x: Tensor) -> tuple[int, int]:
     return weight_bits, int(x.__dict__.get("waveedge_bits", FLOAT_BITS))
 
 
-def _parameters(module: nn.Module) -> int:
-    return sum(tensor.numel() for tensor in module.parameters() if tensor.requires_grad)
+def parameters(module: nn.Module) -> int:
+    """How many numbers training changes, or of all parameters where every one is frozen.
+
+    A parameter that several layers share counts once.
+    """
+    held = list(module.parameters())
+    trained = [tensor for tensor in held if tensor.requires_grad] or held
+    return sum(tensor.numel() for tensor in trained)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

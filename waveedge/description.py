@@ -7,7 +7,7 @@ from typing import Any
 from waveedge.compression.compressed import Compressed
 from waveedge.compression.recipe import Recipe
 from waveedge.compression.wavelet import choose_layers
-from waveedge.cost import profile
+from waveedge.cost import parameters, profile
 from waveedge.models.build import check_input_size
 from waveedge.normalise import normalise, preserve
 from waveedge.opening import Network, open_network, spec_for
@@ -34,7 +34,7 @@ def inspect(network: Network, input_size: tuple[int, int] | None = None) -> dict
     Returns:
         Plain JSON values: ``family``, ``task``, ``config``, ``assumed`` (what shapes cannot tell,
         and what it was taken to be), ``preprocessing``, ``input`` (shape), ``size_multiple``,
-        ``parameters``, ``multiply_adds``, ``multiply_add_shares`` (by kind of layer),
+        ``parameters`` (shared ones once), ``multiply_adds``, ``multiply_add_shares`` (by kind of layer),
         ``peak_feature_map_bytes``, ``layers``, and ``wcc`` (which layers a ``wcc_ratio`` of 0.5
         would touch, and why).
 
@@ -66,7 +66,7 @@ def inspect(network: Network, input_size: tuple[int, int] | None = None) -> dict
         "preprocessing": spec.preprocessing.model_dump(mode="json"),
         "input": [1, spec.channels, *size],
         "size_multiple": spec.size_multiple,
-        "parameters": cost.params,
+        "parameters": cost.params if isinstance(opened, Compressed) else parameters(opened),
         "multiply_adds": cost.macs,
         "peak_feature_map_bytes": cost.peak.peak_bytes if cost.peak else 0,
         "multiply_add_shares": {kind: cost.share(kind) for kind in kinds},

@@ -5,6 +5,7 @@
 * linear layer: output elements x input features;
 * wavelet transform: separable filters, 8 x taps for each channel and coefficient position of a
   level (for Haar the same as one 2x2 conv with stride 2);
+* recurrent layer: steps x weights;
 * WTConv: its depthwise convolutions and its transforms;
 * WCC: the 1x1 convolution of the coefficients that are kept, and the transforms.
 
@@ -37,6 +38,7 @@ Kind = Literal[
     "depthwise",
     "conv_transpose",
     "linear",
+    "recurrent",
     "transform",
     "wtconv",
     "wcc",
@@ -98,6 +100,9 @@ def multiply_adds(
         return _conv_kind(module), given[0].numel() * per_output, 0
     if isinstance(module, nn.Linear):
         return "linear", given[0].numel() * module.in_features, 0
+    if isinstance(module, nn.RNNBase):
+        weights = sum(tensor.numel() for tensor in module.parameters() if tensor.dim() == 2)
+        return "recurrent", taken[0].numel() // module.input_size * weights, 0
     if isinstance(module, WTConv2d):
         return "wtconv", *_wtconv_macs(module, taken[0])
     if isinstance(module, WaveletCompressedConv2d | PublishedWCC):

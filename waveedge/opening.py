@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+import torch
 from torch import fx, nn
 
 from waveedge.calibration import ImageSet, Source, open_images
@@ -41,12 +42,20 @@ def open_network(network: Network, loader: Loader = load) -> nn.Module | Compres
             "this module is the graph of a compressed or rewritten network",
             hint="Give what waveedge.compress or waveedge.load returned, not its graph.",
         )
-    if isinstance(network, (nn.Module, Compressed)):
+    if isinstance(network, nn.Module):
+        return _single(network)
+    if isinstance(network, Compressed):
         return network
     raise InputError(
         f"there is no network in a {type(network).__name__}",
         hint="Give a torch nn.Module, what waveedge.compress returned, or the path of a file.",
     )
+
+
+def _single(network: nn.Module) -> nn.Module:
+    """The network, or a copy in float32 of one in float64, as images and runtimes are."""
+    doubles = any(tensor.dtype == torch.float64 for tensor in network.parameters())
+    return detached_copy(network).float() if doubles else network
 
 
 def open_float(network: Network, name: str = "", loader: Loader = load) -> nn.Module:

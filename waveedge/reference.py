@@ -28,6 +28,7 @@ class Reference:
     Args:
         model: the user's network; a copy of it runs, in eval mode.
         images: float32 (1, C, H, W), preprocessed.
+        names: what messages call the images; their numbers where none are given.
 
     Raises:
         InputError: the network takes more than an image, fails on one, gives NaN, or differs from
@@ -38,13 +39,20 @@ class Reference:
         images: the images.
     """
 
-    def __init__(self, model: nn.Module, images: Sequence[NDArray[np.float32]]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Sequence[NDArray[np.float32]],
+        names: Sequence[str] = (),
+    ) -> None:
         check_inputs(model)
         self.network = detached_copy(model)
         self.images = list(images)
         self._outputs: dict[int, list[Tensor]] = {}
         self._room = _KEPT_BYTES
-        self._check(*self.images[:1])
+        count = len(self.images)
+        self._names = list(names) or [f"image {index + 1} of {count}" for index in range(count)]
+        self._check(0)
 
     def outputs(self, index: int) -> list[Tensor]:
         """What the network yields for image ``index``: its tensors, in order."""
@@ -52,15 +60,19 @@ class Reference:
             return self._outputs[index]
         found = run(self.network, self.images[index])
         if not is_finite(found):
-            self._check(self.images[index])  # names the layer
+            self._check(index)  # names the layer
         size = sum(tensor.numel() * tensor.element_size() for tensor in found)
         if size <= self._room:
             self._room -= size
             self._outputs[index] = found
         return found
 
-    def _check(self, *images: NDArray[np.float32]) -> None:
-        check_network(self.network, [_as_input(self.network, image) for image in images])
+    def _check(self, index: int) -> None:
+        check_network(
+            self.network,
+            [_as_input(self.network, self.images[index])],
+            self._names[index : index + 1],
+        )
 
     def error(self, candidate: Callable[[Tensor], object], images: int | None = None) -> float:
         """The worst relative error of ``candidate`` over every output and the first images.

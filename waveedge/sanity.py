@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from waveedge.errors import InputError, out_of_memory
-from waveedge.normalise.interface import failure, flat_outputs
+from waveedge.normalise.interface import check_outputs, failure, flat_outputs
 
 __all__ = ["check_network", "is_finite"]
 
@@ -24,7 +24,9 @@ _SAME = 1e-5
 
 
 def check_network(
-    model: nn.Module, images: Sequence[NDArray[np.float32] | Tensor]
+    model: nn.Module,
+    images: Sequence[NDArray[np.float32] | Tensor],
+    names: Sequence[str] = (),
 ) -> list[list[Tensor]]:
     """Run a network as it is on ``images``, the first of them twice.
 
@@ -32,6 +34,7 @@ def check_network(
         model: takes (N, C, H, W) and returns a tensor, or lists, tuples and dicts with tensors.
             Neither it nor torch's random numbers are changed.
         images: float32 arrays or tensors (N, C, H, W), at least one.
+        names: what messages call the images; their numbers where none are given.
 
     Returns:
         The output tensors for every image, flattened.
@@ -42,14 +45,14 @@ def check_network(
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         outputs = []
-        for index, image in enumerate(images):
-            where = f"image {index + 1} of {len(images)}"
+        places = list(names) or [f"image {n + 1} of {len(images)}" for n in range(len(images))]
+        for image, where in zip(images, places, strict=True):
             x = torch.as_tensor(image)
             outputs.append(_outputs(model, x, where))
             if not is_finite(outputs[-1]):
                 raise _notis_finite(model, x, where)
         x = torch.as_tensor(images[0])
-        again = _outputs(model, x, f"image 1 of {len(images)}")
+        again = _outputs(model, x, places[0])
         if not _same(outputs[0], again):
             raise _random(model, x)
     return outputs
@@ -63,11 +66,7 @@ def _outputs(model: nn.Module, x: Tensor, where: str) -> list[Tensor]:
         if out_of_memory(error):
             raise
         raise failure(model, f"{where}, of shape {tuple(x.shape)}", error) from error
-    if not tensors:
-        raise InputError(
-            "the network returns no tensor",
-            hint="Return a tensor, or a list, tuple or dict of tensors, from its forward.",
-        )
+    check_outputs(tensors)
     return tensors
 
 

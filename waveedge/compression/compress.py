@@ -88,7 +88,7 @@ def compress(
         RecipeError: a field makes no sense, or a pattern matches no layer.
         CheckpointError: the path holds no network that is known.
         InputError: the network is compressed already, takes more than an image, gives NaN,
-            infinite values, or other values at every run.
+            infinite values, or other values at every run, or has nothing to compress.
         ImageError: there are no usable images.
         ExportError: the network cannot be traced, or a rewrite changed what it computes.
     """
@@ -101,12 +101,18 @@ def compress(
     spec = spec_of(model)
     size = (images.calibration[0].shape[-2], images.calibration[0].shape[-1])
     report_progress = progress or (lambda _what, _done, _total: None)
-    judged = images.held_out or images.calibration
+    judged = images.judged
 
     report_progress("reading the network", 0, 1)
-    reference = Reference(model, [*judged, *images.calibration])
+    names = (*images.judged_names, *images.names)
+    reference = Reference(model, [*judged, *images.calibration], names)
     published = normalise(model, (spec.channels, *size))
     before = profile(published, size)
+    if not _weighted(before):
+        raise InputError(
+            f"{type(model).__name__} has no convolution and no linear layer to compress",
+            hint="Give the network with its trained layers in it.",
+        )
     decisions = choose_layers(published, before, recipe)
     report_progress("rewriting", 0, 1)
     plain, form = structure(published, spec, recipe, decisions, size, reference)

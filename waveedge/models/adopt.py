@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from waveedge.errors import ExportError
 from waveedge.models.agreement import check_agreement, noise, tensors_of
+from waveedge.models.joined_bands import joined_analysis, joined_synthesis
 from waveedge.models.wavemix_blocks import LadderBlock
 from waveedge.nn.dwt import DWT2d, IDWT2d, filter_bank
 from waveedge.nn.kernels import wavelet_kernels
@@ -57,8 +58,8 @@ def adopt_published(model: nn.Module) -> tuple[nn.Module, list[Adoption]]:
     """Replace published wavelet layers by equal ones of this package, with their numbers.
 
     Taken over are: the transforms of ``pytorch_wavelets`` and of copies of it (any named wavelet;
-    every border mode of :class:`~waveedge.nn.DWT2d`), the authors' ``WTConv2d`` (Haar), the blocks
-    of the ``wavemix`` package, and the authors' ``WCC``. Device, dtype and mode (training or
+    every border mode of :class:`~waveedge.nn.DWT2d`), Haar transforms by slices as MWCNN's, the
+    authors' ``WTConv2d`` (Haar), the blocks of the ``wavemix`` package, and the authors' ``WCC``. Device, dtype and mode (training or
     evaluation) stay. A layer that occurs twice is replaced by one that occurs twice.
 
     Args:
@@ -71,6 +72,7 @@ def adopt_published(model: nn.Module) -> tuple[nn.Module, list[Adoption]]:
     """
     adoptions: list[Adoption] = []
     seen: dict[nn.Module, nn.Module] = {}
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
 
     def visit(module: nn.Module, name: str) -> nn.Module:
         if module in seen:
@@ -78,7 +80,7 @@ def adopt_published(model: nn.Module) -> tuple[nn.Module, list[Adoption]]:
         seen[module] = module
         builder = _builder(module)
         if builder is not None:
-            seen[module], adoption = _replace(module, name, builder)
+            seen[module], adoption = _replace(module, name, builder, like)
             adoptions.append(adoption)
         else:
             for child_name, child in list(module._modules.items()):
@@ -107,14 +109,24 @@ def _builder(module: nn.Module) -> _Builder | None:
     if type(module).__module__.startswith("waveedge."):
         return None
     for pattern, attributes, builder in _PUBLISHED:
-        if re.fullmatch(pattern, type(module).__name__) and all(
-            hasattr(module, attribute) for attribute in attributes
+        if re.fullmatch(pattern, type(module).__name__) and (
+            all(hasattr(module, attribute) for attribute in attributes)
+            if attributes
+            else _is_fixed(module)
         ):
             return builder
     return None
 
 
-def _replace(module: nn.Module, name: str, builder: _Builder) -> tuple[nn.Module, Adoption]:
+def _is_fixed(module: nn.Module) -> bool:
+    """Whether a module is one layer that training does not change."""
+    return not any(module.children()) and not any(p.requires_grad for p in module.parameters())
+
+
+def _replace(
+    module: nn.Module, name: str, builder: _Builder, like: Tensor
+) -> tuple[nn.Module, Adoption]:
+    """Device and dtype are those of the module, or of ``like`` where it holds no tensors."""
     published = type(module).__name__
     try:
         hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
@@ -128,7 +140,7 @@ def _replace(module: nn.Module, name: str, builder: _Builder) -> tuple[nn.Module
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         return module, Adoption(name, published, reason=reason)
-    tensor = next(tensors_of(module.state_dict()))
+    tensor = next(tensors_of(module.state_dict()), like)
     layer = trial.layer.to(device=tensor.device, dtype=tensor.dtype).train(module.training)
     return layer, Adoption(name, published, replacement=type(layer).__name__)
 
@@ -253,7 +265,16 @@ def _compressed(module: Any) -> _Trial:
     return _Trial(layer, [noise(1, module.in_channels, 2 * side, 3 * side)])
 
 
+def _joined_analysis(module: Any) -> _Trial:
+    return _Trial(joined_analysis(module), [noise(2, 3, 6, 10)])
+
+
+def _joined_synthesis(module: Any) -> _Trial:
+    return _Trial(joined_synthesis(module), [noise(2, 12, 3, 5)])
+
+
 # Class name, attributes that tell it from others of that name, and what builds its replacement.
+# Where there are none to tell by, it is a layer without weights.
 _PUBLISHED: tuple[tuple[str, tuple[str, ...], _Builder], ...] = (
     ("DWTForward", ("h0_col", "h1_col", "h0_row", "h1_row", "J", "mode"), _analysis),
     ("DWTInverse", ("g0_col", "g1_col", "g0_row", "g1_row", "mode"), _synthesis),
@@ -264,4 +285,6 @@ _PUBLISHED: tuple[tuple[str, tuple[str, ...], _Builder], ...] = (
     ),
     ("Level[1-4]Waveblock", ("reduction",), _waveblock),
     ("WCC", ("wt_filters", "iwt_filters", "compress_rate", "bit_w", "bit_a"), _compressed),
+    (r"(?i).*(idwt|iwt|inverse_?(haar|wavelet)).*", (), _joined_synthesis),
+    (r"(?i).*(dwt|haar|wavelet).*", (), _joined_analysis),
 )

@@ -15,7 +15,7 @@ from waveedge.errors import ExportError
 __all__ = ["check_agreement", "noise", "tensors_of"]
 
 # Largest distance, relative to the norm of the output. Single precision is for code that makes
-# float32 tensors of its own and so cannot compute in double precision.
+# float32 tensors of its own and so cannot compute in double precision, or returns one.
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
@@ -35,11 +35,9 @@ def check_agreement(reference: nn.Module, layer: nn.Module, inputs: Sequence[Any
         try:
             pair = [copy.deepcopy(part).cpu().to(dtype).eval() for part in (reference, layer)]
             with torch.no_grad(), _default(dtype):
-                distances = [
-                    distance
-                    for x in inputs
-                    for distance in _distances(*(part(_cast(x, dtype)) for part in pair))
-                ]
+                outputs = [[part(_cast(x, dtype)) for part in pair] for x in inputs]
+                _check_dtype(outputs, dtype)
+                distances = [distance for both in outputs for distance in _distances(*both)]
         # Code of unknown origin runs here, on data that is not its own: it may raise anything.
         except Exception as error:
             failure = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -68,6 +66,12 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from tensors_of(item)
+
+
+def _check_dtype(outputs: Sequence[Any], dtype: torch.dtype) -> None:
+    others = {tensor.dtype for tensor in tensors_of(outputs)} - {dtype}
+    if others:
+        raise TypeError(f"it yields {others.pop()} for {dtype}")
 
 
 def _distances(expected: Any, actual: Any) -> Iterator[float]:

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from waveedge.errors import InputError, reason
 
-__all__ = ["check_inputs", "failure", "flat_outputs", "output_names"]
+__all__ = ["check_inputs", "check_outputs", "failure", "flat_outputs", "output_names"]
 
 
 def flat_outputs(output: Any) -> list[Tensor]:
@@ -36,8 +36,18 @@ def check_inputs(model: nn.Module) -> None:
     """Refuse a network that needs more than an image.
 
     Raises:
-        InputError: ``forward`` has no input, or several without a default.
+        InputError: ``forward`` has no input, or several without a default; or torch quantized the
+            network already.
     """
+    quantized = next((item for item in model.named_modules() if _is_quantized(item[1])), None)
+    if quantized is not None:
+        name, layer = quantized
+        raise InputError(
+            f"torch quantized this network already, first at {name or 'its whole'} "
+            f"({type(layer).__name__})",
+            hint="Give the network in floating point, as it was before torch.ao.quantization "
+            "prepared or converted it.",
+        )
     parameters = list(inspect.signature(model.forward).parameters.values())
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -53,6 +63,27 @@ def check_inputs(model: nn.Module) -> None:
         raise InputError(
             f"{type(model).__name__} has no input",
             hint="Its forward must take an image (N, C, H, W).",
+        )
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    """Whether torch.ao.quantization made a module: a layer, an observer or a fake quantizer."""
+    home, kind = type(module).__module__, type(module).__name__
+    if not home.startswith(("torch.ao.", "torch.nn.quantized", "torch.nn.qat")):
+        return False
+    return ".quantized" in home or ".qat" in home or kind.endswith(("FakeQuantize", "Observer"))
+
+
+def check_outputs(outputs: list[Tensor]) -> None:
+    """Refuse a network that returns no tensor.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not outputs:
+        raise InputError(
+            "the network returns no tensor",
+            hint="Return a tensor, or a list, tuple or dict of tensors, from its forward.",
         )
 
 

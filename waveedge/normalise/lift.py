@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from waveedge.errors import ExportError
 from waveedge.normalise.arguments import bind
@@ -33,7 +34,8 @@ def lift(program: ExportedProgram, model: nn.Module, calls: Sequence[Call]) -> f
     5. Outputs that are no tensors drop out.
 
     Raises:
-        ExportError: an operation draws random numbers.
+        ExportError: an operation draws random numbers, computes in half precision, or yields as
+            many values as the image decides.
     """
     return _Lifter(program, model, calls).lift()
 
@@ -104,6 +106,7 @@ class _Lifter:
                 f"{type(self.model).__name__} draws random numbers ({node.target}){_line(node)}",
                 hint="A network that is deployed must be deterministic: make it so in eval mode.",
             )
+        _check_value(self.model, node)
         if all(value in self.constants for value in inputs) and not _is_size(node):
             self._compute(node)
         elif node.target is torch.ops.waveedge.whole.default:
@@ -208,7 +211,10 @@ class _Lifter:
 
     def _layer_name(self, node: fx.Node, layer: nn.Module) -> str:
         path = _path(node)
-        module = self.model.get_submodule(path)
+        try:
+            module = self.model.get_submodule(path)
+        except AttributeError:  # the network was exported before, and notes where it was written
+            module = self.model
         alone = all(name == "parametrizations" for name, _ in module.named_children())
         kind = str(node.target).split(".")[1].lstrip("_")
         if path and alone:
@@ -229,6 +235,27 @@ class _Lifter:
 
     def _add(self, name: str, layer: nn.Module) -> None:
         self.layers.add(set_module(self.root, name, layer))
+
+
+def _check_value(model: nn.Module, node: fx.Node) -> None:
+    """Refuse what no file for a device can hold, with the line of the user's code."""
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor):
+        return
+    name = type(model).__name__
+    if value.dtype in (torch.float16, torch.bfloat16):
+        raise ExportError(
+            f"{name} casts to {str(value.dtype).partition('.')[2]}{_line(node)}",
+            hint="Compute in float32 there: leave out torch.autocast, .half() and .bfloat16(). "
+            "The weights may be of any precision.",
+        )
+    if free_unbacked_symbols(value):
+        raise ExportError(
+            f"{name} yields as many values as the image decides ({node.target}){_line(node)}",
+            hint="Shapes must follow from the size of the image alone: write it with torch.where, "
+            "or leave that step (a mask as index, nonzero, non-maximum suppression) to the program "
+            "around the network.",
+        )
 
 
 def returned(program: ExportedProgram) -> list[Any]:

@@ -13,7 +13,13 @@ from waveedge.errors import ExportError
 from waveedge.models.adopt import adopt_published
 from waveedge.normalise.capture import ATTEMPTS, Attempt, capture, float_dtype
 from waveedge.normalise.copying import detached_copy
-from waveedge.normalise.interface import check_inputs, failure, flat_outputs, output_names
+from waveedge.normalise.interface import (
+    check_inputs,
+    check_outputs,
+    failure,
+    flat_outputs,
+    output_names,
+)
 from waveedge.normalise.lift import is_tensor, lift, returned
 from waveedge.normalise.whole import kept_whole
 
@@ -111,6 +117,7 @@ def _probes(original: nn.Module, shape: tuple[int, int, int]) -> list[tuple[Tens
             if not probes:
                 where = f"an input of shape {tuple(image.shape)}"
                 raise failure(original, where, error) from error
+    check_outputs(probes[0][1])
     return probes
 
 

@@ -1,7 +1,8 @@
-"""Layers that stay whole: waveedge's own, which rewrites know by name, not by their operations.
+"""Layers that stay whole: waveedge's own, which rewrites know by name, and recurrent ones.
 
 While a network is exported, each stands behind one custom operator, so that the exporter sees one
-call where it would see the reshapes and slices of a wavelet transform.
+call where it would see the reshapes and slices of a wavelet transform, or the state that a
+recurrent layer makes for the batch at hand.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.utils import _pytree as pytree
 __all__ = ["Call", "kept_whole"]
 
 _PACKAGES = ("waveedge.nn.", "waveedge.compression.")
+_RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
 
 
 @dataclass
@@ -75,7 +77,7 @@ def _(tensors: list[Tensor], call: int) -> list[Tensor]:
 
 @contextmanager
 def kept_whole(model: nn.Module) -> Iterator[list[Call]]:
-    """Let waveedge's layers in ``model``, which is changed, be exported as one call each.
+    """Let the layers of ``model`` that stay whole be exported as one call each; it is changed.
 
     Yields:
         the calls, by the number that the operator ``waveedge::whole`` carries.
@@ -90,7 +92,7 @@ def kept_whole(model: nn.Module) -> Iterator[list[Call]]:
 
 
 def _outermost(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The outermost of waveedge's layers, each once."""
+    """The outermost layers that stay whole, each once."""
     seen = set[nn.Module]()
     stack = [("", model)]
     while stack:
@@ -98,11 +100,15 @@ def _outermost(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if module in seen:
             continue
         seen.add(module)
-        if f"{type(module).__module__}.".startswith(_PACKAGES):
+        if _is_whole(module):
             yield name, module
         else:
             prefix = f"{name}." if name else ""
             stack += [(f"{prefix}{child}", inner) for child, inner in module.named_children()]
+
+
+def _is_whole(module: nn.Module) -> bool:
+    return type(module) in _RECURRENT or f"{type(module).__module__}.".startswith(_PACKAGES)
 
 
 def _put_behind_operator(name: str, module: nn.Module) -> None:

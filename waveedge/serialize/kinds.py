@@ -53,6 +53,7 @@ _CONV = "in_channels out_channels kernel_size stride padding dilation groups bia
 _NORM = "num_features eps momentum affine track_running_stats"
 _MAX_POOL = "kernel_size stride padding dilation return_indices ceil_mode"
 _AVG_POOL = "kernel_size stride padding ceil_mode count_include_pad"
+_RECURRENT = "input_size hidden_size num_layers bias batch_first dropout bidirectional"
 _UPSAMPLE = "size scale_factor"
 
 _TORCH = (
@@ -87,6 +88,7 @@ _TORCH = (
     _kind(nn.GELU, "approximate"),
     _kind(nn.GLU, "dim"),
     _kind(nn.GroupNorm, "num_groups num_channels eps affine"),
+    _kind(nn.GRU, _RECURRENT, bias=attrgetter("bias")),
     _kind(nn.Hardshrink, "lambd"),
     _kind(nn.Hardsigmoid, "inplace"),
     _kind(nn.Hardswish, "inplace"),
@@ -101,6 +103,7 @@ _TORCH = (
     _kind(nn.LogSigmoid),
     _kind(nn.LogSoftmax, "dim"),
     _kind(nn.LPPool2d, "norm_type kernel_size stride ceil_mode"),
+    _kind(nn.LSTM, f"{_RECURRENT} proj_size", bias=attrgetter("bias")),
     _kind(nn.MaxPool1d, _MAX_POOL),
     _kind(nn.MaxPool2d, _MAX_POOL),
     _kind(nn.Mish, "inplace"),
@@ -120,6 +123,7 @@ _TORCH = (
     _kind(nn.ReplicationPad1d, "padding"),
     _kind(nn.ReplicationPad2d, "padding"),
     _kind(nn.RMSNorm, "normalized_shape eps elementwise_affine"),
+    _kind(nn.RNN, f"{_RECURRENT} nonlinearity", bias=attrgetter("bias")),
     _kind(nn.RReLU, "lower upper inplace"),
     _kind(nn.SELU, "inplace"),
     _kind(nn.Sigmoid),
@@ -194,7 +198,7 @@ _KINDS = {kind.layer.__name__: kind for kind in (*_TORCH, *_OWN)}
 _NAMES = {kind.layer: name for name, kind in _KINDS.items()}
 
 # What no tensor's shape bounds, but a layer makes as many steps or numbers of.
-_LARGEST = {"levels": 16, "wt_levels": 16, "rows": 4096, "columns": 4096}
+_LARGEST = {"levels": 16, "wt_levels": 16, "rows": 4096, "columns": 4096, "num_layers": 64}
 
 
 def describe_layer(layer: nn.Module) -> tuple[str, dict[str, Any]]:

@@ -126,11 +126,11 @@ def test_bands_taken_one_by_one_fold_in_any_order(check: Check, order: tuple[int
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 2), (0, 1, 1, 3)], ids=str)
-def test_a_convolution_that_lacks_a_band_keeps_the_transform(
+def test_a_convolution_may_read_a_band_twice_and_lack_another(
     check: Check, order: tuple[int, ...]
 ) -> None:
     result = check(BandByBand(order), (16, 12))
-    assert any(isinstance(m, DWT2d) for m in result.modules())
+    assert not any(isinstance(m, DWT2d) for m in result.modules())
 
 
 def test_bands_of_odd_maps_are_left_alone(check: Check) -> None:

@@ -1,19 +1,18 @@
-"""Wavelet transforms shared between depths, and folded into the convolutions that read them."""
+"""Haar transforms folded into the convolutions beside them."""
 
 from __future__ import annotations
 
 import copy
-import operator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
-from waveedge.nn import DWT2d
-from waveedge.normalise.modules import set_module
+from waveedge.nn import DWT2d, IDWT2d
 
 from .emit import Builder
-from .phases import SpaceToPhase
+from .mixing import matrix_of, one_channel_each, spread
+from .phases import PhaseToSpace, SpaceToPhase
+from .pyramid import Bands, bands_of, transform_macs
 from .rewrite import (
     Applied,
     Rewrite,
@@ -24,110 +23,29 @@ from .rewrite import (
     fresh_name,
     macs,
     new_conv,
-    numel,
     prune,
     source,
 )
 
-__all__ = ["Haar", "Pyramid"]
-
-
-class Bands(NamedTuple):
-    """The readers of one transform: nodes that are its low band, and its details by level."""
-
-    low: list[fx.Node]
-    details: list[list[fx.Node]]
-
-
-def bands_of(node: fx.Node, levels: int) -> Bands | None:
-    """Who reads what of the pair (low, details) that a transform yields; None if unclear."""
-    found = Bands([], [[] for _ in range(levels)])
-    for user in node.users:
-        if user.target is not operator.getitem or user.args[1] not in (0, 1):
-            return None
-        if user.args[1] == 0:
-            found.low.append(user)
-            continue
-        for item in user.users:
-            index = item.args[1] if item.target is operator.getitem else None
-            if not isinstance(index, int):
-                return None
-            found.details[index].append(item)
-    return found
-
-
-class Pyramid(Rewrite):
-    """Depth l + 1 of a transform continues from the low band of depth l.
-
-    Rules:
-
-    1. Transforms of one value with the same wavelet and border mode, of any depths (a WaveMix
-       block starts over for each), become one chain of single-level transforms.
-    """
-
-    name = "pyramid"
-
-    def apply(self, graph_module: fx.GraphModule, shapes: Shapes) -> list[Applied]:
-        groups: dict[tuple[fx.Node, str, str], list[tuple[fx.Node, DWT2d, Bands]]] = {}
-        for node, transform in self.modules(graph_module, DWT2d):
-            bands = bands_of(node, transform.levels)
-            if bands is not None:
-                key = (source(node), transform.wavelet, transform.mode)
-                groups.setdefault(key, []).append((node, transform, bands))
-        applied = []
-        for (value, _, _), members in groups.items():
-            depths = [transform.levels for _, transform, _ in members]
-            if max(depths) > 1:
-                before = sum(_macs(shapes[value], depth) for depth in depths)
-                after = _macs(shapes[value], max(depths))
-                _share(graph_module, value, members, max(depths))
-                applied.append(Applied("pyramid.1", str(members[0][0].target), before, after))
-        return applied
-
-
-def _macs(shape: tuple[int, ...], levels: int) -> int:
-    """Multiply-adds of a Haar transform: each level reads the low band of the one before."""
-    return sum(4 * numel(shape) // 4**level for level in range(levels))
-
-
-def _share(
-    graph_module: fx.GraphModule,
-    value: fx.Node,
-    members: list[tuple[fx.Node, DWT2d, Bands]],
-    depth: int,
-) -> None:
-    first, transform, _ = members[0]
-    single = copy.deepcopy(transform)
-    single.levels = 1
-    name = set_module(graph_module, str(first.target), single)
-    build = Builder(graph_module, first)
-    lows, details = [value], []
-    for _ in range(depth):
-        pair = build.call(name, lows[-1])
-        lows.append(build.function(operator.getitem, pair, 0))
-        details.append(
-            build.function(operator.getitem, build.function(operator.getitem, pair, 1), 0)
-        )
-    for _, member, bands in members:
-        for low in bands.low:
-            low.replace_all_uses_with(lows[member.levels])
-        for level, readers in enumerate(bands.details):
-            for reader in readers:
-                reader.replace_all_uses_with(details[level])
+__all__ = ["Haar"]
 
 
 class Haar(Rewrite):
     """One Haar level of a map with even sides only mixes the four pixels of each 2x2 cell, and so
-    does nothing that the 1x1 convolution behind it cannot do.
+    does nothing that the convolution behind or before it cannot do.
 
     Rules:
 
-    1. A 1x1 convolution that reads a concatenation of a level's four bands and anything else, the
-       details flattened or band by band, in any order, reads the four phases of the map (its pixels
-       at even and odd rows and columns, as 4 C channels) instead, with the transform folded into
-       its weights. The multiply-adds stay the same, the transform's own vanish.
+    1. A convolution that reads the four bands of a level and anything else, in any order and with
+       any signs, reads the four phases of the map (its pixels at even and odd rows and columns, as
+       4 C channels) instead, with the transform folded into its weights. The multiply-adds stay the
+       same, the transform's own vanish.
     2. Where the low band is needed elsewhere (by the next level), it is a 1x1 convolution of the
        same phases with constant weights. All other readers of the level must fall under rule 1.
+    3. Where the low band alone is read, by convolutions, it is an average of cells, and their
+       weights take the factor.
+    4. An inverse level whose bands are the output of one convolution, read by nothing else: the
+       convolution yields the phases of the map.
 
     Longer wavelets and odd sides are left alone: their bands reach beyond a cell.
     """
@@ -137,70 +55,136 @@ class Haar(Rewrite):
     def apply(self, graph_module: fx.GraphModule, shapes: Shapes) -> list[Applied]:
         applied = []
         for node in list(graph_module.graph.nodes):
-            transform = called(node, graph_module)
-            if not isinstance(transform, DWT2d) or node.target in self.keep:
+            layer = called(node, graph_module)
+            if not isinstance(layer, DWT2d | IDWT2d) or node.target in self.keep:
                 continue
-            if transform.levels > 1 or transform.filters.shape[1] != 2:
+            if layer.filters.shape[1] != 2:
                 continue
-            bands = bands_of(node, 1)
+            if isinstance(layer, IDWT2d):
+                applied += self._inverse(graph_module, shapes, node, layer)
+                continue
+            bands = bands_of(node, 1) if layer.levels == 1 else None
             if bands is None or any(side % 2 for side in shapes[source(node)][2:]):
                 continue
-            held = _held(bands)
-            if held is None:
+            level = _Level(graph_module, shapes, node, layer, bands)
+            if not bands.details[0]:
+                applied += self._pooled(level)
                 continue
-            readers = self._readers(graph_module, held)
+            readers = self._readers(level)
             if readers:
-                applied += _fold(graph_module, shapes, node, bands, held, readers)
+                applied += _fold(level, readers)
         return applied
 
-    def _readers(self, graph_module: fx.GraphModule, held: Held) -> list[fx.Node] | None:
-        """The 1x1 convolutions that read all bands, or None if something else reads a detail."""
-        details = [value for value, bands in held.items() if bands != _LOW]
-        readers = dict.fromkeys(conv for value in details for conv in _through_joins(value))
-        for conv in readers:
-            layer = called(conv, graph_module)
-            joined = concatenated(source(conv)) if isinstance(layer, nn.Conv2d) else []
-            if (
-                not isinstance(layer, nn.Conv2d)
-                or (layer.kernel_size, layer.groups) != ((1, 1), 1)
-                or (layer.stride, layer.padding) != ((1, 1), (0, 0))
-                or conv.target in self.keep
-                or sorted(band for value in joined for band in held.get(value, ())) != [0, 1, 2, 3]
-            ):
-                return None
+    def _readers(self, level: _Level) -> list[fx.Node] | None:
+        """The convolutions that read all bands, or None if something else reads a detail."""
+        readers: dict[fx.Node, None] = {}
+        for value in level.mixtures:
+            for reader in _through_joins(value):
+                if reader in level.values:
+                    continue
+                if self._reads_all(level, reader):
+                    readers[reader] = None
+                elif value not in level.bands.low:
+                    return None
         return list(readers)
 
+    def _reads_all(self, level: _Level, node: fx.Node) -> bool:
+        layer = called(node, level.graph_module)
+        if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or node.target in self.keep:
+            return False
+        parts = [level.matrix(part) for part in concatenated(source(node)) if part in level.values]
+        read = sum(len(part) for part in parts if part is not None)
+        return None not in parts and read >= 4 * level.channels
 
-Held = dict[fx.Node, tuple[int, ...]]
-"""Values (N, C * bands, h, w) of one level, and which bands each channel of the map has there."""
+    def _pooled(self, level: _Level) -> list[Applied]:
+        """Rule 3."""
+        readers = [user for low in level.bands.low for user in low.users]
+        layers = [called(user, level.graph_module) for user in readers]
+        if not all(map(self.free, readers)) or not all(isinstance(x, nn.Conv2d) for x in layers):
+            return []
+        low = level.matrix(level.bands.low[0]) if level.bands.low else None
+        if low is None or not torch.equal(
+            low, low[0, 0] * torch.eye(len(low)).double().repeat(1, 4)
+        ):
+            return []
+        build, name = Builder(level.graph_module, level.node), str(level.node.target)
+        value = source(level.node)
+        pooled = build.module(fresh_name(level.graph_module, f"{name}_low"), nn.AvgPool2d(2), value)
+        level.shapes[pooled] = level.shapes[level.bands.low[0]]
+        with torch.no_grad():
+            for layer in dict.fromkeys(layers):
+                assert isinstance(layer, nn.Conv2d)
+                layer.weight.copy_(layer.weight.double() * 4 * low[0, 0])
+        for band in level.bands.low:
+            band.replace_all_uses_with(pooled)
+        return [Applied("haar.3", name, transform_macs(level.shapes[value], 1), 0)]
 
-_LOW: tuple[int, ...] = (0,)
-_DETAILS: tuple[int, ...] = (1, 2, 3)
+    def _inverse(
+        self, graph_module: fx.GraphModule, shapes: Shapes, node: fx.Node, inverse: IDWT2d
+    ) -> list[Applied]:
+        """Rule 4."""
+        conv = _producer(node)
+        layer = called(conv, graph_module)
+        if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or not self.free(conv):
+            return []
+        values = spread(node.graph, {conv: one_channel_each(layer.out_channels)})
+        (low, details), *_ = fx.node.map_arg(node.args, values.get)
+        if low is None or len(details) != 1 or details[0] is None:
+            return []
+        with torch.no_grad():
+            image = copy.deepcopy(inverse).double()((low, details))
+        matrix = matrix_of(SpaceToPhase()(image))
+        if matrix is None or len(matrix) > layer.out_channels:
+            return []
+        cost = macs(layer, shapes[conv])
+        weight = torch.einsum("pk,kiyx->piyx", matrix, layer.weight.double())
+        bias = None if layer.bias is None else matrix @ layer.bias.double()
+        build, name = Builder(graph_module, node), str(conv.target)
+        phases = build.module(name, _like(layer, weight, bias), source(conv))
+        channels = len(matrix)
+        shapes[phases] = (1, channels, *shapes[conv][2:])
+        mapped = build.module(f"{name}_shuffle", PhaseToSpace(2), phases)
+        shapes[mapped] = shapes[node]
+        before = cost + transform_macs(shapes[node], 1)
+        node.replace_all_uses_with(mapped)
+        prune(node)
+        after = cost * channels // layer.out_channels
+        return [Applied("haar.4", name, before, after)]
 
 
-def _held(bands: Bands) -> Held | None:
-    """The values in which one level is read; None if a detail is read in another way."""
-    held: Held = dict.fromkeys(bands.low, _LOW)
-    for value in [user for detail in bands.details[0] for user in detail.users]:
-        band = _selected(value)
-        if band is None and not _is_flattened(value):
-            return None
-        held[value] = _DETAILS if band is None else (band,)
-    return held
+class _Level:
+    """One level of a transform, and all that is mixed of its bands.
 
+    Attributes:
+        channels: C of the map.
+        values: nodes -> what they yield for the phases of the map, each alone.
+    """
 
-def _selected(node: fx.Node) -> int | None:
-    """The band (N, C, h, w) that a node takes out of details (N, C, 3, h, w)."""
-    index = node.args[1] if node.target is operator.getitem else None
-    if not isinstance(index, tuple) or len(index) < 3 or not isinstance(index[2], int):
-        return None
-    everything = all(part == slice(None) for part in (*index[:2], *index[3:]))
-    return _DETAILS[index[2]] if everything else None
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        shapes: Shapes,
+        node: fx.Node,
+        transform: DWT2d,
+        bands: Bands,
+    ) -> None:
+        self.graph_module = graph_module
+        self.shapes = shapes
+        self.node = node
+        self.bands = bands
+        self.channels = int(shapes[source(node)][1])
+        cells = PhaseToSpace(2)(one_channel_each(4 * self.channels))
+        with torch.no_grad():
+            self.values = spread(node.graph, {node: copy.deepcopy(transform).double()(cells)})
 
+    @property
+    def mixtures(self) -> list[fx.Node]:
+        """The nodes that yield tensors, with readers beside the nodes between."""
+        return [node for node, value in self.values.items() if isinstance(value, Tensor)]
 
-def _is_flattened(node: fx.Node) -> bool:
-    """Whether a node makes (N, 3C, h, w) of details (N, C, 3, h, w)."""
-    return node.target is torch.flatten and node.args[1:] == (1, 2)
+    def matrix(self, node: fx.Node) -> Tensor | None:
+        """(channels of the node, 4 C phases) in float64; None where a node is no mixture."""
+        return matrix_of(self.values[node])
 
 
 def _through_joins(node: fx.Node) -> list[fx.Node]:
@@ -211,78 +195,93 @@ def _through_joins(node: fx.Node) -> list[fx.Node]:
     return readers
 
 
-def _fold(
-    graph_module: fx.GraphModule,
-    shapes: Shapes,
-    node: fx.Node,
-    bands: Bands,
-    held: Held,
-    readers: list[fx.Node],
-) -> list[Applied]:
-    value, name = source(node), str(node.target)
-    transform = called(node, graph_module)
-    assert isinstance(transform, DWT2d)
-    basis = _basis(transform)
-    channels = shapes[bands.details[0][0]][1]
+def _producer(node: fx.Node) -> fx.Node | None:
+    """The one node that all inputs of ``node`` are made of, with nothing else reading on the way.
+
+    Whether they are mixtures of its channels is for :func:`spread` to say.
+    """
+    between, awaited = {node}, set(node.all_input_nodes)
+    for value in reversed(node.graph.nodes):
+        if value not in awaited:
+            continue
+        awaited.remove(value)
+        if not value.users.keys() <= between:
+            return None
+        if not awaited and value.op == "call_module":
+            return value
+        if value.op != "call_function":
+            return None
+        between.add(value)
+        awaited |= set(value.all_input_nodes)
+    return None
+
+
+def _fold(level: _Level, readers: list[fx.Node]) -> list[Applied]:
+    """Rules 1 and 2."""
+    graph_module, shapes, node = level.graph_module, level.shapes, level.node
+    value, name, channels = source(node), str(node.target), level.channels
+    size = shapes[level.bands.details[0][0]][3:]
     build = Builder(graph_module, node)
     phases = build.module(fresh_name(graph_module, f"{name}_phases"), SpaceToPhase(), value)
-    shapes[phases] = (1, 4 * channels, *shapes[bands.details[0][0]][3:])
+    shapes[phases] = (1, 4 * channels, *size)
+    transform = transform_macs(shapes[value], 1)
     applied = []
     for conv in readers:
-        layer = called(conv, graph_module)
-        assert isinstance(layer, nn.Conv2d)
-        cost = macs(layer, shapes[conv])
-        _read_phases(graph_module, conv, layer, held, phases, basis, shapes)
-        before = cost + _macs(shapes[value], 1)
-        applied.append(Applied("haar.1", str(conv.target), before, cost))
-    for low in bands.low:
-        if set(_through_joins(low)) - set(readers):
-            weight = torch.kron(basis[0][None], torch.eye(channels, dtype=torch.float64))
-            conv_low = new_conv(weight[:, :, None, None], None, graph_module)
+        before = transform + macs(called(conv, graph_module), shapes[conv])
+        result = _read_phases(level, conv, phases)
+        after = macs(called(result, graph_module), shapes[result])
+        applied.append(Applied("haar.1", str(conv.target), before, after))
+    for low in level.bands.low:
+        if set(_through_joins(low)) - set(readers) - level.values.keys():
+            matrix = level.matrix(low)
+            assert matrix is not None
+            conv_low = new_conv(matrix[:, :, None, None], None, graph_module)
             result = build.module(fresh_name(graph_module, f"{name}_low"), conv_low, phases)
             shapes[result] = shapes[low]
             low.replace_all_uses_with(result)
             cost = macs(conv_low, shapes[low])
-            applied.append(Applied("haar.2", name, _macs(shapes[value], 1), cost))
+            applied.append(Applied("haar.2", name, transform, cost))
     for conv in readers:
         prune(conv)
     return applied
 
 
 @torch.no_grad()
-def _basis(transform: DWT2d) -> Tensor:
-    """(4 bands, 4 phases) of one transform, read off its own filters."""
-    cells = torch.eye(4, dtype=torch.float64).reshape(4, 1, 2, 2)
-    low, details = copy.deepcopy(transform).double()(cells)
-    return torch.cat([low.flatten(1), details[0].flatten(1)], 1).T
-
-
-@torch.no_grad()
-def _read_phases(
-    graph_module: fx.GraphModule,
-    conv: fx.Node,
-    layer: nn.Conv2d,
-    held: Held,
-    phases: fx.Node,
-    basis: Tensor,
-    shapes: Shapes,
-) -> None:
-    """Let one 1x1 convolution read the phases where it read the bands."""
-    weight = layer.weight.double()[:, :, 0, 0]
+def _read_phases(level: _Level, conv: fx.Node, phases: fx.Node) -> fx.Node:
+    """Let one convolution read the phases where it read the bands."""
+    layer = called(conv, level.graph_module)
+    assert isinstance(layer, nn.Conv2d)
     joined = concatenated(source(conv))
-    parts = torch.split(weight, [shapes[value][1] for value in joined], 1)
-    others = [(value, part) for value, part in zip(joined, parts, strict=True) if value not in held]
-    by_band = weight.new_empty(len(weight), shapes[phases][1] // 4, 4)
+    parts = torch.split(layer.weight.double(), [level.shapes[part][1] for part in joined], 1)
+    folded = [torch.zeros(()).double()]
+    others: list[tuple[fx.Node, Tensor]] = []
     for value, part in zip(joined, parts, strict=True):
-        if value in held:
-            by_band[:, :, held[value]] = part.reshape(len(weight), -1, len(held[value]))
-    folded = torch.einsum("ocb,bp->opc", by_band, basis).flatten(1)
-    folded = torch.cat([folded, *(part for _, part in others)], 1)[:, :, None, None]
-    build = Builder(graph_module, conv)
+        if value in level.values:
+            matrix = level.matrix(value)
+            assert matrix is not None
+            folded.append(torch.einsum("ocyx,cp->opyx", part, matrix))
+        else:
+            others.append((value, part))
+    weight = torch.cat([sum(folded[1:], folded[0]), *(part for _, part in others)], 1)
+    build = Builder(level.graph_module, conv)
     name = str(conv.target)
     if len(calls(conv.graph, name)) > 1:  # shared by levels, of which some may not fold
-        name = fresh_name(graph_module, name)
-    joined = [phases, *(value for value, _ in others)]
-    result = build.module(name, new_conv(folded, layer.bias, layer), build.join(joined))
-    shapes[result] = shapes[conv]
+        name = fresh_name(level.graph_module, name)
+    inputs = build.join([phases, *(value for value, _ in others)])
+    result = build.module(name, _like(layer, weight, layer.bias), inputs)
+    level.shapes[result] = level.shapes[conv]
     conv.replace_all_uses_with(result)
+    return result
+
+
+def _like(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """A convolution that moves over its map as ``layer`` does, with other channels."""
+    return new_conv(
+        weight,
+        bias,
+        layer,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        padding_mode=layer.padding_mode,
+    )

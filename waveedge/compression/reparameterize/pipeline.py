@@ -20,10 +20,11 @@ from waveedge.reference import FLOAT_ERROR, Reference
 
 from .batchnorm import BatchNorm
 from .chains import Chains
-from .haar import Haar, Pyramid
+from .haar import Haar
 from .phases import Lower
 from .pointwise import Pointwise
 from .polyphase import Polyphase
+from .pyramid import Pyramid
 from .residual import Residual
 from .rewrite import Applied, Rewrite, Shapes
 from .scales import Scales

@@ -23,9 +23,11 @@ class Polyphase(Rewrite):
     between need not exist: each of its four phases, the pixels (2 q + r, 2 p + c), is a map of its
     own.
 
-    Rules, from a SpaceToPhase upwards, where at least one transposed convolution is reached:
+    Rules, from a SpaceToPhase upwards, where at least one transposed convolution or PhaseToSpace is
+    reached:
 
-    1. ConvTranspose2d: a convolution for each phase, with the taps that reach its pixels.
+    1. ConvTranspose2d: a convolution for each phase, with the taps that reach its pixels. Of a
+       PhaseToSpace, what it reads.
     2. A sum: the sums of phases.
     3. A 1x1 convolution: the same one for each phase.
     4. Anything else: SpaceToPhase of the map, in parts.
@@ -73,6 +75,8 @@ class _Converter:
         module = called(value, self.graph_module)
         if isinstance(module, nn.ConvTranspose2d):
             return self.rewrite.free(value) and _is_doubling(module)
+        if isinstance(module, PhaseToSpace):
+            return module.upscale_factor == 2
         if self._is_pointwise(value, module):
             return self.native(source(value))
         return self._is_sum(value) and any(map(self.native, value.all_input_nodes))
@@ -94,6 +98,8 @@ class _Converter:
             shape = (1, step.out_channels, size_out[0] // 2, size_out[1] // 2)
             after = sum(macs(called(phase, self.graph_module), shape) for phase in result)
             self.applied.append(Applied("polyphase.1", name, before, after))
+        elif isinstance(module, PhaseToSpace):
+            result = self._windows(build, source(value), self.shapes[value][1])
         elif isinstance(module, nn.Conv2d):
             inner = enumerate(self.phases(source(value)))
             result = [build.module(f"{name}_phase{n}", copy.deepcopy(module), x) for n, x in inner]
@@ -108,11 +114,15 @@ class _Converter:
         if value not in self.parts:
             build, channels = Builder(self.graph_module, value.next), self.shapes[value][1]
             whole = build.module(f"{value.name}_phases", SpaceToPhase(), value)
-            self.parts[value] = [
-                build.window(whole, Span(start, start + channels, 4 * channels, "first"))
-                for start in range(0, 4 * channels, channels)
-            ]
+            self.parts[value] = self._windows(build, whole, channels)
         return self.parts[value]
+
+    def _windows(self, build: Builder, phases: fx.Node, channels: int) -> list[fx.Node]:
+        """Four phases of ``channels`` each, one by one."""
+        return [
+            build.window(phases, Span(start, start + channels, 4 * channels, "first"))
+            for start in range(0, 4 * channels, channels)
+        ]
 
     def _is_pointwise(self, value: fx.Node, module: nn.Module | None) -> bool:
         return (

@@ -19,6 +19,7 @@ from waveedge.models.config import NetworkConfig
 from waveedge.models.convnext_layers import LayerNorm2d, Mlp
 from waveedge.models.evidence import Evidence
 from waveedge.models.family import Family, Reading
+from waveedge.models.wtconvnext_mmseg import WTConvNeXtBackbone, published_name
 from waveedge.nn.wtconv import WTConv2d
 from waveedge.spec import Task
 
@@ -50,6 +51,8 @@ class WTConvNeXtConfig(NetworkConfig):
         head_norm: where the head normalises: ``pooled`` values, or the ``map`` before pooling.
         head_hidden: channels of a hidden layer before the classes; none in most checkpoints.
         norm_eps: added to variances before the square root.
+        out_stages: of a backbone (see wtconvnext_mmseg.py), the stages, from 0, whose maps it
+            yields; none of a classifier.
     """
 
     depths: Four
@@ -70,6 +73,7 @@ class WTConvNeXtConfig(NetworkConfig):
     head_norm: Literal["pooled", "map"] = "pooled"
     head_hidden: int | None = Field(default=None, ge=1)
     norm_eps: float = Field(default=1e-6, gt=0)
+    out_stages: tuple[Annotated[int, Field(ge=0, le=3)], ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> WTConvNeXtConfig:
@@ -77,6 +81,8 @@ class WTConvNeXtConfig(NetworkConfig):
             raise ValueError("stem_width belongs to the overlap stem, and to every overlap stem")
         if self.head_norm == "map" and self.head_hidden is not None:
             raise ValueError("head_hidden belongs to a head that normalises pooled values")
+        if self.out_stages and (self.num_classes or self.stem == "overlap" or self.grn):
+            raise ValueError("a backbone has no classes, no overlap stem and no GRN")
         return self
 
     @property
@@ -247,6 +253,11 @@ class WTConvNeXt(nn.Module):
 
 
 def _read(evidence: Evidence) -> Reading:
+    if evidence.any(r"downsample_layers\..+"):
+        names = {published_name(name): shape for name, shape in evidence.shapes.items()}
+        fields, _ = _read(Evidence(names))
+        stages = [stage for stage in range(4) if evidence.any(rf"norm{stage}\.(weight|bias)")]
+        return {**fields, "out_stages": tuple(stages)}, ("norm_eps",)
     vote = evidence.vote
     stages = [rf"stages\.{stage}\.blocks\.\d+" for stage in range(4)]
     depthwise = r"\.conv_dw\.(base_conv|wavelet_convs\.\d+)\.weight"
@@ -298,13 +309,20 @@ def _read(evidence: Evidence) -> Reading:
     return {**fields, "norm_eps": 1e-6, "output_stride": 32}, ("norm_eps", "output_stride")
 
 
+def _module(config: WTConvNeXtConfig) -> nn.Module:
+    """A classifier, or the backbone of a segmentation network."""
+    return WTConvNeXtBackbone(config) if config.out_stages else WTConvNeXt(config)
+
+
 FAMILY = Family(
     name="wtconvnext",
     title="WTConvNeXt",
     config=WTConvNeXtConfig,
-    module=WTConvNeXt,
-    own_keys=r"stages\.\d+\.(blocks\.\d+\.(conv_dw|norm|mlp)\..+|blocks\.\d+\.gamma)",
-    shared_keys=r"(stem|head|norm_pre|stages\.\d+\.downsample)\..+",
+    module=_module,
+    own_keys=r"stages\.\d+\.(blocks\.\d+\.((conv_dw|norm|mlp)\..+|gamma)"
+    r"|\d+\.(depthwise_conv|pointwise_conv[12])\..+)",
+    shared_keys=r"(stem|head|norm_pre|stages\.\d+\.downsample"
+    r"|downsample_layers|norm[0-3]|stages\.\d+\.\d+\.norm)\..+",
     read=_read,
     telling=("depths", "dims", "wt_levels", "stem"),
 )
