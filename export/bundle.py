@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from waveedge.export.encode_int8 import encode_int8
 from waveedge.export.encode_ort import encode_ort
 from waveedge.export.engine import Build
 from waveedge.export.finish import finish
+from waveedge.export.free_sizes import FREE_NOTE, resized
 from waveedge.export.groups import merge_groups
 from waveedge.export.layers import (
     Layer,
@@ -50,6 +52,7 @@ from waveedge.normalise import detached_copy, normalise
 from waveedge.outputs import BUNDLE, new_folder
 from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.manifest import MANIFEST
+from waveedge.runtime.sizes import SizeRange, size_text
 from waveedge.spec import ModelSpec, Task
 
 __all__ = ["Bundle", "Target", "export_model", "quantized_graph"]
@@ -85,6 +88,7 @@ def export_model(
     overwrite: bool = False,
     input_size: tuple[int, int] | None = None,
     batch: Batch = 1,
+    sizes: SizeRange | None = None,
     images: Sequence[NDArray[np.float32]] | None = None,
     published: nn.Module | None = None,
     recipe: dict[str, Any] | None = None,
@@ -105,6 +109,7 @@ def export_model(
         overwrite: replace a file of that name, too.
         input_size: (height, width) in pixels; the spec's where None.
         batch: images at once, or "dynamic".
+        sizes: leaves height and width free; verified at two of these sizes besides ``input_size``.
         images: float32 (1, C, H, W), preprocessed, to verify on; where None, the built-in photos,
             or noise for a model without spec.
         published: the user's own network: what the export is compared with, and exported beside as
@@ -128,13 +133,17 @@ def export_model(
     images, notes = (images, []) if images else _default_images(spec, shape)
     notes += map(str, getattr(model, "left_out", ()))
     batches = _batches(images, shape, batch)
+    others = (
+        {size_text(other): resized(batches, other) for other in sizes.others()} if sizes else {}
+    )
+    notes += [FREE_NOTE] if sizes else []
     task = spec.task if spec is not None else "unknown"
     low, high = spec.preprocessing.range if spec is not None else (0.0, 1.0)
     step = _steps(progress)
 
     with new_folder(out, BUNDLE, overwrite=overwrite) as folder:
         step("exporting")
-        traced = to_onnx(model, shape, batch=batch)
+        traced = to_onnx(model, shape, batch=batch, sizes=sizes)
         layers = layers_of(traced, model)
         graph = finish(quantized_graph(traced, target))
         shipped = in_pieces(fold_stems(integer_sigmoids(graph))) if target == "ort" else graph
@@ -143,22 +152,25 @@ def export_model(
         onnx.save(shipped, folder / "model.onnx")
 
         step("verifying")
-        whole = verify(
-            model, graph, batches, shipped=shipped, original=published, task=task, peak=high - low
+        compare = partial(
+            verify, model, graph, shipped=shipped, original=published, task=task, peak=high - low
         )
-        verification = {"model": whole}
+        verification = {"model": compare(batches)}
+        at_sizes = {size: compare(resampled) for size, resampled in others.items()}
 
         if published is not None:
             step("exporting the baseline")
-            plain, verification["published"] = _baseline(published, shape, batch, batches, task)
+            plain, verification["published"] = _baseline(
+                published, shape, batch, sizes, [batches, *others.values()], task
+            )
             onnx.save(plain, folder / "published.onnx")
 
         step("building for the target")
-        findings, build = for_target(folder, graph, target)
+        findings, build = for_target(folder, graph, target, sizes)
         executed = _executed(folder / "model.onnx", layers, build)
 
         step("writing")
-        report = _report(verification, findings, build)
+        report = _report(verification, at_sizes, findings, build)
         write_json(folder / "verification.json", report)
         manifest = make_manifest(
             folder,
@@ -166,6 +178,7 @@ def export_model(
             target=target,
             spec=spec,
             graph=shipped,
+            sizes=sizes,
             baseline="published.onnx" if published is not None else None,
             engine=ENGINE if (folder / ENGINE).exists() else None,
             recipe=recipe,
@@ -184,10 +197,14 @@ def _baseline(
     published: nn.Module,
     shape: tuple[int, int, int],
     batch: Batch,
-    batches: Sequence[NDArray[np.float32]],
+    sizes: SizeRange | None,
+    groups: Sequence[Sequence[NDArray[np.float32]]],
     task: Task,
 ) -> tuple[onnx.ModelProto, Verification]:
-    """The user's network as torch exports it; where torch cannot, from its normal form."""
+    """The user's network as torch exports it; where torch cannot, from its normal form.
+
+    Verified on groups of batches, each of one size; what the first gave is returned.
+    """
     forms: tuple[Callable[[], nn.Module], ...] = (
         lambda: detached_copy(published),
         lambda: normalise(published, shape),
@@ -195,8 +212,10 @@ def _baseline(
     failure: ExportError | None = None
     for form in forms:
         try:
-            graph = finish(quantized_graph(to_onnx(form(), shape, batch=batch), "onnx"))
-            return graph, verify(published, graph, batches, task=task)
+            traced = to_onnx(form(), shape, batch=batch, sizes=sizes)
+            graph = finish(quantized_graph(traced, "onnx"))
+            results = [verify(published, graph, batches, task=task) for batches in groups]
+            return graph, results[0]
         except ExportError as error:
             failure = error
     assert failure is not None
@@ -270,13 +289,17 @@ def _executed(model: Path, layers: list[Layer], build: Build | None) -> set[str]
 
 
 def _report(
-    verification: dict[str, Verification], findings: list[Finding], build: Build | None
+    verification: dict[str, Verification],
+    at_sizes: dict[str, Verification],
+    findings: list[Finding],
+    build: Build | None,
 ) -> dict[str, Any]:
     import onnxruntime
 
     return {
         "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
         **verification["model"].to_dict(),
+        "at_sizes": {size: found.to_dict() for size, found in at_sizes.items()},
         "published": verification["published"].to_dict() if "published" in verification else None,
         "lint": [vars(finding) for finding in findings],
         "engine": build.to_dict() if build is not None else None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from waveedge.export.engine import MAX_BATCH
+from waveedge.export.engine import profile_shapes
+from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["SCRIPT", "write_build_script"]
 
@@ -29,19 +30,21 @@ exec trtexec --onnx=model.onnx --saveEngine=model.engine --stronglyTyped \\
 """
 
 
-def write_build_script(folder: Path, name: str, shape: list[int | str]) -> Path:
+def write_build_script(
+    folder: Path, name: str, shape: list[int | str], sizes: SizeRange | None = None
+) -> Path:
     """Writes ``build_engine.sh`` into a bundle.
 
     Args:
         folder: the bundle.
         name: the input's name.
-        shape: the input's shape; a string stands for a dynamic batch of 1 to MAX_BATCH.
+        shape: the input's shape; a string stands for a free batch of 1 to MAX_BATCH, height, width.
+        sizes: of the images, where height and width are free.
     """
-    shapes = ""
-    if isinstance(shape[0], str):
-        rest = "x".join(str(dim) for dim in shape[1:])
-        ranges = (("min", 1), ("opt", 1), ("max", MAX_BATCH))
-        shapes = "".join(f" \\\n    --{end}Shapes={name}:{n}x{rest}" for end, n in ranges)
+    shapes = "".join(
+        f" \\\n    --{end}Shapes={name}:{'x'.join(map(str, found))}"
+        for end, found in zip(("min", "opt", "max"), profile_shapes(shape, sizes), strict=False)
+    )
     path = folder / SCRIPT
     path.write_text(_TEMPLATE.format(shapes=shapes), encoding="utf-8")
     path.chmod(0o755)

@@ -10,13 +10,23 @@ kernels would run in int8; it is a proxy for the device, not a measurement of it
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
 from waveedge.errors import MissingDependencyError
+from waveedge.runtime.sizes import SizeRange
 
-__all__ = ["Backend", "Build", "Kernel", "backend_version", "build_engine", "require_backend"]
+__all__ = [
+    "Backend",
+    "Build",
+    "Kernel",
+    "backend_version",
+    "build_engine",
+    "profile_shapes",
+    "require_backend",
+]
 
 Backend = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -102,11 +112,15 @@ def require_backend(backend: Backend) -> None:
         raise MissingDependencyError(what, hint=hint)
 
 
-def build_engine(model: bytes, backend: Backend) -> Build:
+def build_engine(model: bytes, backend: Backend, sizes: SizeRange | None = None) -> Build:
     """Builds a strongly typed engine from a serialized ONNX model.
 
     ``tensorrt_rtx`` builds for :data:`RTX_TARGETS`; ``tensorrt`` for the GPU at hand. A dynamic
     batch may be 1 to :data:`MAX_BATCH`.
+
+    Args:
+        sizes: of the images, where the model leaves them free: bounded, and tuned for
+            ``sizes.calibrated``.
 
     Returns:
         the engine, or the errors that kept it from being built.
@@ -132,7 +146,7 @@ def build_engine(model: bytes, backend: Backend) -> Build:
             for index, target in enumerate(RTX_TARGETS):
                 capability = getattr(trt.ComputeCapability, f"SM{target.replace('.', '')}")
                 config.set_compute_capability(capability, index)
-        _add_profile(builder, network, config)
+        _add_profile(builder, network, config, sizes)
         serialized = builder.build_serialized_network(network, config)
         engine = bytes(serialized) if serialized is not None else None
     else:
@@ -155,13 +169,29 @@ def _strongly_typed(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _add_profile(builder: Any, network: Any, config: Any) -> None:
-    """Tells the builder the range of a dynamic batch."""
+def profile_shapes(
+    shape: Sequence[int | str | None], sizes: SizeRange | None
+) -> list[tuple[int, ...]]:
+    """The smallest, the usual and the largest shape of an engine's input; none where it is fixed.
+
+    Args:
+        shape: (N, C, H, W); what is no number is free.
+        sizes: of the images, where H and W are free.
+    """
+    if all(isinstance(extent, int) for extent in shape):
+        return []
+    batch = [shape[0]] * 3 if isinstance(shape[0], int) else [1, 1, MAX_BATCH]
+    ends = [sizes.least, sizes.calibrated, sizes.most] if sizes else [shape[2:]] * 3
+    return [(n, shape[1], *end) for n, end in zip(batch, ends, strict=True)]  # type: ignore[misc]
+
+
+def _add_profile(builder: Any, network: Any, config: Any, sizes: SizeRange | None) -> None:
+    """Tells the builder the range of a dynamic batch, and of a free height and width."""
     tensor = network.get_input(0)
-    shape = tuple(tensor.shape)
-    if shape[0] == -1:
+    shapes = profile_shapes([None if n < 0 else n for n in tensor.shape], sizes)
+    if shapes:
         profile = builder.create_optimization_profile()
-        profile.set_shape(tensor.name, *((batch, *shape[1:]) for batch in (1, 1, MAX_BATCH)))
+        profile.set_shape(tensor.name, *shapes)
         config.add_optimization_profile(profile)
 
 

@@ -74,12 +74,13 @@ def _opset(graph: Graph) -> Iterator[Breach]:
 
 @_rule(
     "static-size",
-    "only the batch may be dynamic",
-    "Export with a fixed --input-size.",
+    "only batch, height and width may be dynamic",
+    "Export the network with a fixed number of channels.",
 )
 def _static_size(graph: Graph) -> Iterator[Breach]:
     for value in graph.model.graph.input:
-        for dim in value.type.tensor_type.shape.dim[1:]:
+        dims = value.type.tensor_type.shape.dim
+        for dim in dims[1:2] if len(dims) == 4 else dims[1:]:
             if dim.dim_param or not dim.HasField("dim_value"):
                 yield onnx.NodeProto(name=value.name), f"dimension {dim.dim_param or '?'}"
 

@@ -13,6 +13,7 @@ import onnx
 import waveedge
 from waveedge.files import sha256
 from waveedge.runtime.manifest import FORMAT, seal
+from waveedge.runtime.sizes import SizeRange
 from waveedge.spec import ModelSpec
 
 __all__ = ["make_manifest", "tensor_info", "write_json"]
@@ -27,6 +28,7 @@ def make_manifest(
     target: str,
     spec: ModelSpec | None,
     graph: onnx.ModelProto,
+    sizes: SizeRange | None,
     baseline: str | None,
     engine: str | None,
     recipe: dict[str, Any] | None,
@@ -51,6 +53,7 @@ def make_manifest(
         "engine": engine,
         "weights": _weight_encoding(graph),
         "input": {**tensor_info(graph.graph.input[0]), "dtype": "float32"},
+        "sizes": sizes.to_dict() if sizes is not None else None,
         "outputs": [tensor_info(output) for output in graph.graph.output],
         "preprocessing": spec.preprocessing.model_dump(mode="json") if spec is not None else None,
         "recipe": recipe,

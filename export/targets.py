@@ -10,12 +10,27 @@ import onnx
 from waveedge.compression.costs import CPU, GPU, PROFILES, CostProfile
 from waveedge.errors import ExportError, RecipeError
 from waveedge.export.device_script import SCRIPT, write_build_script
-from waveedge.export.engine import Build, backend_version, build_engine, require_backend
+from waveedge.export.engine import (
+    Backend,
+    Build,
+    backend_version,
+    build_engine,
+    require_backend,
+)
 from waveedge.export.lint import Finding, lint
 from waveedge.export.manifest import tensor_info
 from waveedge.filetypes import ENGINE
+from waveedge.runtime.sizes import SizeRange
 
-__all__ = ["ENGINE", "Target", "check_target", "cost_of", "for_target", "target_notes"]
+__all__ = [
+    "ENGINE",
+    "Target",
+    "check_target",
+    "cost_of",
+    "for_target",
+    "is_tensorrt",
+    "target_notes",
+]
 
 Target = Literal["onnx", "ort", "trt", "trt-rtx"]
 
@@ -43,7 +58,7 @@ def cost_of(cost: CostProfile | str | None, target: Target) -> CostProfile:
         RecipeError: there is none of that name.
     """
     if cost is None:
-        return GPU if target in ("trt", "trt-rtx") else CPU
+        return GPU if is_tensorrt(target) else CPU
     if isinstance(cost, CostProfile):
         return cost
     if cost not in PROFILES:
@@ -53,11 +68,20 @@ def cost_of(cost: CostProfile | str | None, target: Target) -> CostProfile:
     return PROFILES[cost]
 
 
+def is_tensorrt(target: Target) -> bool:
+    """Whether an engine is what the target runs."""
+    return target in ("trt", "trt-rtx")
+
+
 def for_target(
-    folder: Path, graph: onnx.ModelProto, target: Target
+    folder: Path, graph: onnx.ModelProto, target: Target, sizes: SizeRange | None = None
 ) -> tuple[list[Finding], Build | None]:
-    """Lints and builds for TensorRT; writes the engine, or the script that builds it."""
-    if target not in ("trt", "trt-rtx"):
+    """Lints and builds for TensorRT; writes the engine, or the script that builds it.
+
+    Args:
+        sizes: of the images, where the graph leaves them free.
+    """
+    if not is_tensorrt(target):
         return [], None
     findings = lint(graph)
     errors = [finding for finding in findings if finding.level == "error"]
@@ -69,11 +93,12 @@ def for_target(
     serialized = graph.SerializeToString()
     if target == "trt":
         info = tensor_info(graph.graph.input[0])
-        write_build_script(folder, info["name"], info["shape"])
+        write_build_script(folder, info["name"], info["shape"], sizes)
         if backend_version("tensorrt") is None:
             proxy = backend_version("tensorrt_rtx") is not None
-            return findings, build_engine(serialized, "tensorrt_rtx") if proxy else None
-    build = build_engine(serialized, "tensorrt_rtx" if target == "trt-rtx" else "tensorrt")
+            return findings, build_engine(serialized, "tensorrt_rtx", sizes) if proxy else None
+    backend: Backend = "tensorrt_rtx" if target == "trt-rtx" else "tensorrt"
+    build = build_engine(serialized, backend, sizes)
     if build.engine is None:
         raise ExportError(
             f"{build.backend} does not build this graph: {'; '.join(build.errors[:3])}",
@@ -86,7 +111,7 @@ def for_target(
 def target_notes(target: Target, findings: list[Finding], build: Build | None) -> list[str]:
     """What a reader of the manifest should know and could not guess."""
     notes = [str(finding) for finding in findings]
-    if target not in ("trt", "trt-rtx"):
+    if not is_tensorrt(target):
         return notes
     if build is None:
         notes.append(

@@ -19,6 +19,7 @@ from waveedge.errors import ExportError
 from waveedge.export.fake_quantize import translation_table
 from waveedge.export.graph import LAYER
 from waveedge.export.slices import count_from_start
+from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["INPUT", "OPSET", "Batch", "to_onnx"]
 
@@ -31,24 +32,36 @@ INPUT = "input"
 OUTPUT = "output"
 
 
-def to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch = 1) -> ir.Model:
+def to_onnx(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    *,
+    batch: Batch = 1,
+    sizes: SizeRange | None = None,
+) -> ir.Model:
     """Writes a torch module as an ONNX graph with ``FakeQuantize`` nodes in it.
 
     Args:
         model: in eval mode; takes one float32 tensor (N, C, H, W). It is not changed.
-        shape: (C, H, W) of the input; these are static.
+        shape: (C, H, W) of the input; these are static, but for H and W with ``sizes``.
         batch: N, or "dynamic".
+        sizes: of images that the graph is to take, its height and width being free.
 
     Returns:
         A model with input ``input`` and outputs ``output`` (or ``output_0``, ``output_1``, ...).
         Nodes are named ``module.path/Operator`` and carry their module's path as metadata.
 
     Raises:
-        ExportError: torch cannot trace the network, or its graph fixes a dynamic batch.
+        ExportError: torch cannot trace the network, or its graph fixes a dynamic batch or size.
     """
     dynamic = batch == "dynamic"
+    free: dict[int, object] = {0: torch.export.Dim("batch")} if dynamic else {}
+    extents = shape[1:]
+    if sizes is not None:
+        free |= _free_sizes(sizes)
+        extents = _example_size(sizes)
     # torch takes a batch of one for a constant, so a dynamic batch is traced with two.
-    example = torch.zeros(2 if dynamic else int(batch), *shape)
+    example = torch.zeros(2 if dynamic else int(batch), shape[0], *extents)
     with torch.no_grad(), _quiet(), _own_module_paths(model):
         try:
             program = torch.onnx.export(
@@ -57,7 +70,7 @@ def to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch = 1) 
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic else None,
+                dynamic_shapes=(free,) if free else None,
                 custom_translation_table=translation_table(),
                 optimize=False,  # quadratic in the size of the graph; see _tidy
                 verbose=False,
@@ -67,7 +80,8 @@ def to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch = 1) 
                 f"torch cannot export this network: {_innermost(error)}",
                 hint="The forward must be traceable by torch.export: no Python decision may "
                 "depend on the values of a tensor."
-                + (" Try --batch 1: a dynamic batch asks more." if dynamic else ""),
+                + (" Try --batch 1: a dynamic batch asks more." if dynamic else "")
+                + (" Or export at one size with --input-size HxW." if sizes else ""),
             ) from error
     assert program is not None
     onnx_model: ir.Model = program.model
@@ -76,11 +90,49 @@ def to_onnx(model: nn.Module, shape: tuple[int, int, int], *, batch: Batch = 1) 
             "the network's code fixes the batch size, so the batch cannot be dynamic",
             hint="Export with --batch N.",
         )
+    if sizes is not None:
+        _name_sizes(onnx_model.graph)
     _tidy(onnx_model)
     _name_outputs(onnx_model.graph, getattr(model, "output_names", None))
     _name_nodes(onnx_model.graph)
     _sign(onnx_model)
     return onnx_model
+
+
+_AXES = {2: "height", 3: "width"}
+
+
+def _free_sizes(sizes: SizeRange) -> dict[int, object]:
+    """What torch is told about height and width: by which steps they grow, and from where.
+
+    Knowing that, it finds maps on two ways through the network to be alike that are.
+    """
+    found: dict[int, object] = {}
+    for (axis, name), extent, step in zip(
+        _AXES.items(), sizes.calibrated, sizes.multiple, strict=True
+    ):
+        count = torch.export.Dim(name)
+        scaled = count * step if step > 1 else count
+        found[axis] = scaled + extent % step if extent % step else scaled
+    return found
+
+
+def _example_size(sizes: SizeRange) -> tuple[int, int]:
+    """An image that tells height from width, with no map of one pixel: torch fixes these."""
+    (height, width), (rows, columns) = sizes.calibrated, sizes.multiple
+    height, width = height + rows, width + 2 * columns
+    return height, width if width != height else width + columns
+
+
+def _name_sizes(graph: ir.Graph) -> None:
+    """Names the free axes of the input; inside, torch has formulas of them that nobody reads."""
+    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
+        if value.shape is not None:
+            dims = [d if isinstance(d, int) or d.value == "batch" else None for d in value.shape]
+            value.shape = ir.Shape(dims)
+    image = graph.inputs[0]
+    assert image.shape is not None
+    image.shape = ir.Shape([_AXES.get(axis, dim) for axis, dim in enumerate(image.shape)])
 
 
 def _tidy(model: ir.Model) -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from waveedge.compression.reparameterize import exact_form
 from waveedge.errors import InputError, WaveedgeError
 from waveedge.export.autotune import autotune as fastest_form
 from waveedge.export.bundle import Bundle, Progress, export_model
+from waveedge.export.free_sizes import check_ends, served
 from waveedge.export.targets import Target, check_target, cost_of
 from waveedge.export.torch_to_onnx import Batch
 from waveedge.files import sha256
@@ -33,6 +35,8 @@ from waveedge.normalise import normalise
 from waveedge.opening import Loader, Network, open_float, open_network, with_images
 from waveedge.outputs import BUNDLE, check_output
 from waveedge.reference import Reference
+from waveedge.runtime.sizes import Size, SizeRange
+from waveedge.sizes import find_sizes
 
 __all__ = ["export"]
 
@@ -46,7 +50,9 @@ def export(
     *,
     target: Target = "ort",
     images: Source | ImageSet | None = None,
-    input_size: tuple[int, int] | None = None,
+    input_size: Size | Literal["dynamic"] | None = None,
+    min_size: Size | None = None,
+    max_size: Size | None = None,
     batch: Batch = 1,
     reparameterize: bool = True,
     autotune: bool = False,
@@ -71,7 +77,10 @@ def export(
             with an engine, or the script that builds one. "trt-rtx": an engine for desktop GPUs.
         images: to verify on, as for :func:`waveedge.compress`; those held out of them are taken.
         input_size: (height, width) in pixels; by default that of compression, of arrays, or of the
-            network's ``spec``.
+            network's ``spec``. "dynamic": that size is what the network is made and tuned for, and
+            one file serves every size that it takes (``sizes`` in the manifest).
+        min_size, max_size: between which sizes a TensorRT engine serves "dynamic" ones; it needs
+            the larger one, and the smaller is by default the smallest that the network takes.
         batch: images at once, or "dynamic".
         reparameterize: rewrite a network that is not compressed where that is exact and cheaper.
         autotune: rewrite it into the form that is fastest on this machine's CPU, by timing.
@@ -84,18 +93,23 @@ def export(
         progress: called as work goes on.
 
     Raises:
-        InputError: there is no network, it takes more than an image, gives NaN, or other values at
-            every run; or a compressed one shall be rewritten.
+        UsageError: ends of an optimisation profile are missing, or given where there is none.
+        InputError: there is no network, it does not take this size, it takes more than an image,
+            gives NaN, or other values at every run; or a compressed one shall be rewritten.
         CheckpointError: the path holds no network that is known.
         ArtifactError: it is a damaged artifact.
         ImageError: there are no usable images.
-        ExportError: torch cannot trace the network, or the target refuses the graph.
+        ExportError: torch cannot trace the network, it is bound to one size and shall be dynamic,
+            or the target refuses the graph.
         VerificationError: onnxruntime computes something else than torch. No folder is left.
         MissingDependencyError: "trt-rtx" without ``tensorrt_rtx``.
         OutputError: ``out`` must not be replaced, or cannot be written.
     """
     out = Path(out)
     check_target(target)
+    dynamic = input_size == "dynamic"
+    check_ends(target, dynamic, min_size, max_size)
+    asked = None if isinstance(input_size, str) else input_size
     paths = (Path(item) for item in (network, images) if isinstance(item, (str, Path)))
     check_output(out, BUNDLE, inputs=paths, overwrite=overwrite)
     opened = open_network(network, loader)
@@ -108,10 +122,12 @@ def export(
             hint="Export the uncompressed checkpoint, or compress it again: a recipe has a cost "
             "profile, and names rewrites to leave out.",
         )
+    if compressed and asked:
+        compressed.sizes.check(asked, "this artifact")
     model, held = with_images(
         opened.graph if isinstance(opened, Compressed) else opened,
         images,
-        size=input_size or (compressed.input_size if compressed else None),
+        size=asked or (compressed.input_size if compressed else None),
         warn=warn,
         progress=partial(progress, "reading images") if progress else None,
     )
@@ -126,20 +142,24 @@ def export(
     shipped: nn.Module = model
     original: nn.Module | None = model
     choice = None
+    sizes: SizeRange | None = None
     if compressed:
         original = _uncompressed(compressed, loader, warn)
-    elif autotune:
-        choice = fastest_form(
-            model, size, images=judged, cost=prices, batch=batch, progress=progress
-        )
-        shipped = choice.model
+        if dynamic:
+            sizes = served(compressed.sizes, min_size, max_size)
     else:
-        normal = normalise(model, (spec_of(model).channels, *size))
-        reference = Reference(model, judged, held.judged_names)
-        shipped = normal
-        if reparameterize:
-            shipped = exact_form(normal, size, reference, cost=prices)
-    if not compressed:
+        normal = form = normalise(model, (spec_of(model).channels, *size))
+        if autotune:
+            choice = fastest_form(
+                model, size, images=judged, cost=prices, batch=batch, progress=progress
+            )
+            form = choice.model
+        elif reparameterize:
+            reference = Reference(model, judged, held.judged_names)
+            form = exact_form(normal, size, reference, cost=prices)
+        if dynamic:
+            sizes = served(find_sizes(model, normal, form, size), min_size, max_size)
+        shipped = form
         for item in getattr(shipped, "left_out", ()):
             warn(str(item))
     return export_model(
@@ -149,6 +169,7 @@ def export(
         target=target,
         input_size=size,
         batch=batch,
+        sizes=sizes,
         images=judged,
         published=original,
         recipe=compressed.recipe.model_dump(mode="json") if compressed else None,

@@ -56,7 +56,8 @@ def benchmark(
         images: preprocessed inputs (batch, channels, height, width), used in turn, the same one
             for both sides of a pair; by default one random input. Further inputs of a network
             are always random (see ``Session.example_inputs``).
-        input_size: (height, width) in pixels of the random input, where a network leaves it free.
+        input_size: (height, width) in pixels of the random input, where a network leaves it free;
+            by default what the bundle was made for.
         provider: as for ``Session``.
         progress: called after each pair with (pairs done, pairs in all), warm-up included.
 
@@ -212,6 +213,9 @@ def _common_inputs(
         )
         for one, two in zip(a.inputs, b.inputs, strict=True)
     ]
+    made_for = [session.sizes.calibrated for session in (a, b) if session.sizes is not None]
+    if size is None and made_for and not all(isinstance(n, int) for n in common[0].shape[-2:]):
+        size = made_for[0]
     if images is None:
         inputs = [example_inputs(common, size=size, seed=seed)]
     else:

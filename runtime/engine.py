@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from waveedge.errors import ArtifactError, MissingDependencyError, WaveedgeError
+from waveedge.errors import ArtifactError, InputError, MissingDependencyError, WaveedgeError
 from waveedge.runtime.backend import Array, TensorInfo
 from waveedge.runtime.cuda import Cuda, gpu_count
 
@@ -71,7 +71,8 @@ class EngineBackend:
         """Run the engine; the arrays returned are the caller's own."""
         self._cuda.activate()
         for info, array in zip(self.inputs, arrays, strict=True):
-            self._context.set_input_shape(info.name, array.shape)
+            if not self._context.set_input_shape(info.name, array.shape):
+                raise self._outside_profile(info.name, array.shape)
         # Shapes and types of the outputs are known once the inputs' shapes are.
         results = [
             np.empty(tuple(self._context.get_tensor_shape(info.name)), info.dtype)
@@ -104,6 +105,13 @@ class EngineBackend:
                 hint="Build it with float32 inputs and outputs.",
             )
         return TensorInfo(name, shape, np.dtype(_DTYPES[kind]))
+
+    def _outside_profile(self, name: str, shape: tuple[int, ...]) -> InputError:
+        least, _, most = (tuple(end) for end in self._engine.get_tensor_profile_shape(name, 0))
+        return InputError(
+            f"the engine does not take an input of shape {shape}",
+            hint=f"It was built for shapes from {least} to {most}.",
+        )
 
     def _buffer(self, name: str, size: int) -> int:
         """Return the tensor's device address, of at least ``size`` bytes, and bind it."""

@@ -48,6 +48,7 @@ _NAME = Text(1000)
 _NUMBER = Real(-1e12, 1e12)
 _BITS = Whole(1, 32)
 _SHAPE = ListOf(TextOr(_NAME, Whole(0, 2**31 - 1)), most=16)
+_SIZE = ListOf(Whole(1, 2**16), most=2, least=2)
 _TENSOR: dict[str, Rule] = {"name": _NAME, "shape": _SHAPE}
 _PRECISION = {"weight_bits": _BITS, "activation_bits": _BITS}
 
@@ -62,6 +63,16 @@ SCHEMA = Record(
         "engine": Nullable(_ENGINE),
         "weights": Text(7, "float32|int8|uint8", "'float32', 'int8' or 'uint8'"),
         "input": Record({**_TENSOR, "dtype": Text(20)}),
+        "sizes": Nullable(
+            Record(
+                {
+                    "calibrated": _SIZE,
+                    "multiple": _SIZE,
+                    "least": _SIZE,
+                    "most": Nullable(_SIZE),
+                }
+            )
+        ),
         "outputs": ListOf(Record(_TENSOR), most=1000, least=1),
         "preprocessing": Nullable(
             Record(

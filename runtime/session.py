@@ -18,6 +18,7 @@ from waveedge.runtime.external import external_files
 from waveedge.runtime.inputs import check_inputs, example_inputs
 from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.schema import shown
+from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["Session"]
 
@@ -42,6 +43,7 @@ class Session:
         path: the model file in use.
         inputs: name, shape and dtype of each input; most networks have one.
         manifest: the bundle's manifest, or None.
+        sizes: which images a bundle of free height and width takes; None for all else.
         backend: what runs the network, as text.
         load_seconds: wall time that loading the model took, hashes not counted.
 
@@ -67,6 +69,7 @@ class Session:
             )
         bundle = _bundle_of(Path(path))
         self.manifest: Mapping[str, Any] | None = bundle.manifest if bundle else None
+        self.sizes = SizeRange.of_manifest(self.manifest)
         self.path = _model_file(Path(path), bundle, provider)
         as_written = self.path.suffix != ".engine" and _saturates(self.manifest)
         if as_written and bundle is not None and bundle.manifest["target"] == "ort":
@@ -128,6 +131,9 @@ class Session:
     def check(self, *arrays: Array) -> None:
         """Raise the InputError that ``run`` would, without running."""
         check_inputs(arrays, self.inputs)
+        if self.sizes is not None:
+            height, width = arrays[0].shape[-2:]
+            self.sizes.check((height, width), str(self.path))
 
     def example_inputs(
         self,
@@ -140,12 +146,15 @@ class Session:
 
         Args:
             shape: the first input's full shape.
-            size: (height, width) in pixels, for a network that leaves these free.
+            size: (height, width) in pixels, for a network that leaves these free; by default what
+                a bundle was made for.
             seed: of the random values.
 
         Raises:
             InputError: a size is left open, does not fit, or is too large.
         """
+        if shape is None and size is None and self.sizes is not None:
+            size = self.sizes.calibrated
         return example_inputs(self.inputs, shape=shape, size=size, seed=seed)
 
 

@@ -196,7 +196,20 @@ def export(
         typer.Argument(help="An artifact or a checkpoint; by default the newest artifact here."),
     ] = None,
     target: Annotated[str, typer.Option(help="onnx, ort, trt, or trt-rtx.")] = "ort",
-    input_size: InputSize = None,
+    input_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW", help="Height and width in pixels, or 'dynamic': any that it takes."
+        ),
+    ] = None,
+    min_size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="The smallest dynamic size of a TensorRT engine."),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="The largest dynamic size of a TensorRT engine."),
+    ] = None,
     batch: Annotated[str, typer.Option(help="A number, or 'dynamic'.")] = "1",
     no_reparameterize: Annotated[
         bool, typer.Option("--no-reparameterize", help="Keep a checkpoint's published form.")
@@ -227,7 +240,11 @@ def export(
         raise UsageError(
             "--autotune chooses the form that --no-reparameterize fixes", hint="Give one of them."
         )
-    size, settings, images = _parse_size(input_size), parse_settings(set_), _parse_batch(batch)
+    settings, images = parse_settings(set_), _parse_batch(batch)
+    size: tuple[int, int] | Literal["dynamic"] | None = (
+        "dynamic" if input_size == "dynamic" else _parse_size(input_size)
+    )
+    least, most = _parse_size(min_size, "--min-size"), _parse_size(max_size, "--max-size")
     if artifact is not None:
         require_regular(artifact)
     from waveedge.commands.export import run
@@ -236,6 +253,8 @@ def export(
         artifact,
         target=target,
         input_size=size,
+        min_size=least,
+        max_size=most,
         batch=images,
         published=no_reparameterize,
         tune=autotune,
@@ -379,8 +398,8 @@ def _code_of(arch: str | None) -> tuple[Path, ...]:
     return tuple(path for path in (Path(f"{module}.py"), Path(module)) if os.path.exists(path))
 
 
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    return None if text is None else parse_size("--input-size", text)
+def _parse_size(text: str | None, option: str = "--input-size") -> tuple[int, int] | None:
+    return None if text is None else parse_size(option, text)
 
 
 def _parse_batch(text: str) -> int | Literal["dynamic"]:

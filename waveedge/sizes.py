@@ -20,10 +20,9 @@ from waveedge.errors import InputError
 from waveedge.normalise import flat_outputs
 from waveedge.normalise.capture import float_dtype
 from waveedge.reference import FLOAT_ERROR, relative_error, run
+from waveedge.runtime.sizes import Size, SizeRange, size_text
 
 __all__ = ["Sizes", "find_sizes"]
-
-Size = tuple[int, int]
 
 
 class Sizes(BaseModel):
@@ -43,16 +42,14 @@ class Sizes(BaseModel):
     least: tuple[Extent, Extent] = (1, 1)
     bound: Text = ""
 
+    @property
+    def free(self) -> SizeRange:
+        """The same without a bound."""
+        return SizeRange(self.calibrated, self.multiple, self.least)
+
     def admits(self, size: Size) -> bool:
         """Whether images of this size can be taken."""
-        if self.bound:
-            return size == self.calibrated
-        return all(
-            extent >= least and (extent - calibrated) % multiple == 0
-            for extent, calibrated, multiple, least in zip(
-                size, self.calibrated, self.multiple, self.least, strict=True
-            )
-        )
+        return size == self.calibrated if self.bound else self.free.admits(size)
 
     def check(self, size: Size, what: str) -> None:
         """Refuse a size that ``what`` ("this artifact") does not take.
@@ -60,37 +57,24 @@ class Sizes(BaseModel):
         Raises:
             InputError: it does not; the message says which it takes.
         """
-        if self.admits(size):
-            return
-        asked, own = _text(size), _text(self.calibrated)
-        if self.bound:
+        if self.bound and size != self.calibrated:
             raise InputError(
-                f"{what} was made at {own}, and is bound to that size because {self.bound}",
-                hint=f"Compress or export the network itself again with --input-size {asked}.",
+                f"{what} was made at {size_text(self.calibrated)}, and is bound to that size "
+                f"because {self.bound}",
+                hint="Compress or export the network itself again with "
+                f"--input-size {size_text(size)}.",
             )
-        raise InputError(f"{what} does not take images of {asked}", hint=f"It takes {self}.")
+        if not self.bound:
+            self.free.check(size, what)
 
     def others(self) -> list[Size]:
         """Two sizes besides the calibrated one, neither square: a small and a larger one."""
-        if self.bound:
-            return []
-        (height, width), (rows, columns) = self.calibrated, self.multiple
-        small = self.least[0], self.least[1] + columns
-        large = height + rows, width + 2 * columns
-        return [small if small != self.calibrated else (height + 2 * rows, width + columns), large]
+        return [] if self.bound else self.free.others()
 
     def __str__(self) -> str:
         if self.bound:
-            return f"images of {_text(self.calibrated)} alone: {self.bound}"
-        (rows, columns), (least_rows, least_columns) = self.multiple, self.least
-        if rows == columns and least_rows % rows == least_columns % columns == 0:
-            multiples = f" that are multiples of {rows}" if rows > 1 else ""
-            return f"heights and widths{multiples} from {_text(self.least)} on"
-        heights, widths = (
-            ", ".join(str(least + step * multiple) for step in range(3))
-            for least, multiple in zip(self.least, self.multiple, strict=True)
-        )
-        return f"heights {heights}, ... and widths {widths}, ..."
+            return f"images of {size_text(self.calibrated)} alone: {self.bound}"
+        return str(self.free)
 
 
 def find_sizes(
@@ -210,7 +194,3 @@ def _least(holds: _Judge, size: Size, period: int) -> Size:
 
 
 _TRIES = 48
-
-
-def _text(size: Size) -> str:
-    return f"{size[0]}x{size[1]}"

@@ -80,6 +80,7 @@ def fields_of(folder: Path, name: str = "net", **changes: Any) -> dict[str, Any]
         "engine": None,
         "weights": "float32",
         "input": {"name": "image", "shape": [1, 3, 32, 32], "dtype": "float32"},
+        "sizes": None,
         "outputs": [{"name": "relu2", "shape": ["batch", 3, 32, 32]}],
         "preprocessing": {
             "colour": "rgb",

@@ -13,7 +13,9 @@ from waveedge.compression.recipe import read_cost
 from waveedge.errors import InputError, UsageError
 from waveedge.export import export
 from waveedge.export.bundle import Bundle, Target
+from waveedge.export.free_sizes import check_ends
 from waveedge.outputs import BUNDLE, check_output, default_name
+from waveedge.runtime.sizes import Size, SizeRange
 
 __all__ = ["run"]
 
@@ -25,7 +27,9 @@ def run(
     source: Path | None,
     *,
     target: str,
-    input_size: tuple[int, int] | None,
+    input_size: Size | Literal["dynamic"] | None,
+    min_size: Size | None,
+    max_size: Size | None,
     batch: int | Literal["dynamic"],
     published: bool,
     tune: bool,
@@ -61,6 +65,7 @@ def run(
             f"--autotune times with onnxruntime on the CPU, which tells nothing about {target}",
             hint="Use --target ort, or leave --autotune out.",
         )
+    check_ends(target, input_size == "dynamic", min_size, max_size)  # type: ignore[arg-type]
     if source is None:
         source = newest_artifact(Path(), warn=console.warn)
         if source is None:
@@ -80,6 +85,8 @@ def run(
             target=target,  # type: ignore[arg-type]
             images=calib,
             input_size=input_size,
+            min_size=min_size,
+            max_size=max_size,
             batch=batch,
             reparameterize=not published,
             autotune=tune,
@@ -138,6 +145,12 @@ def show(bundle: Bundle) -> None:
     for figure, value in bundle.verification["figures"].items():
         text = f"{value:.6g}" if isinstance(value, float) else str(value)
         console.out.print(f"verified: {figure} = {text}", highlight=False, markup=False)
+    for size, found in bundle.verification["at_sizes"].items():
+        figures = found["figures"]
+        text = f"verified at {size}: snr_db = {figures['snr_db']:.6g}"
+        console.out.print(text, highlight=False, markup=False)
+    if sizes := SizeRange.of_manifest(bundle.manifest):
+        console.out.print(f"takes: {sizes}", highlight=False, markup=False)
     for note in bundle.manifest["notes"]:
         console.out.print(f"note: {note}", highlight=False, markup=False)
     console.out.print(f"wrote {bundle.path}", highlight=False, markup=False)
