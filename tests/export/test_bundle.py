@@ -74,7 +74,7 @@ def test_the_folder_holds_what_the_manifest_says(trt):
     opened = open_bundle(bundle.path)
     assert opened.manifest == manifest
     assert opened.baseline == bundle.path / "published.onnx"
-    assert manifest["format"] == "waveedge-bundle/2"
+    assert manifest["format"] == "waveedge-bundle/3"
     assert manifest["input"] == {"name": "input", "shape": [1, 3, 32, 32], "dtype": "float32"}
     assert manifest["outputs"] == [{"name": "output", "shape": [1, 8, 32, 32]}]
     assert manifest["preprocessing"]["std"] == [1.0]
