@@ -1,6 +1,6 @@
 """The main path of export, top to bottom.
 
-torch -> graph -> encoding of the target -> simplify, check -> verify -> (lint, engine) -> folder
+torch -> graph -> pipeline of the target -> verify -> (lint, engine) -> folder
 """
 
 from __future__ import annotations
@@ -13,19 +13,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from numpy.typing import NDArray
 from torch import nn
 
 from waveedge.calibration import open_images
 from waveedge.errors import ExportError, RecipeError
-from waveedge.export.biases import round_biases
-from waveedge.export.encode_int8 import encode_int8
-from waveedge.export.encode_ort import encode_ort
 from waveedge.export.engine import Build
-from waveedge.export.finish import finish
 from waveedge.export.free_sizes import FREE_NOTE, resized
-from waveedge.export.groups import merge_groups
 from waveedge.export.layers import (
     Layer,
     layers_of,
@@ -33,29 +27,20 @@ from waveedge.export.layers import (
     seen_in_engine,
     seen_in_graph,
 )
-from waveedge.export.linear import linear_to_gemm
 from waveedge.export.lint import Finding
+from waveedge.export.lowering import lower
 from waveedge.export.manifest import make_manifest, write_json
-from waveedge.export.means import pool_means
-from waveedge.export.norms import unfold_norms
-from waveedge.export.paddings import absorb_paddings
-from waveedge.export.pieces import in_pieces
-from waveedge.export.sigmoids import integer_sigmoids
-from waveedge.export.stems import fold_stems
 from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
 from waveedge.export.torch_to_onnx import Batch, to_onnx
-from waveedge.export.unsigned_weights import unsigned_weights
 from waveedge.export.verify import Verification, verify
-from waveedge.export.weights import fold_weights
 from waveedge.files import shown
 from waveedge.normalise import detached_copy, normalise
 from waveedge.outputs import BUNDLE, new_folder
-from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.manifest import MANIFEST
 from waveedge.runtime.sizes import SizeRange, size_text
 from waveedge.spec import ModelSpec, Task
 
-__all__ = ["Bundle", "Target", "export_model", "quantized_graph"]
+__all__ = ["Bundle", "Target", "export_model"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -145,15 +130,18 @@ def export_model(
         step("exporting")
         traced = to_onnx(model, shape, batch=batch, sizes=sizes)
         layers = layers_of(traced, model)
-        graph = finish(quantized_graph(traced, target))
-        shipped = in_pieces(fold_stems(integer_sigmoids(graph))) if target == "ort" else graph
-        if target == "ort" and int8_saturates():
-            shipped = unsigned_weights(shipped)
-        onnx.save(shipped, folder / "model.onnx")
+        graph = lower(traced, target)
+        onnx.save(graph.shipped, folder / "model.onnx")
 
         step("verifying")
         compare = partial(
-            verify, model, graph, shipped=shipped, original=published, task=task, peak=high - low
+            verify,
+            model,
+            graph.encoded,
+            shipped=graph.shipped,
+            original=published,
+            task=task,
+            peak=high - low,
         )
         verification = {"model": compare(batches)}
         at_sizes = {size: compare(resampled) for size, resampled in others.items()}
@@ -166,7 +154,7 @@ def export_model(
             onnx.save(plain, folder / "published.onnx")
 
         step("building for the target")
-        findings, build = for_target(folder, graph, target, sizes)
+        findings, build = for_target(folder, graph.shipped, target, sizes)
         executed = _executed(folder / "model.onnx", layers, build)
 
         step("writing")
@@ -177,7 +165,7 @@ def export_model(
             name=shown(out.name),
             target=target,
             spec=spec,
-            graph=shipped,
+            graph=graph.shipped,
             sizes=sizes,
             baseline="published.onnx" if published is not None else None,
             engine=ENGINE if (folder / ENGINE).exists() else None,
@@ -212,29 +200,16 @@ def _baseline(
     failure: ExportError | None = None
     for form in forms:
         try:
-            traced = to_onnx(form(), shape, batch=batch, sizes=sizes)
-            graph = finish(quantized_graph(traced, "onnx"))
-            results = [verify(published, graph, batches, task=task) for batches in groups]
-            return graph, results[0]
+            graph = lower(to_onnx(form(), shape, batch=batch, sizes=sizes), "onnx")
+            compare = partial(
+                verify, published, graph.encoded, shipped=graph.shipped, task=task
+            )
+            results = [compare(batches) for batches in groups]
+            return graph.shipped, results[0]
         except ExportError as error:
             failure = error
     assert failure is not None
     raise failure
-
-
-def quantized_graph(traced: ir.Model, target: Target) -> ir.Model:
-    """The graph with its FakeQuantize nodes in the target's encoding; ``traced`` is not changed."""
-    model = traced.clone()
-    fold_weights(model)
-    if target == "ort":
-        absorb_paddings(model)
-        pool_means(model)
-        unfold_norms(model)
-        merge_groups(model)
-    linear_to_gemm(model)
-    round_biases(model)
-    (encode_ort if target == "ort" else encode_int8)(model)
-    return model
 
 
 def _input_shape(

@@ -17,8 +17,8 @@ from torch import fx, nn
 import waveedge
 from waveedge.errors import ExportError
 from waveedge.export.fake_quantize import translation_table
-from waveedge.export.graph import LAYER
-from waveedge.export.slices import count_from_start
+from waveedge.export.origins import note_origin
+from waveedge.export.passes.slice_bounds import ResolveSliceBounds
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["INPUT", "OPSET", "Batch", "to_onnx"]
@@ -49,7 +49,7 @@ def to_onnx(
 
     Returns:
         A model with input ``input`` and outputs ``output`` (or ``output_0``, ``output_1``, ...).
-        Nodes are named ``module.path/Operator`` and carry their module's path as metadata.
+        Nodes are named ``module.path/Operator`` and carry their origin as metadata.
 
     Raises:
         ExportError: torch cannot trace the network, or its graph fixes a dynamic batch or size.
@@ -147,7 +147,7 @@ def _tidy(model: ir.Model) -> None:
 
     fold_constants(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    count_from_start(model)
+    ResolveSliceBounds()(model)
     common.IdentityEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
 
@@ -175,7 +175,7 @@ def _name_nodes(graph: ir.Graph) -> None:
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
         node.metadata_props.clear()
-        node.metadata_props[LAYER] = layer
+        note_origin(node, layer, seen[name] - 1)
         for value in (*node.inputs, *node.outputs):
             if value is not None:
                 value.metadata_props.clear()

@@ -4,7 +4,7 @@ A float graph differs from the user's own network by the order of additions alon
 may be 1e-4 of the largest output, and its signal-to-noise ratio is 100 dB. A quantized graph is
 checked against the artifact, in two ways; how far it is from the user's network is stated beside:
 
-* *Cut* at its quantizers and selections (:mod:`~waveedge.export.segments`) and executed as it is
+* *Cut* at its quantizers and selections (:mod:`~waveedge.export.subgraphs`) and executed as it is
   written. At every quantizer 3 of 4 integers must be torch's, and none more than one step off: all
   are equal, unless a bias is rounded to int32 here, which moves some by one step. A top-k
   selection (WCC) must keep the same energy to 1e-4. From the last quantizers to the outputs, 40 dB.
@@ -29,7 +29,8 @@ from torch import nn
 
 from waveedge.decibels import psnr_db, snr_db
 from waveedge.errors import VerificationError
-from waveedge.export.segments import Call, call_of, compare_segments, recording
+from waveedge.export.origins import Call, call_of
+from waveedge.export.subgraphs import compare_subgraphs, recording
 from waveedge.nn import ActivationQuantizer
 from waveedge.normalise import flat_outputs
 from waveedge.runtime.machine import int8_saturates
@@ -127,7 +128,7 @@ def verify(
 
     Args:
         model: the torch module, in eval mode; unchanged on return.
-        graph: the exported graph, its nodes named as :func:`to_onnx` names them.
+        graph: the exported graph, its nodes' origins as metadata (``lower(...).encoded``).
         batches: inputs (N, C, H, W) float32. The whole graph runs on all of them, the cut graph
             on the first.
         shipped: the graph that is run as a whole, where it is not ``graph``: what a runtime gets,
@@ -140,7 +141,7 @@ def verify(
         VerificationError: a check failed; the message has every failed check.
     """
     wanted, wanted_selections = _run_torch(model, batches)
-    got, got_selections = _run_onnx(shipped or graph, batches)
+    got, got_selections = _run_onnx(shipped or graph, batches, _selections(graph))
     selection = _agreements(wanted_selections, got_selections)
     snr = _worst_snr(wanted, got)
     quantized = any(node.op_type == "DequantizeLinear" for node in graph.graph.node)
@@ -182,7 +183,7 @@ def verify(
 def _cut_checks(model: nn.Module, graph: onnx.ModelProto, batch: Array) -> list[Check]:
     with recording(model) as torch_run, torch.no_grad():
         wanted = _as_list(model(torch.from_numpy(batch)))
-    cut = compare_segments(graph, batch, torch_run)
+    cut = compare_subgraphs(graph, batch, torch_run)
     checks = []
     if cut.energy:
         checks.append(Check("cut: kept energy", min(cut.energy.values()), KEPT_ENERGY))
@@ -263,22 +264,28 @@ def _run_torch(model: nn.Module, batches: Sequence[Array]) -> tuple[list[Array],
     return _joined(outputs), _joined_selections(selections)
 
 
-def _run_onnx(graph: onnx.ModelProto, batches: Sequence[Array]) -> tuple[list[Array], Selections]:
-    """The same of an ONNX graph, as onnxruntime optimises it."""
-    import onnxruntime
-
-    top_k = {
+def _selections(graph: onnx.ModelProto) -> dict[Call, str]:
+    """Name of the indices that each call of a WCC layer selects."""
+    return {
         call: node.output[1]
         for node in graph.graph.node
         if node.op_type == "TopK" and (call := call_of(node, "TopK")) is not None
     }
+
+
+def _run_onnx(
+    graph: onnx.ModelProto, batches: Sequence[Array], top_k: dict[Call, str]
+) -> tuple[list[Array], Selections]:
+    """The same of an ONNX graph, as onnxruntime optimises it; ``top_k`` names its selections."""
+    import onnxruntime
+
     watched = onnx.ModelProto()
     watched.CopyFrom(graph)
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in top_k.values())
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if int8_saturates() and _has_int8_weights(graph):
-        # Meant for another processor, and executed as it is written: see unsigned_weights.py.
+        # Meant for another processor, and executed as it is written: see passes/uint8_weights.py.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(
         watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
