@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from waveedge.errors import ExportError, UsageError
-from waveedge.export.targets import Target, is_tensorrt
+from waveedge.export.target import Target
 from waveedge.runtime.sizes import Size, SizeRange
 from waveedge.sizes import Sizes
 
@@ -33,7 +33,7 @@ def check_ends(target: Target, dynamic: bool, least: Size | None, most: Size | N
     Raises:
         UsageError: naming the option.
     """
-    if not (dynamic and is_tensorrt(target)):
+    if not (dynamic and target.builds_engines):
         if least or most:
             raise UsageError(
                 "--min-size and --max-size are the ends of a TensorRT optimisation profile",
@@ -41,7 +41,7 @@ def check_ends(target: Target, dynamic: bool, least: Size | None, most: Size | N
             )
     elif most is None:
         raise UsageError(
-            f"--input-size dynamic with --target {target} needs --max-size HxW: an engine is "
+            f"--input-size dynamic with --target {target.name} needs --max-size HxW: an engine is "
             "built for a range of sizes",
             hint="--min-size HxW is, by default, the smallest that the network takes.",
         )

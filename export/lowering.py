@@ -8,8 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from waveedge.errors import ExportError
-from waveedge.export.passes import pipeline
-from waveedge.export.targets import Target
+from waveedge.export.targets import TARGETS
 
 __all__ = ["Lowered", "lower"]
 
@@ -28,13 +27,13 @@ class Lowered:
     shipped: onnx.ModelProto
 
 
-def lower(traced: ir.Model, target: Target) -> Lowered:
+def lower(traced: ir.Model, target: str) -> Lowered:
     """Runs a target's pipeline on what :func:`to_onnx` gave; ``traced`` is not changed.
 
     Raises:
         ExportError: the graph breaks the ONNX standard.
     """
-    encode, specialize = pipeline(target).passes
+    encode, specialize = TARGETS[target].pipeline().passes
     try:
         model = encode(traced.clone()).model
         encoded = ir.to_proto(model)

@@ -1,4 +1,4 @@
-"""Graph passes on onnx-ir models, one file each, and the pipeline of every target.
+"""Graph passes on onnx-ir models, one file each, and the stages that targets make of them.
 
 Each pass keeps onnx-ir's own contract (``onnx_ir.passes.PassBase``), says what it does and whether
 it is exact. What onnx-ir has already (dead code, shapes, unused opsets, checks) is taken from
@@ -8,6 +8,11 @@ there.
 from __future__ import annotations
 
 from waveedge.export.passes.base import NodePass
-from waveedge.export.passes.pipelines import pipeline
+from waveedge.export.passes.stages import (
+    int8_encoding,
+    onnxruntime_kernels,
+    plain,
+    uint8_encoding,
+)
 
-__all__ = ["NodePass", "pipeline"]
+__all__ = ["NodePass", "int8_encoding", "onnxruntime_kernels", "plain", "uint8_encoding"]

@@ -12,8 +12,8 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import fx
 
-from waveedge.export.lowering import lower
 from waveedge.export.layers import layers_of, optimised_by_onnxruntime
+from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import ActivationQuantizer, QuantizedConv2d, WeightQuantizer
 

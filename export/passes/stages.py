@@ -1,12 +1,4 @@
-"""The passes of each target, in order: what export, autotuning and benchmarks all run.
-
-A pipeline has two stages, ``encode, specialize = pipeline(target).passes``:
-
-1. *Encode* writes quantization as the target wants it, in standard operators, simplified and
-   checked. Layers and quantizers are still torch's, each with its origin as metadata: this is the
-   graph that verification cuts at the quantizers.
-2. *Specialize* rearranges it for the kernels of a runtime and clears the metadata: this ships.
-"""
+"""The stages from which targets make their pipelines: an encoding, then what a runtime likes."""
 
 from __future__ import annotations
 
@@ -27,39 +19,20 @@ from waveedge.export.passes.space_to_depth import SpaceToDepth
 from waveedge.export.passes.tiling import TileActivations
 from waveedge.export.passes.uint8_activations import Uint8Activations
 from waveedge.export.passes.uint8_weights import Uint8Weights
-from waveedge.export.targets import Target
-from waveedge.runtime.machine import int8_saturates
 
-__all__ = ["onnx_pipeline", "ort_pipeline", "pipeline", "trt_pipeline"]
+__all__ = ["int8_encoding", "onnxruntime_kernels", "plain", "uint8_encoding"]
 
 
-def pipeline(target: Target) -> Sequential:
-    """The pipeline of a target. It changes the model that it is given."""
-    if target == "ort":
-        return ort_pipeline(saturates=int8_saturates())
-    return onnx_pipeline() if target == "onnx" else trt_pipeline()
-
-
-def onnx_pipeline() -> Sequential:
+def int8_encoding() -> Sequential:
     """int8 with zero point 0, for any runtime."""
-    encode = Sequential(
+    return Sequential(
         Int8Weights(), MatMulToGemm(), RoundBiases(), Int8Activations(), *_standardized()
     )
-    return Sequential(encode, Sequential(*_finished()))
 
 
-def trt_pipeline() -> Sequential:
-    """The same for TensorRT, which takes this encoding and no other."""
-    return onnx_pipeline()
-
-
-def ort_pipeline(*, saturates: bool) -> Sequential:
-    """uint8 for onnxruntime on CPUs.
-
-    Args:
-        saturates: whether the processor's int8 products do, so that weights must be uint8.
-    """
-    encode = Sequential(
+def uint8_encoding() -> Sequential:
+    """uint8 activations with zero point 128, int32 biases, and few operators between layers."""
+    return Sequential(
         Int8Weights(),
         FoldPadIntoConv(),
         FoldCropIntoConvTranspose(),
@@ -72,18 +45,34 @@ def ort_pipeline(*, saturates: bool) -> Sequential:
         Uint8Activations(),
         *_standardized(),
     )
-    specialize = Sequential(
+
+
+def onnxruntime_kernels(*, saturates: bool) -> Sequential:
+    """What onnxruntime's integer kernels on CPUs want.
+
+    Args:
+        saturates: whether the processor's int8 products do, so that weights must be uint8.
+    """
+    return Sequential(
         IntegerSigmoid(),
         _shapes(),
         SpaceToDepth(),
         common.RemoveUnusedNodesPass(),
         _shapes(),
         TileActivations(),
-        *([Uint8Weights(), common.RemoveUnusedNodesPass()] if saturates else []),
+        *(_uint8_weights() if saturates else []),
         *_finished(),
         common.CheckerPass(full_check=True),
     )
-    return Sequential(encode, specialize)
+
+
+def plain(*, saturates: bool = False) -> Sequential:
+    """Nothing of its own for any kernel; ``saturates`` as for :func:`onnxruntime_kernels`."""
+    return Sequential(*(_uint8_weights() if saturates else []), *_finished())
+
+
+def _uint8_weights() -> list[ir.passes.PassBase]:
+    return [Uint8Weights(), common.RemoveUnusedNodesPass()]
 
 
 def _standardized() -> list[ir.passes.PassBase]:
