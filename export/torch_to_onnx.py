@@ -91,9 +91,11 @@ def to_onnx(
             hint="Export with --batch N.",
         )
     if sizes is not None:
-        _name_sizes(onnx_model.graph)
+        _forget_sizes(onnx_model.graph)
     _tidy(onnx_model)
     _name_outputs(onnx_model.graph, getattr(model, "output_names", None))
+    if sizes is not None:
+        _name_sizes(onnx_model.graph)
     _name_nodes(onnx_model.graph)
     _sign(onnx_model)
     return onnx_model
@@ -124,15 +126,23 @@ def _example_size(sizes: SizeRange) -> tuple[int, int]:
     return height, width if width != height else width + columns
 
 
-def _name_sizes(graph: ir.Graph) -> None:
-    """Names the free axes of the input; inside, torch has formulas of them that nobody reads."""
+def _forget_sizes(graph: ir.Graph) -> None:
+    """Drops torch's formulas of height and width, which no reader of the graph understands."""
     for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
         if value.shape is not None:
             dims = [d if isinstance(d, int) or d.value == "batch" else None for d in value.shape]
             value.shape = ir.Shape(dims)
-    image = graph.inputs[0]
-    assert image.shape is not None
-    image.shape = ir.Shape([_AXES.get(axis, dim) for axis, dim in enumerate(image.shape)])
+
+
+def _name_sizes(graph: ir.Graph) -> None:
+    """Names the free axes of images: ``height`` of the input, ``output_height`` of an output."""
+    for value in (*graph.inputs, *graph.outputs):
+        if value.shape is None or len(value.shape) != 4:
+            continue
+        before = "" if value in graph.inputs else f"{value.name}_"
+        for axis, name in _AXES.items():
+            if not isinstance(value.shape[axis], int):
+                value.shape[axis] = f"{before}{name}"
 
 
 def _tidy(model: ir.Model) -> None:
