@@ -24,7 +24,7 @@ from waveedge.export.encode_int8 import encode_int8
 from waveedge.export.encode_ort import encode_ort
 from waveedge.export.engine import Build
 from waveedge.export.finish import finish
-from waveedge.export.free_sizes import FREE_NOTE, resized
+from waveedge.export.free_sizes import FREE_NOTE, explained, resized
 from waveedge.export.groups import merge_groups
 from waveedge.export.layers import (
     Layer,
@@ -155,8 +155,9 @@ def export_model(
         compare = partial(
             verify, model, graph, shipped=shipped, original=published, task=task, peak=high - low
         )
-        verification = {"model": compare(batches)}
-        at_sizes = {size: compare(resampled) for size, resampled in others.items()}
+        with explained(sizes):
+            verification = {"model": compare(batches)}
+            at_sizes = {size: compare(resampled) for size, resampled in others.items()}
 
         if published is not None:
             step("exporting the baseline")

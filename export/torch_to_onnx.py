@@ -19,6 +19,7 @@ from waveedge.errors import ExportError
 from waveedge.export.fake_quantize import translation_table
 from waveedge.export.graph import LAYER
 from waveedge.export.slices import count_from_start
+from waveedge.nn import WaveletCompressedConv2d
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["INPUT", "OPSET", "Batch", "to_onnx"]
@@ -58,6 +59,7 @@ def to_onnx(
     free: dict[int, object] = {0: torch.export.Dim("batch")} if dynamic else {}
     extents = shape[1:]
     if sizes is not None:
+        _refuse_selections(model)
         free |= _free_sizes(sizes)
         extents = _example_size(sizes)
     # torch takes a batch of one for a constant, so a dynamic batch is traced with two.
@@ -117,6 +119,16 @@ def _free_sizes(sizes: SizeRange) -> dict[int, object]:
         scaled = count * step if step > 1 else count
         found[axis] = scaled + extent % step if extent % step else scaled
     return found
+
+
+def _refuse_selections(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, WaveletCompressedConv2d):
+            raise ExportError(
+                f"{path} keeps a share of the wavelet coefficients, which is another number at "
+                "every size: height and width cannot stay free",
+                hint="Export at one size with --input-size HxW, or compress with --wcc-ratio 1.",
+            )
 
 
 def _example_size(sizes: SizeRange) -> tuple[int, int]:

@@ -15,6 +15,9 @@ import waveedge
 from waveedge.errors import ExportError, InputError, UsageError
 from waveedge.export.device_script import write_build_script
 from waveedge.export.engine import backend_version
+from waveedge.export.free_sizes import explained
+from waveedge.export.torch_to_onnx import to_onnx
+from waveedge.nn import WaveletCompressedConv2d
 from waveedge.runtime import Session
 from waveedge.runtime.sizes import SizeRange
 
@@ -179,6 +182,22 @@ def test_an_artifact_of_one_size_is_refused_at_another_before_any_image_is_read(
     with pytest.raises(InputError, match="is bound to that size because") as refused:
         waveedge.export(KEPT, tmp_path / "out", images=missing, input_size=(128, 96))
     assert "--input-size 128x96" in refused.value.hint
+
+
+def test_a_share_of_wavelet_coefficients_is_refused_by_name() -> None:
+    model = nn.Sequential(WaveletCompressedConv2d(3, 4, levels=1, ratio=0.5)).eval()
+    with pytest.raises(ExportError, match="0 keeps a share of the wavelet"):
+        to_onnx(model, (3, 24, 16), sizes=SizeRange((24, 16), (2, 2), (2, 2)))
+
+
+def test_a_graph_that_no_runtime_takes_is_explained() -> None:
+    sizes = SizeRange((24, 16))
+    match = "with free sizes: no such shape"
+    with pytest.raises(ExportError, match=match) as refused, explained(sizes):
+        raise RuntimeError("no such shape\nand more")
+    assert "--input-size HxW" in refused.value.hint
+    with pytest.raises(RuntimeError), explained(None):
+        raise RuntimeError("no such shape")
 
 
 @pytest.mark.parametrize(
