@@ -112,7 +112,7 @@ class Choice:
         machine: where, as ``describe_machine`` tells it.
     """
 
-    model: nn.Module
+    model: fx.GraphModule
     form: Form
     trials: tuple[Trial, ...]
     threads: int

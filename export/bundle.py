@@ -19,7 +19,7 @@ from torch import nn
 from waveedge.calibration import open_images
 from waveedge.errors import ExportError, RecipeError
 from waveedge.export.engine import Build
-from waveedge.export.free_sizes import FREE_NOTE, resized
+from waveedge.export.free_sizes import FREE_NOTE, explained, resized
 from waveedge.export.layers import layers_of
 from waveedge.export.lint import Finding
 from waveedge.export.lowering import lower
@@ -143,8 +143,9 @@ def export_model(
             run=place.runner(precision),
             reduced=precision != "float32",
         )
-        verification = {"model": compare(batches)}
-        at_sizes = {size: compare(resampled) for size, resampled in others.items()}
+        with explained(sizes):
+            verification = {"model": compare(batches)}
+            at_sizes = {size: compare(resampled) for size, resampled in others.items()}
 
         if published is not None:
             step("exporting the baseline")
