@@ -31,7 +31,7 @@ from waveedge.models import build
 from waveedge.models.families import describe
 from waveedge.models.wavemix import WaveMixConfig
 
-CASES = int(os.environ.get("WAVEEDGE_FUZZ", "420"))
+CASES = int(os.environ.get("WAVEEDGE_FUZZ", "210"))
 
 Damage = Callable[[random.Random, bytes], bytes]
 
