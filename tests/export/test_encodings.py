@@ -12,8 +12,8 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import fx
 
-from waveedge.export.lowering import lower
 from waveedge.export.layers import layers_of, optimised_by_onnxruntime
+from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import ActivationQuantizer, QuantizedConv2d, WeightQuantizer
 
@@ -164,7 +164,7 @@ def test_a_bias_too_large_for_int32_stays_float():
     quantizer = ActivationQuantizer(8)
     quantizer.scale.data.fill_(1e-3)
     model = torch.nn.Sequential(quantizer, layer).eval()
-    graph = quantized_graph(to_onnx(model, (3, 8, 8)), "ort")
+    graph = ir.from_proto(lower(to_onnx(model, (3, 8, 8)), "ort").encoded)
     conv = next(node for node in graph.graph if node.op_type == "Conv")
     assert conv.inputs[2].const_value.dtype == ir.DataType.FLOAT
     assert conv.inputs[2].const_value.numpy()[0] == 5.0

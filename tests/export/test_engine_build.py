@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from waveedge.errors import MissingDependencyError
 from waveedge.export.device_script import write_build_script
 from waveedge.export.engine import backend_version, build_engine
-from waveedge.export.lowering import lower
 from waveedge.export.layers import layers_of, seen_in_engine
 from waveedge.export.lint import lint
+from waveedge.export.lowering import lower
 
 rtx = pytest.mark.skipif(
     backend_version("tensorrt_rtx") is None, reason="TensorRT-RTX (extra [rtx]) is not installed"

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.compression.reparameterize import reparameterize
+from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.export.lowering import lower
 from waveedge.export.passes.paddings import FoldPadIntoConv
 from waveedge.export.passes.tiling import TileActivations
-from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import WTConv2d
 from waveedge.normalise import normalise

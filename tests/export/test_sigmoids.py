@@ -11,9 +11,9 @@ from torch import fx, nn
 from waveedge.compression.gelus import fit_gelus, place_gelus
 from waveedge.compression.recipe import make_recipe
 from waveedge.compression.reparameterize import reparameterize
+from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.export.lowering import lower
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
-from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.export.torch_to_onnx import to_onnx
 
 from .conftest import close, operators, quantize, rewritten

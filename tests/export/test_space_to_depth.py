@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.compression.reparameterize import reparameterize
+from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.export.lowering import lower
 from waveedge.export.passes.space_to_depth import SpaceToDepth
-from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.export.torch_to_onnx import to_onnx
 
 from .conftest import operators, quantize, rewritten
