@@ -209,3 +209,14 @@ def test_a_pass_that_needs_sizes_leaves_a_graph_without_them_alone(kind):
         if value.shape is not None and len(value.shape) > 2 and value.name not in ("w", "v"):
             value.shape = ir.Shape([*value.shape[:2], "height", *value.shape[3:]])
     assert not kind()(model).modified
+
+
+def test_a_parameter_that_has_the_name_of_a_pass_s_constant_keeps_its_value():
+    body = f"a = Add (x, zero_point) y = {FULL} (a, step)"
+    own = np.array([0.5], np.float32)
+    model = made(body, (1, 3, 4, 5), {"zero_point": own, "step": STEP})
+    x = np.random.default_rng(1).standard_normal((1, 3, 4, 5)).astype(np.float32)
+    wanted = computed(model, x)
+    Uint8Activations()(model)
+    np.testing.assert_array_equal(computed(model, x), wanted)
+    np.testing.assert_array_equal(model.graph.initializers["zero_point"].const_value.numpy(), own)
