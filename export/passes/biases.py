@@ -97,7 +97,8 @@ def _integer_bias(node: ir.Node) -> _IntegerBias | None:
 
 
 def _floats(bias: _IntegerBias) -> np.ndarray[Any, Any]:
-    return bias.integers.astype(np.float32) * bias.steps
+    numbers: np.ndarray[Any, Any] = bias.integers.astype(np.float32) * bias.steps
+    return numbers
 
 
 def _numbers(value: ir.Value) -> np.ndarray[Any, Any]:

@@ -164,7 +164,7 @@ def test_a_bias_too_large_for_int32_stays_float():
     quantizer = ActivationQuantizer(8)
     quantizer.scale.data.fill_(1e-3)
     model = torch.nn.Sequential(quantizer, layer).eval()
-    graph = quantized_graph(to_onnx(model, (3, 8, 8)), "ort")
+    graph = ir.from_proto(lower(to_onnx(model, (3, 8, 8)), "ort").encoded)
     conv = next(node for node in graph.graph if node.op_type == "Conv")
     assert conv.inputs[2].const_value.dtype == ir.DataType.FLOAT
     assert conv.inputs[2].const_value.numpy()[0] == 5.0
