@@ -28,7 +28,6 @@ _MOST_WINDOWS = 8
 _FEW = 8
 
 
-
 class _Input(NamedTuple):
     """The picture it was cut from, what messages call it, and the array.
 

@@ -69,7 +69,9 @@ class Reference:
 
     def _check(self, index: int) -> None:
         check_network(
-            self.network, [_as_input(self.network, self.images[index])], self._names[index : index + 1]
+            self.network,
+            [_as_input(self.network, self.images[index])],
+            self._names[index : index + 1],
         )
 
     def error(self, candidate: Callable[[Tensor], object], images: int | None = None) -> float:

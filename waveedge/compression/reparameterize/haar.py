@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
 from waveedge.nn import DWT2d, IDWT2d
-from waveedge.normalise.modules import set_module
 
 from .emit import Builder
 from .mixing import matrix_of, one_channel_each, spread
@@ -105,7 +103,9 @@ class Haar(Rewrite):
         if not all(map(self.free, readers)) or not all(isinstance(x, nn.Conv2d) for x in layers):
             return []
         low = level.matrix(level.bands.low[0]) if level.bands.low else None
-        if low is None or not torch.equal(low, low[0, 0] * torch.eye(len(low)).double().repeat(1, 4)):
+        if low is None or not torch.equal(
+            low, low[0, 0] * torch.eye(len(low)).double().repeat(1, 4)
+        ):
             return []
         build, name = Builder(level.graph_module, level.node), str(level.node.target)
         value = source(level.node)
