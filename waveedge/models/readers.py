@@ -159,9 +159,10 @@ def _read_wavemixlite(evidence: Evidence) -> Reading:
 def _read_wtconvnext(evidence: Evidence) -> Reading:
     if evidence.any(r"downsample_layers\..+"):
         names = {published_name(name): shape for name, shape in evidence.shapes.items()}
-        fields, _ = _read_wtconvnext(Evidence(names))
-        stages = [stage for stage in range(4) if evidence.any(rf"norm{stage}\.(weight|bias)")]
-        return {**fields, "out_stages": tuple(stages)}, ("norm_eps",)
+        read, _ = _read_wtconvnext(Evidence(names))
+        norms = (rf"norm{stage}\.(weight|bias)" for stage in range(4))
+        out_stages = tuple(stage for stage, norm in enumerate(norms) if evidence.any(norm))
+        return {**read, "out_stages": out_stages}, ("norm_eps",)
     vote = evidence.vote
     stages = [rf"stages\.{stage}\.blocks\.\d+" for stage in range(4)]
     depthwise = r"\.conv_dw\.(base_conv|wavelet_convs\.\d+)\.weight"
