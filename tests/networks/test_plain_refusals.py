@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.ao import quantization
 
 import waveedge
+from waveedge.compression.reparameterize import reparameterize
 from waveedge.errors import WaveedgeError
+from waveedge.normalise import normalise
+from waveedge.reference import FLOAT_ERROR, Reference
 
 
 class _Base(nn.Module):
@@ -56,9 +59,15 @@ def prepared() -> nn.Module:
     return quantization.prepare(net.eval())
 
 
+def scripted() -> nn.Module:
+    inner = torch.jit.script(nn.Sequential(nn.ReLU(), nn.Conv2d(4, 2, 1)))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), inner)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (scripted, "1 is TorchScript"),
         (Autocast, "casts to bfloat16"),
         (Masked, "values as the image decides (aten.index.Tensor) at test_plain_refusals.py"),
         (ReturnsAnObject, "returns no tensor"),
@@ -93,6 +102,28 @@ def test_a_network_that_torch_exported_is_one_like_another() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
     exported = torch.export.export(net, (torch.zeros(1, 3, 8, 8),), strict=False).module()
     assert waveedge.inspect(exported, (8, 8))["parameters"] == 27 * 4 + 4 + 8 + 2
+
+
+class OddOutputs(_Base):
+    """Outputs of integers and truths, and a filter of complex numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter = nn.Parameter(torch.ones(2, 6, 4, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = self.head(self.conv(x))
+        y = torch.fft.irfft2(torch.fft.rfft2(y) * self.filter, s=(6, 6))
+        return y, y.argmax(1), y > 0
+
+
+def test_outputs_and_weights_may_be_of_other_types() -> None:
+    net = OddOutputs().eval()
+    small = reparameterize(normalise(net, (3, 8, 8)), (8, 8))
+    assert not small.left_out
+    x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    error = Reference(net, [x.numpy()]).error(small)
+    assert error <= FLOAT_ERROR
 
 
 def test_shared_weights_count_once() -> None:

@@ -134,6 +134,8 @@ def _agrees(graph_module: nn.Module, image: Tensor, wanted: list[Tensor]) -> boo
 
 
 def _near(wanted: Tensor, found: Tensor) -> bool:
+    if wanted.dtype == torch.bool:
+        return torch.equal(wanted, found)
     limit = _SAME * float(wanted.abs().nan_to_num().max()) if wanted.numel() else 0.0
     return torch.allclose(wanted, found, rtol=0, atol=limit, equal_nan=True)
 
