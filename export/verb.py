@@ -153,8 +153,7 @@ def export(
         if dynamic:
             sizes = served(compressed.sizes, min_size, max_size)
     else:
-        normal = normalise(model, (spec_of(model).channels, *size))
-        form: nn.Module = normal
+        normal = form = normalise(model, (spec_of(model).channels, *size))
         if autotune:
             choice = fastest_form(
                 model, size, images=judged, cost=prices, batch=batch, progress=progress
