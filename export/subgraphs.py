@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from waveedge.export.origins import Call, call_of
-from waveedge.nn import ActivationQuantizer, WaveletCompressedConv2d
+from waveedge.nn import ActivationQuantizer, Selection
 
 __all__ = ["Comparison", "Recording", "compare_subgraphs", "recording"]
 
@@ -83,17 +83,17 @@ def recording(model: nn.Module, *, quantizers: bool = True) -> Iterator[Recordin
         return hook
 
     def before_selection(path: str) -> Any:
-        def hook(layer: WaveletCompressedConv2d, inputs: tuple[torch.Tensor]) -> None:
-            positions = layer.selected(inputs[0])
-            indices = positions.reshape(len(positions), -1, layer.tiles) // layer.tiles
-            found.selected[_next_call(found.selected, path)] = indices.numpy()
+        def hook(layer: Selection, inputs: tuple[torch.Tensor]) -> None:
+            indices = layer.indices(inputs[0])
+            if indices is not None:
+                found.selected[_next_call(found.selected, path)] = indices.numpy()
 
         return hook
 
     for path, module in model.named_modules():
         if isinstance(module, ActivationQuantizer) and quantizers:
             handles.append(module.register_forward_hook(after_quantizer(path)))
-        elif isinstance(module, WaveletCompressedConv2d) and module.ratio < 1:
+        elif isinstance(module, Selection):
             handles.append(module.register_forward_pre_hook(before_selection(path)))
     try:
         yield found

@@ -19,7 +19,7 @@ from waveedge.errors import ExportError
 from waveedge.export.fake_quantize import translation_table
 from waveedge.export.origins import note_origin
 from waveedge.export.passes.slice_bounds import ResolveSliceBounds
-from waveedge.nn import WaveletCompressedConv2d
+from waveedge.nn import Selection
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["INPUT", "OPSET", "Batch", "to_onnx"]
@@ -123,7 +123,7 @@ def _free_sizes(sizes: SizeRange) -> dict[int, object]:
 
 def _refuse_selections(model: nn.Module) -> None:
     for path, module in model.named_modules():
-        if isinstance(module, WaveletCompressedConv2d):
+        if isinstance(module, Selection):
             raise ExportError(
                 f"{path} keeps a share of the wavelet coefficients, which is another number at "
                 "every size: height and width cannot stay free",

@@ -22,7 +22,7 @@ from waveedge.models.build import check_input_size
 from waveedge.nn import (
     ActivationQuantizer,
     PublishedWCC,
-    WaveletCompressedConv2d,
+    Selection,
     WeightQuantizer,
 )
 from waveedge.normalise import normalise
@@ -296,7 +296,7 @@ def _row(
 
 def _bits(module: nn.Module, x: Tensor) -> tuple[int, int]:
     """Bits of a layer's weights and of its input."""
-    if isinstance(module, WaveletCompressedConv2d):
+    if isinstance(module, Selection):
         return module.weight_bits, module.activation_bits
     if isinstance(module, PublishedWCC):
         return module.weight_quant.bits, module.act_quant.bits

@@ -25,7 +25,7 @@ from waveedge.nn import (
     DWT2d,
     IDWT2d,
     PublishedWCC,
-    WaveletCompressedConv2d,
+    Selection,
     WeightQuantizer,
     WTConv2d,
 )
@@ -51,7 +51,7 @@ with computed weights), or with weights that no layer holds."""
 
 _WHOLE = (
     WTConv2d,
-    WaveletCompressedConv2d,
+    Selection,
     PublishedWCC,
     DWT2d,
     IDWT2d,
@@ -105,8 +105,8 @@ def multiply_adds(
         return "recurrent", taken[0].numel() // module.input_size * weights, 0
     if isinstance(module, WTConv2d):
         return "wtconv", *_wtconv_macs(module, taken[0])
-    if isinstance(module, WaveletCompressedConv2d | PublishedWCC):
-        return "wcc", *_wcc_macs(module, taken[0])
+    if isinstance(module, Selection | PublishedWCC):
+        return "wcc", *module.multiply_adds(*taken[0].shape[-2:])
     if isinstance(module, DWT2d | IDWT2d) or _is_foreign_transform(module):
         analysis = isinstance(module, DWT2d) or hasattr(module, "h0_col")
         bands = [tensor for tensor in (given if analysis else taken) if tensor.dim() == 5]
@@ -140,20 +140,3 @@ def _wtconv_macs(module: WTConv2d, x: Tensor) -> tuple[int, int]:
         convs += coefficients * area
         transforms += 2 * coefficients * taps
     return convs + transforms, transforms
-
-
-def _wcc_macs(module: WaveletCompressedConv2d | PublishedWCC, x: Tensor) -> tuple[int, int]:
-    height, width = x.shape[-2:]
-    if isinstance(module, WaveletCompressedConv2d):
-        kept, taps = module.kept(height, width), _taps(module.transform)
-        height, width = module.map_size(height, width)
-    else:
-        multiple = 2**module.levels
-        height, width = (-(-extent // multiple) * multiple for extent in (height, width))
-        kept, taps = max(1, int(height * width * module.ratio)), 2
-    positions = 0
-    for _ in range(module.levels):
-        height, width = -(-height // 2), -(-width // 2)
-        positions += height * width
-    transforms = 8 * taps * (module.in_channels + module.out_channels) * positions
-    return kept * module.in_channels * module.out_channels + transforms, transforms

@@ -37,7 +37,7 @@ from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_l
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import InputError, RecipeError
 from waveedge.models.build import spec_of
-from waveedge.nn import WaveletCompressedConv2d
+from waveedge.nn import Selection
 from waveedge.normalise import normalise, preserve
 from waveedge.opening import Network, open_float, with_images
 from waveedge.reference import Reference
@@ -224,9 +224,7 @@ _SEEN = 4
 def _without_wcc(graph: fx.GraphModule) -> fx.GraphModule:
     """The network in floating point, without approximations; itself where it has none."""
     layers = {
-        name: module
-        for name, module in graph.named_modules()
-        if isinstance(module, WaveletCompressedConv2d)
+        name: module for name, module in graph.named_modules() if isinstance(module, Selection)
     }
     plain = copy.deepcopy(graph) if layers else graph
     for name, module in layers.items():
@@ -242,7 +240,7 @@ def _layer_report(
     graph: fx.GraphModule, row: LayerCost, snr: dict[str, float], in_float: dict[str, str]
 ) -> LayerReport:
     module = graph.get_submodule(row.name) if row.is_layer else None
-    ratio = module.ratio if isinstance(module, WaveletCompressedConv2d) else 1.0
+    ratio = module.ratio if isinstance(module, Selection) else 1.0
     return LayerReport(
         name=row.name,
         type=row.type,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waveedge.nn import WaveletCompressedConv2d
+from waveedge.nn import Selection
 
 __all__ = ["Samples", "sample"]
 
@@ -46,9 +46,9 @@ def sample(module: nn.Module, x: Tensor, y: Tensor) -> Samples | None:
     Returns:
         None for a layer that has no such form (a transposed convolution).
     """
-    if isinstance(module, WaveletCompressedConv2d):
+    if isinstance(module, Selection):
         # The bias is added to the image, not to the coefficients.
-        kept = _kept_coefficients(module, x)
+        kept = module.kept_coefficients(x)
         rows = kept.movedim(1, -1).flatten(0, -2)
         return Samples(rows[_regular(len(rows), rows.shape[1])].double().unsqueeze(0), None)
     if isinstance(module, nn.Linear):
@@ -94,16 +94,3 @@ def _windows(conv: nn.Conv2d, x: Tensor) -> Tensor:
     ):
         x = x.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
     return x
-
-
-def _kept_coefficients(module: WaveletCompressedConv2d, x: Tensor) -> Tensor:
-    """What the 1x1 convolution inside a WCC reads: (N, I, k, tiles), quantized."""
-    seen: list[Tensor] = []
-    hook = module.activation_quantizer.register_forward_hook(
-        lambda _module, _inputs, output: seen.append(output)
-    )
-    try:
-        module(x)
-    finally:
-        hook.remove()
-    return seen[0]

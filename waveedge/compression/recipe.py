@@ -6,6 +6,7 @@ The command line builds one from its flags; ``--recipe FILE`` reads the same fie
     weight_bits: 8
     wcc_ratio: 0.5     # share of wavelet coefficients kept by 1x1 convolutions; 1 is no WCC
     wcc_levels: 3
+    wcc_select: topk   # how the coefficients are chosen
     skip: ["layers.0.*"]
     cost: gpu          # what exact rewrites choose by: cpu, gpu, or the prices themselves
     rewrites: {skip: [polyphase]}
@@ -114,6 +115,7 @@ class Recipe(BaseModel):
         weight_bits: weight bits, 2 to 8 or 32. Follows ``bits`` to 32 unless given.
         wcc_ratio: share of wavelet coefficients a 1x1 convolution keeps, in (0, 1]; 1 is no WCC.
         wcc_levels: levels of the wavelet transform in WCC.
+        wcc_select: name of the selection of coefficients (:data:`waveedge.nn.SELECTIONS`).
         skip: shell patterns of layer names to leave in floating point and without WCC.
         only: when given, only layers that match one of these patterns are touched.
         layers: overrides by layer-name pattern; later entries win.
@@ -129,6 +131,7 @@ class Recipe(BaseModel):
     weight_bits: Bits = 8
     wcc_ratio: Ratio = 1.0
     wcc_levels: Levels = 3
+    wcc_select: Name = "topk"
     skip: Patterns = ()
     only: Patterns = ()
     layers: dict[Pattern, LayerOverride] = Field(default_factory=dict, max_length=1000)

@@ -10,7 +10,7 @@ from torch import nn
 from waveedge.bounds import Name, Text
 from waveedge.compression.recipe import Recipe
 from waveedge.cost import Cost
-from waveedge.nn import WaveletCompressedConv2d
+from waveedge.nn.selections import find_selection
 
 __all__ = ["LayerDecision", "choose_layers", "replace_layers"]
 
@@ -27,6 +27,7 @@ class LayerDecision(BaseModel):
 
     name: Name
     type: Name
+    selection: Name = "topk"
     ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     levels: Annotated[int, Field(ge=0, le=16)] = 0
     map_size: tuple[_Extent, _Extent] = (0, 0)
@@ -47,14 +48,17 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
         model: the network in its published form.
         cost: its profile at the input size that calibration uses; gives the feature-map sizes.
         recipe: what the user asked for.
+
+    Raises:
+        RecipeError: the recipe names no known selection.
     """
+    selection = find_selection(recipe.wcc_select)
     rows = [row for row in cost.layers if row.is_layer and _has_weights(model, row.name)]
     decisions = []
     for position, row in enumerate(rows):
         module = model.get_submodule(row.name)
         settings = recipe.settings(row.name)
         height, width = (1, *row.input_shape)[-2:]  # a linear layer may read a vector
-        smallest = 2 ** (settings.wcc_levels + 1)
         if settings.wcc_ratio >= 1:
             reason = "ratio is 1"
         elif not _is_pointwise(module):
@@ -63,16 +67,14 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
             reason = excluded
         elif position in (0, len(rows) - 1) and row.name not in recipe.only:
             reason = "first layer" if position == 0 else "last layer"
-        elif min(height, width) < smallest:
-            reason = (
-                f"feature map {height}x{width} is smaller than {smallest}x{smallest}, "
-                f"which {settings.wcc_levels} levels need"
-            )
+        elif refusal := selection.refusal((height, width), settings.wcc_levels):
+            reason = refusal
         else:
             decisions.append(
                 LayerDecision(
                     name=row.name,
                     type=type(module).__name__,
+                    selection=selection.selection,
                     ratio=settings.wcc_ratio,
                     levels=settings.wcc_levels,
                     map_size=(height, width),
@@ -93,15 +95,14 @@ def replace_layers(model: nn.Module, decisions: list[LayerDecision]) -> None:
             continue
         conv = model.get_submodule(decision.name)
         assert isinstance(conv, nn.Conv2d)
-        compressed = WaveletCompressedConv2d.from_conv(
+        compressed = find_selection(decision.selection).compress(
             conv,
+            decision.map_size,
             levels=decision.levels,
             ratio=decision.ratio,
             weight_bits=decision.weight_bits,
             activation_bits=decision.activation_bits,
         )
-        # TensorRT limits the size of one selection; the tiling is part of what is calibrated.
-        compressed.tiles = compressed.tiles_for(*decision.map_size)
         model.set_submodule(decision.name, compressed)
 
 

@@ -10,11 +10,14 @@ from waveedge.nn.quantizers import (
     activation_quantizer,
     weight_quantizer,
 )
+from waveedge.nn.selection import Selection
+from waveedge.nn.selections import SELECTIONS
+from waveedge.nn.selections.topk import WaveletCompressedConv2d
 from waveedge.nn.shift import Shift
-from waveedge.nn.wcc import WaveletCompressedConv2d
 from waveedge.nn.wtconv import ChannelScale, WTConv2d
 
 __all__ = [
+    "SELECTIONS",
     "ActivationQuantizer",
     "ChannelScale",
     "DWT2d",
@@ -23,6 +26,7 @@ __all__ = [
     "QuantizedConv2d",
     "QuantizedConvTranspose2d",
     "QuantizedLinear",
+    "Selection",
     "Shift",
     "SigmoidGELU",
     "WTConv2d",

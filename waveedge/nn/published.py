@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveedge.errors import RecipeError
+from waveedge.nn.coefficients import pack, transform_multiply_adds, unpack
 from waveedge.nn.kernels import analyse, synthesise, wavelet_kernels
 from waveedge.nn.quantizers import with_gradient_of
-from waveedge.nn.wcc import pack, unpack
 
 __all__ = ["PublishedWCC"]
 
@@ -99,6 +99,15 @@ class PublishedWCC(nn.Module):
             bands = torch.cat([low.unsqueeze(2), detail], dim=2)
             low = synthesise(bands, self.iwt_filters)
         return low[..., :height, :width]
+
+    def multiply_adds(self, height: int, width: int) -> tuple[int, int]:
+        """Of one image of this size: in all, and the part that is wavelet transforms."""
+        multiple = 2**self.levels
+        height, width = (-(-extent // multiple) * multiple for extent in (height, width))
+        kept = max(1, int(height * width * self.ratio))
+        channels = self.in_channels + self.out_channels
+        transforms = transform_multiply_adds(channels, (height, width), levels=self.levels, taps=2)
+        return kept * self.in_channels * self.out_channels + transforms, transforms
 
     def extra_repr(self) -> str:
         return (

@@ -186,7 +186,7 @@ _OWN = (
     _Kind(layers.Shift, {"step": attrgetter("step")}, lambda step: layers.Shift(0.0, step)),
     _kind(layers.SigmoidGELU),
     _Kind(SpaceToPhase, {}, SpaceToPhase),
-    _kind(layers.WaveletCompressedConv2d, f"{_WCC} weight_bits activation_bits tiles"),
+    *(_kind(layer, layer.arguments) for layer in layers.SELECTIONS.values()),
     _kind(
         layers.WTConv2d,
         "in_channels out_channels kernel_size stride wt_levels wt_type",

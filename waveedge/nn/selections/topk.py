@@ -1,4 +1,4 @@
-"""Wavelet-compressed 1x1 convolution (WCC; Finder et al., arXiv 2205.12268).
+"""The published selection: the k strongest coefficients (WCC; Finder et al., arXiv 2205.12268).
 
 A 1x1 convolution acts on every pixel alone, so it may as well act on every coefficient of a
 wavelet transform; there, most of an image's energy sits in few positions, and the rest is skipped:
@@ -16,16 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waveedge.errors import RecipeError
+from waveedge.nn.coefficients import pack, transform_multiply_adds, unpack
 from waveedge.nn.dwt import DWT2d, IDWT2d
 from waveedge.nn.quantizers import WeightQuantizer, activation_quantizer, weight_quantizer
+from waveedge.nn.selection import Selection
 
-__all__ = ["TOPK_LIMIT", "WaveletCompressedConv2d"]
+__all__ = ["SELECTION", "TOPK_LIMIT", "WaveletCompressedConv2d"]
 
 TOPK_LIMIT = 3840
 """The largest k for which TensorRT builds a TopK."""
 
 
-class WaveletCompressedConv2d(nn.Module):
+class WaveletCompressedConv2d(Selection):
     """A 1x1 convolution that keeps only the strongest wavelet coefficients of its input.
 
     The energy of a position is the sum of its squared coefficients over the channels; all channels
@@ -63,7 +65,11 @@ class WaveletCompressedConv2d(nn.Module):
         RecipeError: a value out of range, or an unknown wavelet.
     """
 
-    bias: Tensor | None
+    selection = "topk"
+    arguments = (
+        "in_channels out_channels bias levels ratio wavelet weight_bits activation_bits tiles"
+    )
+    chooses_by = "TopK"
 
     def __init__(
         self,
@@ -103,6 +109,41 @@ class WaveletCompressedConv2d(nn.Module):
         # Wavelet coefficients have both signs, and the published grid is signed.
         self.activation_quantizer = activation_quantizer(activation_bits, sign_is_open=False)
         self._fit_weight()
+
+    @classmethod
+    def refusal(cls, map_size: tuple[int, int], levels: int) -> str:
+        """See :class:`~waveedge.nn.selection.Selection`."""
+        height, width = map_size
+        smallest = 2 ** (levels + 1)
+        if min(height, width) >= smallest:
+            return ""
+        return (
+            f"feature map {height}x{width} is smaller than {smallest}x{smallest}, "
+            f"which {levels} levels need"
+        )
+
+    @classmethod
+    def compress(
+        cls,
+        conv: nn.Conv2d,
+        map_size: tuple[int, int],
+        *,
+        levels: int,
+        ratio: float,
+        weight_bits: int,
+        activation_bits: int,
+    ) -> WaveletCompressedConv2d:
+        """See :class:`~waveedge.nn.selection.Selection`."""
+        layer = cls.from_conv(
+            conv,
+            levels=levels,
+            ratio=ratio,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+        )
+        # TensorRT limits the size of one selection; the tiling is part of what is calibrated.
+        layer.tiles = layer.tiles_for(*map_size)
+        return layer
 
     @classmethod
     def from_conv(
@@ -179,6 +220,33 @@ class WaveletCompressedConv2d(nn.Module):
         tile = torch.arange(self.tiles, device=x.device)
         return (indices * self.tiles + tile).flatten(1)
 
+    def indices(self, x: Tensor) -> Tensor | None:
+        """Indices (N, k, tiles) of the TopK; None where everything is kept."""
+        if self.ratio == 1:
+            return None
+        positions = self.selected(x)
+        return positions.reshape(len(positions), -1, self.tiles) // self.tiles
+
+    def kept_coefficients(self, x: Tensor) -> Tensor:
+        """What the 1x1 convolution inside reads: (N, I, k, tiles), quantized."""
+        coefficients = self._tiled(*self._transform(x))
+        if self.ratio < 1:
+            chosen = self._select(_energy(coefficients)).unsqueeze(1)
+            coefficients = coefficients.gather(2, chosen.expand(-1, self.in_channels, -1, -1))
+        kept: Tensor = self.activation_quantizer(coefficients)
+        return kept
+
+    def multiply_adds(self, height: int, width: int) -> tuple[int, int]:
+        """Of the kept coefficients, and of both transforms; the latter alone."""
+        kept = self.kept(height, width)
+        transforms = transform_multiply_adds(
+            self.in_channels + self.out_channels,
+            self.map_size(height, width),
+            levels=self.levels,
+            taps=int(self.transform.filters.shape[-1]),
+        )
+        return kept * self.in_channels * self.out_channels + transforms, transforms
+
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """The size that is transformed: the image's, or the smallest that the wavelet inverts."""
         # The deepest level must not be shorter than the filter; for Haar any size will do.
@@ -254,25 +322,10 @@ class WaveletCompressedConv2d(nn.Module):
         )
 
 
+SELECTION = WaveletCompressedConv2d
+
+
 def _energy(coefficients: Tensor) -> Tensor:
     """Sum of squares over the channels; it only ranks positions, so it carries no gradient."""
     detached = coefficients.detach()
     return (detached * detached).sum(dim=1)
-
-
-def pack(low: Tensor, details: list[Tensor]) -> Tensor:
-    """Lays out coefficients as (N, C, positions): low, then the details from coarse to fine."""
-    return torch.cat([band.flatten(2) for band in (low, *reversed(details))], dim=2)
-
-
-def unpack(packed: Tensor, sizes: list[torch.Size]) -> tuple[Tensor, list[Tensor]]:
-    """Undoes :func:`pack`; ``sizes`` are the band sizes (h, w), finest first."""
-    batch, channels = packed.shape[:2]
-    start = sizes[-1].numel()
-    low = packed[:, :, :start].reshape(batch, channels, *sizes[-1])
-    details: list[Tensor] = []
-    for size in reversed(sizes):
-        stop = start + 3 * size.numel()
-        details.insert(0, packed[:, :, start:stop].reshape(batch, channels, 3, *size))
-        start = stop
-    return low, details
