@@ -22,7 +22,7 @@ from waveedge.compression.compress import compress
 from waveedge.compression.reparameterize import reparameterize
 from waveedge.console import say
 from waveedge.cost import Cost, profile
-from waveedge.export import Target, export_model
+from waveedge.export import export_model
 from waveedge.runtime import Session
 
 __all__ = ["OWN", "TITLES", "Made", "Workshop", "variants_of"]
@@ -178,7 +178,7 @@ class Workshop:
             versions={},
         )
 
-    def _float(self, name: str, model: nn.Module, target: Target) -> Made:
+    def _float(self, name: str, model: nn.Module, target: str) -> Made:
         bundle = self._bundle(name, model, target)
         file = bundle / "model.onnx"
         example = self.network.example if name == "published" else None
@@ -196,7 +196,7 @@ class Workshop:
     def _artifact(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
-    def _bundle(self, name: str, model: nn.Module, target: Target) -> Path:
+    def _bundle(self, name: str, model: nn.Module, target: str) -> Path:
         return export_model(
             model,
             self.folder / name,
