@@ -20,7 +20,7 @@ from benchmarks.timing import measure
 from benchmarks.variants import Workshop, variants_of
 from waveedge.console import say
 from waveedge.errors import WaveedgeError
-from waveedge.export.engine import backend_version, build_engine
+from waveedge.export.engine_builder import backend_version, build_engine
 
 __all__ = ["STAGES", "Bench", "Options"]
 

@@ -13,19 +13,19 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from waveedge.export.bundle import Bundle, export_model
-    from waveedge.export.engine import Build, build_engine
+    from waveedge.export.engine_builder import Build, build_engine
     from waveedge.export.torch_to_onnx import to_onnx
     from waveedge.export.verb import export
+    from waveedge.export.write_bundle import Bundle, export_model
 
 __all__ = ["Build", "Bundle", "build_engine", "export", "export_model", "target_names", "to_onnx"]
 
 _HOMES = {
-    "Build": "waveedge.export.engine",
-    "Bundle": "waveedge.export.bundle",
-    "build_engine": "waveedge.export.engine",
+    "Build": "waveedge.export.engine_builder",
+    "Bundle": "waveedge.export.write_bundle",
+    "build_engine": "waveedge.export.engine_builder",
     "export": "waveedge.export.verb",
-    "export_model": "waveedge.export.bundle",
+    "export_model": "waveedge.export.write_bundle",
     "to_onnx": "waveedge.export.torch_to_onnx",
 }
 

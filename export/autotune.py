@@ -22,9 +22,9 @@ from torch import fx, nn
 
 from waveedge.compression.costs import CPU, CostProfile
 from waveedge.compression.reparameterize import REWRITES, LeftOut, exact_form
-from waveedge.export.bundle import Progress
 from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import Batch, to_onnx
+from waveedge.export.write_bundle import Progress
 from waveedge.normalise import normalise, preserve
 from waveedge.reference import Reference
 from waveedge.runtime.machine import describe_machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from waveedge.export.engine import profile_shapes
+from waveedge.export.engine_builder import profile_shapes
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["SCRIPT", "write_build_script"]

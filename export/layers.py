@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 from torch import nn
 
-from waveedge.export.engine import Kernel
+from waveedge.export.engine_builder import Kernel
 from waveedge.export.fake_quantize import Grid, activation_grid, grid_of
 from waveedge.export.graph_editing import array
 from waveedge.export.origins import layer_of

@@ -12,7 +12,7 @@ from onnx_ir.passes import Sequential
 
 from waveedge.compression.costs import CPU, CostProfile
 from waveedge.errors import RecipeError
-from waveedge.export.engine import Build
+from waveedge.export.engine_builder import Build
 from waveedge.export.layers import Layer, optimised_by_onnxruntime, seen_in_graph
 from waveedge.export.lint import Finding
 from waveedge.export.onnx_runner import Run, run_onnxruntime

@@ -10,7 +10,7 @@ from onnx_ir.passes import Sequential
 
 from waveedge.compression.costs import GPU
 from waveedge.errors import ExportError
-from waveedge.export.engine import Backend, Build, build_engine
+from waveedge.export.engine_builder import Backend, Build, build_engine
 from waveedge.export.layers import Layer, seen_in_engine
 from waveedge.export.lint import Finding, lint
 from waveedge.export.passes import int8_encoding, plain

@@ -23,10 +23,10 @@ from waveedge.compression.costs import CostProfile, profile_of
 from waveedge.compression.reparameterize import exact_form
 from waveedge.errors import InputError, WaveedgeError
 from waveedge.export.autotune import autotune as fastest_form
-from waveedge.export.bundle import Bundle, Progress, export_model
 from waveedge.export.free_sizes import check_ends, served
 from waveedge.export.targets import find_target
 from waveedge.export.torch_to_onnx import Batch
+from waveedge.export.write_bundle import Bundle, Progress, export_model
 from waveedge.files import sha256
 from waveedge.limits import check_pixels
 from waveedge.models.build import check_input_size, spec_of

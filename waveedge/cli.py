@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from waveedge import __version__, console, files, interrupts, refusals, streams
+from waveedge import __version__, console, files, interrupts, refusals, standard_streams
 from waveedge.errors import RecipeError, UsageError
 from waveedge.export import target_names
 from waveedge.files import require_regular
@@ -83,7 +83,7 @@ def _root(
 
 
 @app.command(epilog="Example: waveedge inspect model.pt --input-size 256x256")
-@streams.results_alone()
+@standard_streams.results_alone()
 def inspect(
     model: Annotated[Path, typer.Argument(help="A checkpoint or a compressed artifact.")],
     input_size: InputSize = None,
@@ -106,7 +106,7 @@ def inspect(
 
 
 @app.command(epilog="Example: waveedge compress model.pt --bits 4 --wcc-ratio 0.5")
-@streams.results_alone()
+@standard_streams.results_alone()
 def compress(
     model: Annotated[Path, typer.Argument(help="A checkpoint: .pt, .pth or .safetensors.")],
     bits: Annotated[
@@ -190,7 +190,7 @@ def compress(
 
 
 @app.command(epilog="Example: waveedge export --target trt")
-@streams.results_alone()
+@standard_streams.results_alone()
 def export(
     artifact: Annotated[
         Path | None,
@@ -277,7 +277,7 @@ def export(
 
 
 @app.command(epilog="Example: waveedge bench --vs float.ort --json")
-@streams.results_alone()
+@standard_streams.results_alone()
 def bench(
     model: Annotated[
         Path | None, typer.Argument(help="A bundle or .onnx; the newest bundle here by default.")
@@ -317,7 +317,7 @@ def bench(
 @app.command(
     "fit-cost", epilog="Example: waveedge fit-cost; waveedge compress model.pt --cost cost.yaml"
 )
-@streams.results_alone()
+@standard_streams.results_alone()
 def fit_cost(
     out: Annotated[
         Path, typer.Option(parser=_output, metavar="FILE", help="The cost profile to write.")
@@ -358,7 +358,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     try:
-        streams.check()
+        standard_streams.check()
         code = app(arguments, prog_name="waveedge", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
@@ -367,13 +367,13 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if interrupts.arrived() is not None:  # what was interrupted may fail in its own way
             raise KeyboardInterrupt from error
         if BrokenPipeError in (type(error), type(error.__context__)):  # typer: SystemExit after it
-            streams.drop_output()  # the reader of a pipe went away; that is its right
+            standard_streams.drop_output()  # the reader of a pipe went away; that is its right
             return 1
         if debug:
             console.err.print(traceback.format_exc())
         _fail(*refusals.message(error))
         if isinstance(error, OSError):
-            streams.drop_output()
+            standard_streams.drop_output()
         return refusals.status(error)
 
 

@@ -6,11 +6,11 @@ import onnx_ir as ir
 from onnx_ir.passes import Sequential, common
 
 from waveedge.export.passes.batch_norm import BatchNormToAffine
-from waveedge.export.passes.biases import Int32Biases, RoundBiases
 from waveedge.export.passes.gemm import MatMulToGemm
 from waveedge.export.passes.global_pooling import MeanToGlobalAveragePool
 from waveedge.export.passes.grouped_convolutions import MergeGroups
 from waveedge.export.passes.int8_activations import Int8Activations
+from waveedge.export.passes.int32_biases import Int32Biases, RoundBiases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx_ir.passes import Sequential
 
-from waveedge.export.engine import Build
+from waveedge.export.engine_builder import Build
 from waveedge.export.layers import Layer
 from waveedge.export.onnx_runner import Run
 from waveedge.export.passes import plain, uint8_encoding

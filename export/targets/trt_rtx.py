@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from waveedge.export.engine import Build, require_backend
+from waveedge.export.engine_builder import Build, require_backend
 from waveedge.export.tensorrt import TensorRT, built
 from waveedge.runtime.sizes import SizeRange
 

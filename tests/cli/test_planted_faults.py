@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor, fx, nn
 
 from waveedge.artifact import load_artifact
 from waveedge.compression import centre
+from waveedge.compression.costs import CPU
 from waveedge.compression.reparameterize import REWRITES, LeftOut, exact_form, reparameterize
 from waveedge.decibels import snr_db
 from waveedge.export.autotune import Form, _Stand, autotune
@@ -104,6 +106,10 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     return into
 
 
+PRICES = CPU.model_copy(update={"name": "small maps", "node": 0.0})
+"""On maps this small, no rewrite would be worth an operator more."""
+
+
 def run(form: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: form(torch.from_numpy(x)).detach().numpy()
 
@@ -128,7 +134,7 @@ def test_a_faulty_rewrite_is_left_out(plant: Plant, rewrite: str, kind: str) -> 
 
 
 def exact(rewrite: str) -> fx.GraphModule:
-    return reparameterize(normal_form(rewrite), SIZE)
+    return reparameterize(normal_form(rewrite), SIZE, cost=PRICES)
 
 
 def named(graph: fx.GraphModule, rewrite: str) -> list[LeftOut]:
@@ -147,8 +153,10 @@ def verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
         for module in ("compression.compress", "export.verb", "export.autotune"):
             monkeypatch.setattr(f"waveedge.{module}.normalise", lambda *_: normal_form(rewrite))
         torch.save(network(rewrite).state_dict(), tmp_path / "model.pt")
-        arguments = ("--arch", f"net:{rewrite}", "--input-size", "16x16", "--set")
-        return run_inside(tmp_path, name, "model.pt", *arguments, "task=restoration", *options)
+        (tmp_path / "prices.yaml").write_text(yaml.safe_dump(PRICES.model_dump()))
+        arguments = ("--arch", f"net:{rewrite}", "--input-size", "16x16", "--cost", "prices.yaml")
+        rest = ("--set", "task=restoration", *options)
+        return run_inside(tmp_path, name, "model.pt", *arguments, *rest)
 
     return call
 
@@ -206,7 +214,7 @@ def test_autotune_leaves_it_out(
     monkeypatch.setattr(_Stand, "race", race)
     monkeypatch.setattr("waveedge.export.autotune.normalise", lambda *_: normal_form(rewrite))
     images = [np.full((1, 3, *SIZE), value, np.float32) for value in (0.3, 0.6)]
-    choice = autotune(network(rewrite), SIZE, images=images)
+    choice = autotune(network(rewrite), SIZE, images=images, cost=PRICES)
     assert isinstance(choice.model, fx.GraphModule)
     assert named(choice.model, rewrite)
     assert quality_db(network(rewrite), run(choice.model)) > 100

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from waveedge.compression.gelus import fit_gelus, place_gelus, separate_gelus
-from waveedge.compression.graph import layer_of, layers
+from waveedge.compression.graph_queries import layer_of, layers
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
 from waveedge.compression.reparameterize import Shapes

@@ -13,12 +13,18 @@ import pytest
 
 import waveedge
 from waveedge.compression.reparameterize import pipeline
+from waveedge.export.targets import TARGETS
 from waveedge.models.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
-EXECUTED = ("architecture.md", "adding-a-rewrite.md", "adding-a-family.md")
+EXECUTED = (
+    "architecture.md",
+    "adding-a-rewrite.md",
+    "adding-a-family.md",
+    "adding-a-target.md",
+)
 
 
 def run(page: Path) -> list[tuple[str, str]]:
@@ -41,6 +47,7 @@ def test_a_page_runs_and_prints_what_it_says(
     # What pages add to is given back its content.
     monkeypatch.setattr(pipeline, "REWRITES", pipeline.REWRITES)
     monkeypatch.setitem(FAMILIES, "plain", FAMILIES["wavemix"])
+    monkeypatch.setitem(TARGETS, "npu", TARGETS["onnx"])
     printed = run(DOCS / name)
     assert any(output for _, output in printed)
     for found, said in printed:

@@ -20,7 +20,7 @@ from torch import nn
 
 from waveedge.errors import ExportError, RecipeError, VerificationError
 from waveedge.export import export_model
-from waveedge.export.engine import backend_version
+from waveedge.export.engine_builder import backend_version
 from waveedge.export.graph_editing import constant
 from waveedge.export.layers import layers_of
 from waveedge.export.passes.integer_weights import Int8Weights
@@ -265,13 +265,13 @@ def test_killed_in_the_middle_leaves_no_bundle(tmp_path):
         import sys, time
         from pathlib import Path
         import numpy as np, torch
-        from waveedge.export import bundle, export_model
+        from waveedge.export import export_model, write_bundle
 
         def stop(*_, **__):
             print("in the middle", flush=True)
             time.sleep(60)
 
-        bundle.verify = stop
+        write_bundle.verify = stop
         image = np.zeros((1, 3, 8, 8), np.float32)
         model = torch.nn.Conv2d(3, 3, 1).eval()
         export_model(model, Path(sys.argv[1]), target="onnx", images=[image])

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from waveedge.errors import MissingDependencyError
 from waveedge.export.device_script import write_build_script
-from waveedge.export.engine import backend_version, build_engine
+from waveedge.export.engine_builder import backend_version, build_engine
 from waveedge.export.layers import layers_of, seen_in_engine
 from waveedge.export.lint import lint
 from waveedge.export.lowering import lower

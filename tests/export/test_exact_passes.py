@@ -14,22 +14,23 @@ from onnx_ir.passes import common
 
 from waveedge.export.fake_quantize import grid_of
 from waveedge.export.graph_editing import constant, new_node, replace
+from waveedge.export.passes import onnxruntime_kernels, uint8_encoding
 from waveedge.export.passes.batch_norm import BatchNormToAffine
-from waveedge.export.passes.biases import Int32Biases
 from waveedge.export.passes.gemm import MatMulToGemm
 from waveedge.export.passes.global_pooling import MeanToGlobalAveragePool
 from waveedge.export.passes.grouped_convolutions import MergeGroups
 from waveedge.export.passes.int8_activations import Int8Activations
+from waveedge.export.passes.int32_biases import Int32Biases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
-from waveedge.export.passes.pipelines import ort_pipeline, trt_pipeline
 from waveedge.export.passes.simplify import Simplify
 from waveedge.export.passes.slice_bounds import ResolveSliceBounds
 from waveedge.export.passes.space_to_depth import SpaceToDepth
 from waveedge.export.passes.tiling import TileActivations
 from waveedge.export.passes.uint8_activations import Uint8Activations
 from waveedge.export.passes.uint8_weights import Uint8Weights
+from waveedge.export.targets import TARGETS
 
 RANDOM = np.random.default_rng(0)
 FULL, NARROW, UNSIGNED = (
@@ -193,7 +194,8 @@ def test_an_exact_pass_fires_and_changes_no_number(kind, shape, body, constants)
 
 
 def test_every_exact_pass_of_a_pipeline_has_a_case():
-    stages = [*ort_pipeline(saturates=True).passes, *trt_pipeline().passes]
+    stages = [uint8_encoding(), onnxruntime_kernels(saturates=True)]
+    stages += [stage for target in TARGETS.values() for stage in target.pipeline().passes]
     kinds = {type(step) for stage in stages for step in stage.passes}
     claimed = {kind for kind in kinds if getattr(kind, "exact", False)}
     assert claimed | {ResolveSliceBounds} == {case[0] for case in CASES}

@@ -11,9 +11,10 @@ import onnx_ir as ir
 import pytest
 
 from waveedge.errors import VerificationError
-from waveedge.export import bundle
-from waveedge.export.bundle import export_model
-from waveedge.export.passes import pipelines
+from waveedge.export import write_bundle
+from waveedge.export.passes import onnxruntime_kernels, uint8_encoding
+from waveedge.export.targets import ort
+from waveedge.export.write_bundle import export_model
 
 
 def steps(pass_: ir.passes.PassBase) -> Iterator[ir.passes.PassBase]:
@@ -25,7 +26,8 @@ def steps(pass_: ir.passes.PassBase) -> Iterator[ir.passes.PassBase]:
         yield pass_
 
 
-KINDS = dict.fromkeys(type(step) for step in steps(pipelines.ort_pipeline(saturates=True)))
+PIPELINE = ir.passes.Sequential(uint8_encoding(), onnxruntime_kernels(saturates=True))
+KINDS = dict.fromkeys(type(step) for step in steps(PIPELINE))
 PASSES = [kind for kind in KINDS if hasattr(kind, "exact")]  # those that are not onnx-ir's own
 
 
@@ -61,8 +63,8 @@ def test_a_disturbed_weight_is_never_shipped(
         return result
 
     monkeypatch.setattr(kind, "call", faulty)
-    monkeypatch.setattr(bundle, "to_onnx", lambda *_, **__: integers.traced)
-    monkeypatch.setattr(pipelines, "int8_saturates", lambda: True)  # so that every pass runs
+    monkeypatch.setattr(write_bundle, "to_onnx", lambda *_, **__: integers.traced)
+    monkeypatch.setattr(ort, "int8_saturates", lambda: True)  # so that every pass runs
     with pytest.raises(VerificationError, match="does not agree with torch"):
         export_model(integers.model, tmp_path / "out", target="ort", images=photos)
     assert planted

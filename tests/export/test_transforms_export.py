@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from waveedge.export.engine import backend_version, build_engine
+from waveedge.export.engine_builder import backend_version, build_engine
 from waveedge.export.lint import lint
 from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import to_onnx

@@ -10,7 +10,7 @@ import torch
 import waveedge
 from waveedge.calibration import open_images
 from waveedge.compression.compress import compress
-from waveedge.export.bundle import export_model
+from waveedge.export.write_bundle import export_model
 from waveedge.models.build import attach_spec
 from waveedge.normalise import flat_outputs
 from waveedge.reference import Reference

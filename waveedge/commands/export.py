@@ -11,10 +11,10 @@ from waveedge.artifact import newest_artifact
 from waveedge.commands.assumed import say_assumed
 from waveedge.compression.recipe import read_cost
 from waveedge.errors import InputError, UsageError
-from waveedge.export.bundle import Bundle
 from waveedge.export.free_sizes import check_ends
 from waveedge.export.targets import TARGETS
 from waveedge.export.verb import export
+from waveedge.export.write_bundle import Bundle
 from waveedge.outputs import BUNDLE, check_output, default_name
 from waveedge.runtime.sizes import Size, SizeRange
 

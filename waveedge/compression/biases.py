@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from waveedge.compression.graph import is_pass_through, layer_of, layers
+from waveedge.compression.graph_queries import is_pass_through, layer_of, layers
 from waveedge.nn import ActivationQuantizer, QuantizedConv2d, QuantizedLinear, WeightQuantizer
 
 __all__ = ["round_biases"]

@@ -28,7 +28,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from waveedge.compression.graph import concatenated_along, is_addition, is_pass_through, layer_of
+from waveedge.compression.graph_queries import (
+    concatenated_along,
+    is_addition,
+    is_pass_through,
+    layer_of,
+)
 from waveedge.compression.pixels import End, pixel_grid
 from waveedge.compression.reparameterize import Judge, judged
 from waveedge.nn import Shift

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from waveedge.compression.graph import layer_of
+from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.reparameterize import Judge, Shapes, judged, scale_outputs
 
 __all__ = ["equalize", "equalized"]

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from waveedge.compression.graph import is_clamp, layer_of
+from waveedge.compression.graph_queries import is_clamp, layer_of
 from waveedge.compression.report import LOW_DB
 from waveedge.decibels import power, ratio_db
 from waveedge.nn import ActivationQuantizer

@@ -17,7 +17,7 @@ from collections import Counter
 import torch
 from torch import fx, nn
 
-from waveedge.compression.graph import layer_of, layers
+from waveedge.compression.graph_queries import layer_of, layers
 from waveedge.compression.recipe import Recipe
 from waveedge.nn import ActivationQuantizer, SigmoidGELU
 

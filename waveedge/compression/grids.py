@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import fx
 
-from waveedge.compression.graph import concatenated_along, layer_of
+from waveedge.compression.graph_queries import concatenated_along, layer_of
 from waveedge.nn import ActivationQuantizer
 
 __all__ = ["align_grids"]

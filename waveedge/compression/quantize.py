@@ -32,7 +32,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import fx, nn
 
-from waveedge.compression.graph import (
+from waveedge.compression.graph_queries import (
     concatenated_along,
     is_addition,
     is_clamp,

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from waveedge.compression.graph import layer_of
+from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.patches import Samples, sample
 from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import WeightQuantizer

@@ -4,7 +4,7 @@ graph -> nodes, kinds of layers with their arguments, tensors -> graph
 """
 
 from .container import read_metadata, read_tensors
-from .graph import GraphRecord, describe_graph, rebuild_graph
+from .graph_records import GraphRecord, describe_graph, rebuild_graph
 from .tensors import TensorRecord, check_tensors, fill, stored_tensors
 
 __all__ = [

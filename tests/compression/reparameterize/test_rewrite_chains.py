@@ -11,8 +11,8 @@ import torch
 from torch import fx, nn
 
 from waveedge.compression.reparameterize import CPU, Applied
-from waveedge.compression.reparameterize.layout import chain_cost, plan
-from waveedge.compression.reparameterize.linear import step_of
+from waveedge.compression.reparameterize.block_layout import chain_cost, plan
+from waveedge.compression.reparameterize.linear_steps import step_of
 from waveedge.compression.reparameterize.pooled import frame_of, pooled_weight
 
 from .conftest import MACS_ALONE

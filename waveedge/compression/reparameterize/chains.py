@@ -6,9 +6,9 @@ from torch import fx
 
 from waveedge.compression.costs import CostProfile
 
-from .emit import Builder
-from .layout import chain_cost, plan, sizes_of
-from .linear import Step, step_of
+from .block_layout import chain_cost, plan, sizes_of
+from .graph_builder import Builder
+from .linear_steps import Step, step_of
 from .rewrite import Applied, Rewrite, Shapes, called, macs, only_user, prune, source
 
 __all__ = ["Chains", "chain_from"]
@@ -23,7 +23,7 @@ class Chains(Rewrite):
 
     1. A stretch of a chain of Conv2d, ConvTranspose2d and BatchNorm2d becomes one convolution, and
        a PixelShuffle if it enlarges. Which stretches is found by the cost of every way to divide
-       the chain (layout.py). Inside a chain each value has one reader.
+       the chain (block_layout.py). Inside a chain each value has one reader.
     2. Where an inner layer pads with zeros, outputs near the border get kernels of their own (up to
        nine regions), because the padding replaces what the contracted kernel would compute outside.
     """

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from waveedge.nn import DWT2d, IDWT2d
 
-from .emit import Builder
+from .graph_builder import Builder
 from .mixing import matrix_of, one_channel_each, spread
 from .phases import PhaseToSpace, SpaceToPhase
 from .pyramid import Bands, bands_of, transform_macs

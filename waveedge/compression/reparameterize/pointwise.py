@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .emit import Builder
+from .graph_builder import Builder
 from .phases import ELEMENTWISE
 from .rewrite import Applied, Rewrite, Shapes, called, macs, new_conv, only_user, prune, source
 

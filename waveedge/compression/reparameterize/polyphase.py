@@ -8,8 +8,8 @@ import operator
 import torch
 from torch import fx, nn
 
-from .emit import Builder
-from .linear import step_of
+from .graph_builder import Builder
+from .linear_steps import step_of
 from .phases import PhaseToSpace, SpaceToPhase
 from .rewrite import Applied, Rewrite, Shapes, called, macs, numel, pair, prune, source
 from .spans import Span

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .linear import AxisStep, Step, axis_steps, cut, pull_back
+from .linear_steps import AxisStep, Step, axis_steps, cut, pull_back
 
 __all__ = ["FramePool", "frame_of", "pooled_weight"]
 

@@ -11,7 +11,7 @@ from torch import fx
 from waveedge.nn import DWT2d
 from waveedge.normalise.modules import set_module
 
-from .emit import Builder
+from .graph_builder import Builder
 from .rewrite import Applied, Rewrite, Shapes, numel, source
 
 __all__ = ["Bands", "Pyramid", "bands_of", "transform_macs"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
-from .emit import Builder
+from .graph_builder import Builder
 from .phases import SpaceToPhase
 from .pooled import pooled_weight
+from .residual_streams import Stream, describe, find_streams
 from .rewrite import Applied, Rewrite, Shapes, called, macs, prune, source
-from .streams import Stream, describe, find_streams
-from .ways import Way, cheapest
+from .stream_plans import Way, cheapest
 
 __all__ = ["Residual"]
 
@@ -35,7 +35,7 @@ class Residual(Rewrite):
        convolution depends on.
 
     m, and how many of its layers each reader takes through the sum, are those of the least cost
-    (ways.py). A value that anything but linear layers reads has to be made.
+    (stream_plans.py). A value that anything but linear layers reads has to be made.
     """
 
     name = "residual"

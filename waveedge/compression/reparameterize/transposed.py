@@ -10,9 +10,9 @@ from torch import fx, nn
 
 from waveedge.normalise.modules import set_module
 
-from .emit import Builder
-from .layout import plan
-from .linear import step_of
+from .block_layout import plan
+from .graph_builder import Builder
+from .linear_steps import step_of
 from .rewrite import (
     Applied,
     Rewrite,

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from waveedge.nn import WTConv2d
 from waveedge.normalise.modules import set_module
 
-from .emit import Builder
+from .graph_builder import Builder
 from .rewrite import Applied, Rewrite, Shapes, new_conv, numel, prune, source, split
 from .spans import Span
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from waveedge.compression.costs import CostProfile
 
-from .layout import Layout, chain_cost, plan, sizes_of
-from .linear import Step, identity_step
+from .block_layout import Layout, chain_cost, plan, sizes_of
+from .linear_steps import Step, identity_step
 from .pooled import FramePool, frame_of
+from .residual_streams import Reader, Stream
 from .rewrite import Shapes, numel
-from .streams import Reader, Stream
 
 __all__ = ["Way", "cheapest"]
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from waveedge.calibration import open_images
 from waveedge.errors import ExportError, RecipeError
-from waveedge.export.engine import Build
+from waveedge.export.engine_builder import Build
 from waveedge.export.free_sizes import FREE_NOTE, explained, resized
 from waveedge.export.layers import layers_of
 from waveedge.export.lint import Finding

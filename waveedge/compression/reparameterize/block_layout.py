@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from waveedge.compression.costs import CostProfile
 
-from .linear import Axis, Step, axis_steps, plan_axis
+from .linear_steps import Axis, Step, axis_steps, plan_axis
 
 __all__ = ["Layout", "chain_cost", "plan", "sizes_of"]
 

@@ -13,8 +13,8 @@ from torch import fx, nn
 
 from waveedge.normalise.modules import set_module
 
-from .layout import Layout
-from .linear import Axis, Run, Step, axis_steps, kernel
+from .block_layout import Layout
+from .linear_steps import Axis, Run, Step, axis_steps, kernel
 from .phases import PhaseToSpace
 from .rewrite import new_conv
 from .spans import Place, Span
@@ -101,7 +101,7 @@ class Builder:
         terms: Sequence[tuple[fx.Node, Sequence[Step]]],
         layout: Layout,
     ) -> fx.Node:
-        """The sum of chains of equal layout, each on its own source, in blocks (see linear.py)."""
+        """The sum of chains of equal layout, each on its own source (see linear_steps.py)."""
         source = self.join([source for source, _ in terms])
         axes = (layout.rows, layout.columns)
         lines = []

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import fx, nn
 
-from .linear import Step, step_of
+from .linear_steps import Step, step_of
 from .phases import SpaceToPhase
 from .rewrite import Rewrite, Shapes, called, numel, only_user, source
 
