@@ -177,6 +177,7 @@ def open_images(
         calibration, judged = ([item.array for item in side] for side in sides)
         names = [item.name for side in sides for item in side]
     if source is None:
+        names = [f"the built-in photo {Path(name).name}" for name in names]
         notes.append("Give images like those the network will see with --calib FOLDER.")
     if len(calibration) < _FEW:
         notes.append(

@@ -169,12 +169,15 @@ _CODE = [
     Case(
         "a network that fails",
         _network(forward="raise ValueError('no, ' * 10**6)"),
-        ("fails on image 1 of 1, of shape (1, 3, 32, 32): ValueError: no, no", "--input-size"),
+        (
+            "fails on the built-in photo rocket-1.jpg, of shape (1, 3, 32, 32): ValueError: no",
+            "--input",
+        ),
     ),
     Case(
         "a network that gives NaN",
         _network(forward="return self.conv((x - 2).sqrt())"),
-        ("NaN", "image 1 of", "forward of the network itself (Net)"),
+        ("NaN", "on the built-in photo rocket-1.jpg", "forward of the network itself (Net)"),
     ),
     Case(
         "a network with noise",
