@@ -22,8 +22,8 @@ from torch import fx, nn
 
 from waveedge.compression.costs import CPU, CostProfile
 from waveedge.compression.reparameterize import REWRITES, LeftOut, exact_form
-from waveedge.export.bundle import Progress, quantized_graph
-from waveedge.export.finish import finish
+from waveedge.export.bundle import Progress
+from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.normalise import normalise, preserve
 from waveedge.reference import Reference
@@ -112,7 +112,7 @@ class Choice:
         machine: where, as ``describe_machine`` tells it.
     """
 
-    model: nn.Module
+    model: fx.GraphModule
     form: Form
     trials: tuple[Trial, ...]
     threads: int
@@ -261,7 +261,7 @@ class _Stand:
 
     def _load(self, form: Form) -> Session:
         shape = (self.image.shape[1], *self.size)
-        graph = finish(quantized_graph(to_onnx(self.build(form), shape, batch=self.batch), "ort"))
+        graph = lower(to_onnx(self.build(form), shape, batch=self.batch), "ort").shipped
         path = self.folder / "form.onnx"
         onnx.save(graph, path)
         return Session(path, threads=_THREADS)

@@ -1,6 +1,6 @@
 """The main path of export, top to bottom.
 
-torch -> graph -> encoding of the target -> simplify, check -> verify -> (lint, engine) -> folder
+torch -> graph -> pipeline of the target -> verify -> (lint, engine) -> folder
 """
 
 from __future__ import annotations
@@ -13,49 +13,30 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from numpy.typing import NDArray
 from torch import nn
 
 from waveedge.calibration import open_images
 from waveedge.errors import ExportError, RecipeError
-from waveedge.export.biases import round_biases
-from waveedge.export.encode_int8 import encode_int8
-from waveedge.export.encode_ort import encode_ort
 from waveedge.export.engine import Build
-from waveedge.export.finish import finish
-from waveedge.export.free_sizes import FREE_NOTE, resized
-from waveedge.export.groups import merge_groups
-from waveedge.export.layers import (
-    Layer,
-    layers_of,
-    optimised_by_onnxruntime,
-    seen_in_engine,
-    seen_in_graph,
-)
-from waveedge.export.linear import linear_to_gemm
+from waveedge.export.free_sizes import FREE_NOTE, explained, resized
+from waveedge.export.layers import layers_of
 from waveedge.export.lint import Finding
+from waveedge.export.lowering import lower
 from waveedge.export.manifest import make_manifest, write_json
-from waveedge.export.means import pool_means
-from waveedge.export.norms import unfold_norms
-from waveedge.export.paddings import absorb_paddings
-from waveedge.export.pieces import in_pieces
-from waveedge.export.sigmoids import integer_sigmoids
-from waveedge.export.stems import fold_stems
-from waveedge.export.targets import ENGINE, Target, check_target, for_target, target_notes
+from waveedge.export.onnx_runner import Run
+from waveedge.export.targets import find_target
 from waveedge.export.torch_to_onnx import Batch, to_onnx
-from waveedge.export.unsigned_weights import unsigned_weights
 from waveedge.export.verify import Verification, verify
-from waveedge.export.weights import fold_weights
 from waveedge.files import shown
+from waveedge.filetypes import ENGINE
 from waveedge.normalise import detached_copy, normalise
 from waveedge.outputs import BUNDLE, new_folder
-from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.manifest import MANIFEST
 from waveedge.runtime.sizes import SizeRange, size_text
 from waveedge.spec import ModelSpec, Task
 
-__all__ = ["Bundle", "Target", "export_model", "quantized_graph"]
+__all__ = ["Bundle", "export_model"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -84,7 +65,8 @@ def export_model(
     model: nn.Module,
     out: Path,
     *,
-    target: Target,
+    target: str,
+    precision: str | None = None,
     overwrite: bool = False,
     input_size: tuple[int, int] | None = None,
     batch: Batch = 1,
@@ -104,8 +86,8 @@ def export_model(
             ``spec`` attribute, if it has one, gives task, preprocessing and input size; its
             ``left_out``, the rewrites that did not hold, go to the manifest's notes.
         out: the folder to write, whole or not at all; an older bundle is replaced.
-        target: "onnx": int8 with zero point 0. "ort": uint8 for onnxruntime. "trt": int8, linted,
-            with an engine, or the script that builds one. "trt-rtx": an engine for desktop GPUs.
+        target: name of one of :data:`~waveedge.export.targets.TARGETS`.
+        precision: of floating-point layers, one of the target's; its default where None.
         overwrite: replace a file of that name, too.
         input_size: (height, width) in pixels; the spec's where None.
         batch: images at once, or "dynamic".
@@ -126,7 +108,8 @@ def export_model(
         MissingDependencyError: "trt-rtx" without ``tensorrt_rtx``.
         OutputError: ``out`` must not be replaced, or cannot be written.
     """
-    check_target(target)
+    place = find_target(target)
+    precision = place.precision(precision)
     published = None if published is None else detached_copy(published)
     spec: ModelSpec | None = getattr(model, "spec", None)
     shape = _input_shape(spec, input_size, images)
@@ -145,29 +128,42 @@ def export_model(
         step("exporting")
         traced = to_onnx(model, shape, batch=batch, sizes=sizes)
         layers = layers_of(traced, model)
-        graph = finish(quantized_graph(traced, target))
-        shipped = in_pieces(fold_stems(integer_sigmoids(graph))) if target == "ort" else graph
-        if target == "ort" and int8_saturates():
-            shipped = unsigned_weights(shipped)
-        onnx.save(shipped, folder / "model.onnx")
+        graph = lower(traced, target)
+        onnx.save(graph.shipped, folder / "model.onnx")
 
         step("verifying")
         compare = partial(
-            verify, model, graph, shipped=shipped, original=published, task=task, peak=high - low
+            verify,
+            model,
+            graph.encoded,
+            shipped=graph.shipped,
+            original=published,
+            task=task,
+            peak=high - low,
+            run=place.runner(precision),
+            reduced=precision != "float32",
         )
-        verification = {"model": compare(batches)}
-        at_sizes = {size: compare(resampled) for size, resampled in others.items()}
+        with explained(sizes):
+            verification = {"model": compare(batches)}
+            at_sizes = {size: compare(resampled) for size, resampled in others.items()}
 
         if published is not None:
             step("exporting the baseline")
             plain, verification["published"] = _baseline(
-                published, shape, batch, sizes, [batches, *others.values()], task
+                published,
+                shape,
+                batch,
+                sizes,
+                [batches, *others.values()],
+                task,
+                place.runner("float32"),
             )
             onnx.save(plain, folder / "published.onnx")
 
         step("building for the target")
-        findings, build = for_target(folder, graph, target, sizes)
-        executed = _executed(folder / "model.onnx", layers, build)
+        findings = place.lint(graph.shipped)
+        build = place.build(folder, graph.shipped, sizes)
+        executed = place.executed(folder / "model.onnx", layers, build, precision)
 
         step("writing")
         report = _report(verification, at_sizes, findings, build)
@@ -175,9 +171,11 @@ def export_model(
         manifest = make_manifest(
             folder,
             name=shown(out.name),
-            target=target,
+            target=place.name,
+            provider=place.provider(precision),
+            precision=precision,
             spec=spec,
-            graph=shipped,
+            graph=graph.shipped,
             sizes=sizes,
             baseline="published.onnx" if published is not None else None,
             engine=ENGINE if (folder / ENGINE).exists() else None,
@@ -186,7 +184,7 @@ def export_model(
             layers=[layer.to_dict(layer.node in executed) for layer in layers],
             source_sha256=source_sha256,
             artifact_sha256=artifact_sha256,
-            notes=notes + target_notes(target, findings, build),
+            notes=[*notes, *map(str, findings), *place.notes(build)],
         )
         write_json(folder / MANIFEST, manifest)
     step("done")
@@ -200,6 +198,7 @@ def _baseline(
     sizes: SizeRange | None,
     groups: Sequence[Sequence[NDArray[np.float32]]],
     task: Task,
+    run: Run,
 ) -> tuple[onnx.ModelProto, Verification]:
     """The user's network as torch exports it; where torch cannot, from its normal form.
 
@@ -212,29 +211,16 @@ def _baseline(
     failure: ExportError | None = None
     for form in forms:
         try:
-            traced = to_onnx(form(), shape, batch=batch, sizes=sizes)
-            graph = finish(quantized_graph(traced, "onnx"))
-            results = [verify(published, graph, batches, task=task) for batches in groups]
-            return graph, results[0]
+            graph = lower(to_onnx(form(), shape, batch=batch, sizes=sizes), "onnx")
+            compare = partial(
+                verify, published, graph.encoded, shipped=graph.shipped, task=task, run=run
+            )
+            results = [compare(batches) for batches in groups]
+            return graph.shipped, results[0]
         except ExportError as error:
             failure = error
     assert failure is not None
     raise failure
-
-
-def quantized_graph(traced: ir.Model, target: Target) -> ir.Model:
-    """The graph with its FakeQuantize nodes in the target's encoding; ``traced`` is not changed."""
-    model = traced.clone()
-    fold_weights(model)
-    if target == "ort":
-        absorb_paddings(model)
-        pool_means(model)
-        unfold_norms(model)
-        merge_groups(model)
-    linear_to_gemm(model)
-    round_biases(model)
-    (encode_ort if target == "ort" else encode_int8)(model)
-    return model
 
 
 def _input_shape(
@@ -279,13 +265,6 @@ def _batches(
     count = max(size, min(_IMAGES, len(images)) // size * size)
     chosen = [images[index % len(images)] for index in range(count)]
     return [np.concatenate(chosen[start : start + size]) for start in range(0, count, size)]
-
-
-def _executed(model: Path, layers: list[Layer], build: Build | None) -> set[str]:
-    """Names of the nodes that run in int8, as seen in what a runtime makes of the written file."""
-    if build is not None and build.kernels:
-        return seen_in_engine(build.kernels, layers)
-    return seen_in_graph(optimised_by_onnxruntime(model.read_bytes()), layers)
 
 
 def _report(

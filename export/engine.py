@@ -182,7 +182,7 @@ def profile_shapes(
         return []
     batch = [shape[0]] * 3 if isinstance(shape[0], int) else [1, 1, MAX_BATCH]
     ends = [sizes.least, sizes.calibrated, sizes.most] if sizes else [shape[2:]] * 3
-    return [(n, shape[1], *end) for n, end in zip(batch, ends, strict=True)]  # type: ignore[misc]
+    return [(n, shape[1], *end) for n, end in zip(batch, ends, strict=True)]  # type: ignore[misc, arg-type]
 
 
 def _add_profile(builder: Any, network: Any, config: Any, sizes: SizeRange | None) -> None:

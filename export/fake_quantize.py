@@ -2,9 +2,9 @@
 
 torch.onnx writes every quantizer as a node ``waveedge.FakeQuantize(x, scale)`` with attributes
 ``qmin``, ``qmax`` and ``axis`` (-1: one scale for the tensor): the meaning, without a choice of
-integer type. No runtime knows that node. The passes of this folder lower it: constant weights by
-:mod:`~waveedge.export.weights`, activations by the encoding of the target. Passes in between need
-not recognise a pattern of Clip, QuantizeLinear and DequantizeLinear.
+integer type. No runtime knows that node. The passes of a target lower it: constant weights by
+:mod:`~waveedge.export.passes.integer_weights`, activations by the encoding of the target. Passes in
+between need not recognise a pattern of Clip, QuantizeLinear and DequantizeLinear.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from waveedge.export.graph import array
+from waveedge.export.graph_editing import array
 
 __all__ = ["DOMAIN", "Grid", "activation_grid", "grid_of", "translation_table"]
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from waveedge.errors import ExportError, UsageError
-from waveedge.export.targets import Target, is_tensorrt
+from waveedge.errors import ExportError, UsageError, WaveedgeError
+from waveedge.export.target import Target
 from waveedge.runtime.sizes import Size, SizeRange
 from waveedge.sizes import Sizes
 
-__all__ = ["FREE_NOTE", "ONE_SIZE", "check_ends", "resized", "served"]
+__all__ = ["FREE_NOTE", "ONE_SIZE", "check_ends", "explained", "resized", "served"]
 
 Array = NDArray[np.float32]
 
@@ -33,7 +34,7 @@ def check_ends(target: Target, dynamic: bool, least: Size | None, most: Size | N
     Raises:
         UsageError: naming the option.
     """
-    if not (dynamic and is_tensorrt(target)):
+    if not (dynamic and target.builds_engines):
         if least or most:
             raise UsageError(
                 "--min-size and --max-size are the ends of a TensorRT optimisation profile",
@@ -41,7 +42,7 @@ def check_ends(target: Target, dynamic: bool, least: Size | None, most: Size | N
             )
     elif most is None:
         raise UsageError(
-            f"--input-size dynamic with --target {target} needs --max-size HxW: an engine is "
+            f"--input-size dynamic with --target {target.name} needs --max-size HxW: an engine is "
             "built for a range of sizes",
             hint="--min-size HxW is, by default, the smallest that the network takes.",
         )
@@ -75,6 +76,27 @@ def served(sizes: Sizes, least: Size | None, most: Size | None) -> SizeRange:
             hint="TensorRT tunes an engine for that size: choose a range around it.",
         )
     return found
+
+
+@contextmanager
+def explained(sizes: SizeRange | None) -> Iterator[None]:
+    """Says of a graph that no runtime takes that its free sizes are why: with one size, all do.
+
+    Raises:
+        ExportError: the block raised what is no error of waveedge, and sizes are free.
+    """
+    try:
+        yield
+    except WaveedgeError:
+        raise
+    except Exception as error:  # whatever a runtime raises
+        if sizes is None:
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise ExportError(
+            f"the graph of this network does not run with free sizes: {reason[:300]}",
+            hint=ONE_SIZE,
+        ) from error
 
 
 def resized(batches: Sequence[Array], size: Size) -> list[Array]:

@@ -73,11 +73,11 @@ def _opset(graph: Graph) -> Iterator[Breach]:
 
 
 @_rule(
-    "static-size",
+    "static-channels",
     "only batch, height and width may be dynamic",
     "Export the network with a fixed number of channels.",
 )
-def _static_size(graph: Graph) -> Iterator[Breach]:
+def _static_channels(graph: Graph) -> Iterator[Breach]:
     for value in graph.model.graph.input:
         dims = value.type.tensor_type.shape.dim
         for dim in dims[1:2] if len(dims) == 4 else dims[1:]:

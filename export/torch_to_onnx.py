@@ -17,8 +17,9 @@ from torch import fx, nn
 import waveedge
 from waveedge.errors import ExportError
 from waveedge.export.fake_quantize import translation_table
-from waveedge.export.graph import LAYER
-from waveedge.export.slices import count_from_start
+from waveedge.export.origins import note_origin
+from waveedge.export.passes.slice_bounds import ResolveSliceBounds
+from waveedge.nn import WaveletCompressedConv2d
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["INPUT", "OPSET", "Batch", "to_onnx"]
@@ -49,7 +50,7 @@ def to_onnx(
 
     Returns:
         A model with input ``input`` and outputs ``output`` (or ``output_0``, ``output_1``, ...).
-        Nodes are named ``module.path/Operator`` and carry their module's path as metadata.
+        Nodes are named ``module.path/Operator`` and carry their origin as metadata.
 
     Raises:
         ExportError: torch cannot trace the network, or its graph fixes a dynamic batch or size.
@@ -58,6 +59,7 @@ def to_onnx(
     free: dict[int, object] = {0: torch.export.Dim("batch")} if dynamic else {}
     extents = shape[1:]
     if sizes is not None:
+        _refuse_selections(model)
         free |= _free_sizes(sizes)
         extents = _example_size(sizes)
     # torch takes a batch of one for a constant, so a dynamic batch is traced with two.
@@ -91,9 +93,11 @@ def to_onnx(
             hint="Export with --batch N.",
         )
     if sizes is not None:
-        _name_sizes(onnx_model.graph)
+        _forget_sizes(onnx_model.graph)
     _tidy(onnx_model)
     _name_outputs(onnx_model.graph, getattr(model, "output_names", None))
+    if sizes is not None:
+        _name_sizes(onnx_model.graph)
     _name_nodes(onnx_model.graph)
     _sign(onnx_model)
     return onnx_model
@@ -117,6 +121,16 @@ def _free_sizes(sizes: SizeRange) -> dict[int, object]:
     return found
 
 
+def _refuse_selections(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, WaveletCompressedConv2d):
+            raise ExportError(
+                f"{path} keeps a share of the wavelet coefficients, which is another number at "
+                "every size: height and width cannot stay free",
+                hint="Export at one size with --input-size HxW, or compress with --wcc-ratio 1.",
+            )
+
+
 def _example_size(sizes: SizeRange) -> tuple[int, int]:
     """An image that tells height from width, with no map of one pixel: torch fixes these."""
     (height, width), (rows, columns) = sizes.calibrated, sizes.multiple
@@ -124,15 +138,23 @@ def _example_size(sizes: SizeRange) -> tuple[int, int]:
     return height, width if width != height else width + columns
 
 
-def _name_sizes(graph: ir.Graph) -> None:
-    """Names the free axes of the input; inside, torch has formulas of them that nobody reads."""
+def _forget_sizes(graph: ir.Graph) -> None:
+    """Drops torch's formulas of height and width, which no reader of the graph understands."""
     for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
         if value.shape is not None:
             dims = [d if isinstance(d, int) or d.value == "batch" else None for d in value.shape]
             value.shape = ir.Shape(dims)
-    image = graph.inputs[0]
-    assert image.shape is not None
-    image.shape = ir.Shape([_AXES.get(axis, dim) for axis, dim in enumerate(image.shape)])
+
+
+def _name_sizes(graph: ir.Graph) -> None:
+    """Names the free axes of images: ``height`` of the input, ``output_height`` of an output."""
+    for value in (*graph.inputs, *graph.outputs):
+        if value.shape is None or len(value.shape) != 4:
+            continue
+        before = "" if value in graph.inputs else f"{value.name}_"
+        for axis, name in _AXES.items():
+            if not isinstance(value.shape[axis], int):
+                value.shape[axis] = f"{before}{name}"
 
 
 def _tidy(model: ir.Model) -> None:
@@ -147,7 +169,7 @@ def _tidy(model: ir.Model) -> None:
 
     fold_constants(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    count_from_start(model)
+    ResolveSliceBounds()(model)
     common.IdentityEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
 
@@ -175,7 +197,7 @@ def _name_nodes(graph: ir.Graph) -> None:
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
         node.metadata_props.clear()
-        node.metadata_props[LAYER] = layer
+        note_origin(node, layer, seen[name] - 1)
         for value in (*node.inputs, *node.outputs):
             if value is not None:
                 value.metadata_props.clear()

@@ -19,13 +19,13 @@ from torch import nn
 from waveedge.calibration import ImageSet, Source
 from waveedge.checkpoint import load
 from waveedge.compression.compressed import Compressed
-from waveedge.compression.costs import CostProfile
+from waveedge.compression.costs import CostProfile, profile_of
 from waveedge.compression.reparameterize import exact_form
 from waveedge.errors import InputError, WaveedgeError
 from waveedge.export.autotune import autotune as fastest_form
 from waveedge.export.bundle import Bundle, Progress, export_model
 from waveedge.export.free_sizes import check_ends, served
-from waveedge.export.targets import Target, check_target, cost_of
+from waveedge.export.targets import find_target
 from waveedge.export.torch_to_onnx import Batch
 from waveedge.files import sha256
 from waveedge.limits import check_pixels
@@ -48,7 +48,8 @@ def export(
     network: Network,
     out: str | Path,
     *,
-    target: Target = "ort",
+    target: str = "ort",
+    precision: str | None = None,
     images: Source | ImageSet | None = None,
     input_size: Size | Literal["dynamic"] | None = None,
     min_size: Size | None = None,
@@ -73,8 +74,11 @@ def export(
         network: any module that takes images (N, C, H, W), what :func:`waveedge.compress` returned,
             or the path of a checkpoint or an artifact. It is not changed.
         out: the folder to write, whole or not at all; an older bundle is replaced.
-        target: "onnx": int8 with zero point 0. "ort": uint8 for onnxruntime. "trt": int8, linted,
-            with an engine, or the script that builds one. "trt-rtx": an engine for desktop GPUs.
+        target: "onnx": int8 with zero point 0. "ort": uint8 for onnxruntime. "openvino": uint8
+            for OpenVINO. "trt": int8, linted, with an engine, or the script that builds one.
+            "trt-rtx": an engine for desktop GPUs.
+        precision: what floating-point layers compute in, for targets that have a choice:
+            "float32", or "bfloat16" with OpenVINO.
         images: to verify on, as for :func:`waveedge.compress`; those held out of them are taken.
         input_size: (height, width) in pixels; by default that of compression, of arrays, or of the
             network's ``spec``. "dynamic": that size is what the network is made and tuned for, and
@@ -106,15 +110,16 @@ def export(
         OutputError: ``out`` must not be replaced, or cannot be written.
     """
     out = Path(out)
-    check_target(target)
+    place = find_target(target)
+    precision = place.precision(precision)
     dynamic = input_size == "dynamic"
-    check_ends(target, dynamic, min_size, max_size)
+    check_ends(place, dynamic, min_size, max_size)
     asked = None if isinstance(input_size, str) else input_size
     paths = (Path(item) for item in (network, images) if isinstance(item, (str, Path)))
     check_output(out, BUNDLE, inputs=paths, overwrite=overwrite)
     opened = open_network(network, loader)
     compressed = opened if isinstance(opened, Compressed) else None
-    prices = cost_of(cost, target)
+    prices = profile_of(cost) if cost is not None else place.cost
     if compressed and (autotune or not reparameterize or cost is not None):
         raise InputError(
             f"{compressed.path or 'this network'} is compressed: its form was fixed when its "
@@ -167,6 +172,7 @@ def export(
         out,
         overwrite=overwrite,
         target=target,
+        precision=precision,
         input_size=size,
         batch=batch,
         sizes=sizes,

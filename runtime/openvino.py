@@ -12,10 +12,14 @@ from waveedge.errors import ArtifactError, InputError, MissingDependencyError
 from waveedge.runtime.backend import Array, TensorInfo
 from waveedge.runtime.schema import shown
 
-__all__ = ["PRECISIONS", "OpenVinoBackend", "executed_precisions", "runs_bfloat16"]
+__all__ = ["PRECISIONS", "OpenVinoBackend", "require", "runs_bfloat16"]
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 """What floating-point layers compute in; quantized ones compute in int8 either way."""
+
+
+_WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+"""What OpenVINO calls layers with weights."""
 
 
 class OpenVinoBackend:
@@ -71,22 +75,23 @@ class OpenVinoBackend:
         return [np.array(found[port]) for port in self._compiled.outputs]
 
     def executed(self) -> dict[str, str]:
-        """Names of the layers of the file -> the precision that they are computed in.
+        """Names of the nodes of the file -> what the kernel that computes them multiplies: i8, f32.
 
-        As the compiled network tells; a layer that was fused into another is named with it.
+        As the compiled network tells; of kernels with weights, and of what is fused into these.
         """
-        return executed_precisions(self._compiled)
+        found = {}
+        for node in self._compiled.get_runtime_model().get_ordered_ops():
+            facts = node.get_rt_info()
+            if facts["layerType"].astype(str) in _WEIGHTED:
+                kernel = facts["primitiveType"].astype(str)  # such as jit_avx2_1x1_I8
+                names = facts["originalLayersNames"].astype(str).split(",")
+                found.update(dict.fromkeys(names, kernel.rsplit("_", 1)[-1].lower()))
+        return found
 
 
-def executed_precisions(compiled: Any) -> dict[str, str]:
-    """See :meth:`OpenVinoBackend.executed`."""
-    found = {}
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        facts = node.get_rt_info()
-        names = facts["originalLayersNames"].astype(str).split(",")
-        kernel = facts["primitiveType"].astype(str)  # such as jit_avx2_1x1_I8
-        found.update({name: kernel.rsplit("_", 1)[-1].lower() for name in names if name})
-    return found
+def require() -> None:
+    """Raises MissingDependencyError if OpenVINO is not installed."""
+    _import()
 
 
 def runs_bfloat16() -> bool:

@@ -20,10 +20,13 @@ from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.schema import shown
 from waveedge.runtime.sizes import SizeRange
 
-__all__ = ["Session"]
+__all__ = ["OPENVINO", "Session"]
 
 _ENGINE_SUFFIXES = (".engine", ".plan")
 _MODEL_SUFFIXES = (".onnx", ".ort")
+
+OPENVINO = {"openvino": "float32", "openvino-bfloat16": "bfloat16"}
+"""Providers that are OpenVINO -> the precision of its floating-point layers."""
 
 
 class Session:
@@ -34,13 +37,15 @@ class Session:
             or ``.ort`` file, or a TensorRT ``.engine`` or ``.plan``.
         threads: CPU threads that one operator may use, up to this machine's processors.
         provider: ``"auto"`` runs a bundle's TensorRT engine where TensorRT and a GPU are
-            present, else the ONNX model on the CPU; ``"cpu"`` and ``"engine"`` insist on one;
-            any other name is an onnxruntime execution provider.
+            present, else the ONNX model on the CPU by what the bundle was made for; ``"cpu"``
+            (onnxruntime), ``"openvino"``, ``"openvino-bfloat16"`` and ``"engine"`` insist on
+            one; any other name is an onnxruntime execution provider.
         arena: keep activation memory between runs (faster). Without it the memory goes back to
             the system after each run.
 
     Attributes:
         path: the model file in use.
+        provider: what runs it, as the argument of that name has it, never "auto".
         inputs: name, shape and dtype of each input; most networks have one.
         manifest: the bundle's manifest, or None.
         sizes: which images a bundle of free height and width takes; None for all else.
@@ -71,7 +76,12 @@ class Session:
         self.manifest: Mapping[str, Any] | None = bundle.manifest if bundle else None
         self.sizes = SizeRange.of_manifest(self.manifest)
         self.path = _model_file(Path(path), bundle, provider)
-        as_written = self.path.suffix != ".engine" and _saturates(self.manifest)
+        if provider == "auto":
+            engine = self.path.suffix in _ENGINE_SUFFIXES
+            provider = "engine" if engine else bundle.manifest["provider"] if bundle else "cpu"
+        self.provider = provider
+        on_cpu = self.provider in ("cpu", "CPUExecutionProvider")
+        as_written = on_cpu and _saturates(self.manifest)
         if as_written and bundle is not None and bundle.manifest["target"] == "ort":
             warnings.warn(
                 "this processor has no VNNI, and onnxruntime would cut off sums with int8 weights: "
@@ -219,7 +229,11 @@ def _load(
         return EngineBackend(path)
     if path.suffix == ".onnx":
         _require_weights(path)
-    name = "CPUExecutionProvider" if provider in ("auto", "cpu") else provider
+    if provider in OPENVINO:
+        from waveedge.runtime.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(path, threads=threads, precision=OPENVINO[provider])
+    name = "CPUExecutionProvider" if provider == "cpu" else provider
     return OnnxBackend(path, threads=threads, provider=name, arena=arena, as_written=as_written)
 
 

@@ -39,7 +39,8 @@ class SizeRange:
         fields = manifest["sizes"] if manifest is not None else None
         if fields is None:
             return None
-        return cls(**{name: tuple(size) if size else None for name, size in fields.items()})
+        (a, b), (c, d), (e, f), most = (fields[name] for name in cls.__dataclass_fields__)
+        return cls((a, b), (c, d), (e, f), (most[0], most[1]) if most else None)
 
     def to_dict(self) -> dict[str, list[int] | None]:
         """The fields as plain JSON, for the manifest."""

@@ -13,6 +13,7 @@ import typer
 
 from waveedge import __version__, console, files, interrupts, refusals, streams
 from waveedge.errors import RecipeError, UsageError
+from waveedge.export import target_names
 from waveedge.files import require_regular
 from waveedge.limits import parse_count, parse_settings, parse_size
 from waveedge.outputs import ARTIFACT, check_output, default_name
@@ -195,7 +196,13 @@ def export(
         Path | None,
         typer.Argument(help="An artifact or a checkpoint; by default the newest artifact here."),
     ] = None,
-    target: Annotated[str, typer.Option(help="onnx, ort, trt, or trt-rtx.")] = "ort",
+    target: Annotated[
+        str, typer.Option(help=f"Where it shall run: {', '.join(target_names())}.")
+    ] = "ort",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of floating-point layers: float32; bfloat16 with openvino. [float32]"),
+    ] = None,
     input_size: Annotated[
         str | None,
         typer.Option(
@@ -252,6 +259,7 @@ def export(
     run(
         artifact,
         target=target,
+        precision=precision,
         input_size=size,
         min_size=least,
         max_size=most,

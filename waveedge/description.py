@@ -34,9 +34,9 @@ def inspect(network: Network, input_size: tuple[int, int] | None = None) -> dict
     Returns:
         Plain JSON values: ``family``, ``task``, ``config``, ``assumed`` (what shapes cannot tell,
         and what it was taken to be), ``preprocessing``, ``input`` (shape), ``size_multiple``,
-        ``parameters`` (shared ones once), ``multiply_adds``, ``multiply_add_shares`` (by kind of layer),
-        ``peak_feature_map_bytes``, ``layers``, and ``wcc`` (which layers a ``wcc_ratio`` of 0.5
-        would touch, and why).
+        ``parameters`` (shared ones once), ``multiply_adds``, ``multiply_add_shares`` (by kind of
+        layer), ``peak_feature_map_bytes``, ``layers``, and ``wcc`` (which layers a ``wcc_ratio`` of
+        0.5 would touch, and why).
 
     Raises:
         InputError: there is no network, it takes more than an image, or none of this size.

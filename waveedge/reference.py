@@ -113,6 +113,8 @@ def _error(wanted: Tensor, found: Tensor) -> float:
         return float("inf")
     if not wanted.numel():
         return 0.0
+    if wanted.dtype == torch.bool:
+        return float((wanted != found).any())
     difference = float((wanted - found).abs().max())
     largest = float(wanted.abs().max())
     return (

@@ -12,7 +12,7 @@ import math
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from waveedge.bounds import Extent, Text
 from waveedge.compression.reparameterize import Shapes
@@ -91,32 +91,29 @@ def find_sizes(
     if not getattr(normal_form, "any_size", False):
         return Sizes(calibrated=size, bound="the network's own code fixes the size of its images")
     channels = int(normal_form.spec.channels)  # type: ignore[union-attr, arg-type]
+    holds = _Judge(network, form, channels)
+    if not holds.takes((2 * size[0], 2 * size[1])):
+        return Sizes(calibrated=size, bound="the network takes no other")
     # A layer that the form spells out may have had maps inside that the normal form does not show.
     periods = [_period(graph, (channels, *size)) for graph in (normal_form, form)]
     if None in periods:
         return Sizes(calibrated=size, bound=_WRITTEN)
     period = math.lcm(*(found for found in periods if found))
-    holds = _Judge(network, form, channels)
     least = _least(holds, size, period)
     sizes = Sizes(calibrated=size, multiple=(period, period), least=least)
     if all(map(holds, sizes.others())):
         return sizes
-    return Sizes(calibrated=size, bound=_WRITTEN if holds.taken else "the network takes no other")
+    return Sizes(calibrated=size, bound=_WRITTEN)
 
 
 _WRITTEN = "its form is written for maps of that size"
 
 
 class _Judge:
-    """Whether a form is the network at a size.
-
-    Attributes:
-        taken: whether the network took any size so far.
-    """
+    """Whether a form is the network at a size."""
 
     def __init__(self, network: nn.Module, form: fx.GraphModule, channels: int) -> None:
         self.network, self.form, self.channels = network, form, channels
-        self.taken = False
         self._known: dict[Size, bool] = {}
 
     def __call__(self, size: Size) -> bool:
@@ -124,17 +121,27 @@ class _Judge:
             self._known[size] = self._compare(size)
         return self._known[size]
 
+    def takes(self, size: Size) -> bool:
+        """Whether the network itself takes images of a size."""
+        try:
+            run(self.network, self._image(size))
+        except Exception:  # whatever it raises on a size that it does not take
+            return False
+        return True
+
     def _compare(self, size: Size) -> bool:
-        generator = torch.Generator().manual_seed(0)
-        image = torch.rand(1, self.channels, *size, generator=generator)
+        image = self._image(size)
         try:
             wanted = run(self.network, image)
-            self.taken = True
             with torch.no_grad():  # a call of a graph would print what it raises
                 found = flat_outputs(self.form.forward(image.to(float_dtype(self.form))))
         except Exception:  # whatever either raises on a size that it does not take
             return False
         return relative_error(wanted, found) <= FLOAT_ERROR
+
+    def _image(self, size: Size) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(1, self.channels, *size, generator=generator)
 
 
 def _period(graph: fx.GraphModule, image: tuple[int, int, int]) -> int | None:

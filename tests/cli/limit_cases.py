@@ -93,6 +93,10 @@ _SIZES = [
     Case("a batch of a million", _export("--batch", "1000000"), ("--batch 1000000", "large"), 2),
     Case("a batch of 2**63", _export("--batch", 2**63), ("too large",), 2),
     Case("a batch of 5000 digits", _export("--batch", MANY), ("too large", "5000"), 2),
+    Case(
+        "a profile without an engine", _export("--max-size", "64x64"), ("--max-size", "TensorRT"), 2
+    ),
+    Case("a profile end of one number", _export("--min-size", "64"), ("--min-size", "HxW"), 2),
     Case("a negative batch", _export("--batch=-1"), ("at least 1",), 2),
     Case("a seed of 30 digits", flags("--seed", "9" * 30), ("seed",), 2),
     Case("bits of 5000 digits", flags("--bits", MANY), ("--bits",), 2),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from waveedge import console, interrupts
 
-from .conftest import Run
+from .inside import run_inside
 from .kills import catches
 
 SMALL = ("--input-size", "32x32")
@@ -44,7 +44,7 @@ def _kill_when(arguments: list[str], folder: Path, ripe: Callable[[str], bool]) 
     return code
 
 
-def test_compress_killed_leaves_no_artifact(run: Run, model: Path, tmp_path: Path) -> None:
+def test_compress_killed_leaves_no_artifact(model: Path, tmp_path: Path) -> None:
     code = _kill_when(
         ["compress", "model.pt", *SMALL], tmp_path, lambda text: "to calibrate" in text
     )
@@ -53,23 +53,31 @@ def test_compress_killed_leaves_no_artifact(run: Run, model: Path, tmp_path: Pat
 
 
 def test_verbs_killed_at_random_moments_keep_what_was_there() -> None:
-    """Two moments of each verb and signal; ``python kills.py 50`` tries fifty."""
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("kills.py")), "2"]
+    """One moment of each verb and signal; ``python kills.py 50`` tries fifty."""
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("kills.py")), "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     found = json.loads(done.stdout)
     assert not found["faults"]
     assert done.returncode == 0, done.stderr
-    assert list(found["tried"].values()) == [2] * 9
+    assert list(found["tried"].values()) == [1] * 9
 
 
-def _small_files_only() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+@pytest.fixture
+def small_files_only() -> Iterator[None]:
+    """Let no file of this process grow beyond 4 KiB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("verb", ["compress", "export"])
-def test_no_room_to_write(run: Run, model: Path, tmp_path: Path, verb: str) -> None:
-    result = run(verb, "model.pt", *SMALL, preexec_fn=_small_files_only)
+def test_no_room_to_write(
+    model: Path, tmp_path: Path, verb: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("small_files_only")  # only now, as the model is larger
+    result = run_inside(tmp_path, verb, "model.pt", *SMALL)
     assert result.code == 1
     assert "error: cannot write" in result.err, result.err
     assert "Nothing was changed" in result.err
@@ -79,8 +87,9 @@ def test_no_room_to_write(run: Run, model: Path, tmp_path: Path, verb: str) -> N
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs Linux's /sys, read-only to all")
 @pytest.mark.parametrize("verb", ["compress", "export"])
-def test_a_folder_that_cannot_be_written(run: Run, model: Path, verb: str) -> None:
-    result = run(verb, "model.pt", "--out", "/sys/kernel/a.safetensors", *SMALL)
+def test_a_folder_that_cannot_be_written(model: Path, tmp_path: Path, verb: str) -> None:
+    target = "/sys/kernel/a.safetensors"
+    result = run_inside(tmp_path, verb, "model.pt", "--out", target, *SMALL)
     assert result.code == 1
     assert "error: cannot write /sys/kernel/a.safetensors" in result.err
     assert "choose another place" in result.err

@@ -187,7 +187,7 @@ def test_random_lines_are_refused_plainly(tmp_path: Path, monkeypatch: pytest.Mo
     assert {"--wcc-ratio", "--recipe"} <= set(options["compress"])
     chance = random.Random(0)
     codes = {0: 0, 1: 0, 2: 0}
-    for _ in range(int(os.environ.get("WAVEEDGE_FUZZ", 500))):
+    for _ in range(int(os.environ.get("WAVEEDGE_FUZZ", 250))):
         verb = chance.choice([*options, "--version", "bogus"])
         line = [verb]
         for _ in range(chance.randint(0, 4)):

@@ -7,7 +7,7 @@ import functools
 import json
 import operator
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.onnx._internal.exporter import _registration
 
 from waveedge.artifact import load_artifact
 from waveedge.compression import centre
@@ -36,15 +35,6 @@ SPEC = ModelSpec(family="custom", task="restoration", input_size=SIZE)
 ALL = [rewrite.name for rewrite in REWRITES]
 
 Plant = Callable[[str, str], None]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_table_of_operators() -> Iterator[None]:
-    """torch.onnx reads its table of operators anew for every export, which takes a second."""
-    read = functools.cache(_registration.onnxscript_apis.get_torchlib_ops)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registration.onnxscript_apis, "get_torchlib_ops", read)
-        yield
 
 
 @functools.cache

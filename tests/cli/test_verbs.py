@@ -1,20 +1,34 @@
-"""The four verbs as typed, through the real command line, on small published networks."""
+"""The four verbs as typed, on small published networks: once as processes, else inside this one,
+since Python and torch start in seconds."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from waveedge.runtime import Session
 
 from .conftest import GOLDEN, Run
+from .inside import Result, run_inside
 
 SMALL = ("--input-size", "32x32")
+
+Inside = Callable[..., Result]
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Inside:
+    """Run ``waveedge ARGUMENTS`` in the test's own folder, inside this process."""
+    return partial(run_inside, tmp_path)
 
 
 def test_the_three_lines_of_the_readme_work_as_typed(run: Run, model: Path, tmp_path: Path) -> None:
@@ -47,8 +61,8 @@ def test_the_three_lines_of_the_readme_work_as_typed(run: Run, model: Path, tmp_
 
 
 @pytest.mark.parametrize("family", ["wavemix_cls_l3_patch", "wtconvnext_micro", "wavemix_seg_l2"])
-def test_inspect_tells_what_a_checkpoint_is(run: Run, family: str) -> None:
-    result = run("inspect", GOLDEN / f"{family}.pth", "--json", "--input-size", "64x64")
+def test_inspect_tells_what_a_checkpoint_is(inside: Inside, family: str) -> None:
+    result = inside("inspect", GOLDEN / f"{family}.pth", "--json", "--input-size", "64x64")
     assert result.code == 0, result.err
     facts = json.loads(result.out)
     assert facts["family"] == family.split("_")[0]
@@ -57,26 +71,26 @@ def test_inspect_tells_what_a_checkpoint_is(run: Run, family: str) -> None:
     assert {item["name"] for item in facts["wcc"]} <= {layer["name"] for layer in facts["layers"]}
 
 
-def test_inspect_prints_what_it_assumes(run: Run, model: Path) -> None:
-    assert "stride=1" in run("inspect", model).out
-    assert "stride=2" in run("inspect", model, "--set", "stride=2").out
+def test_inspect_prints_what_it_assumes(inside: Inside, model: Path) -> None:
+    assert "stride=1" in inside("inspect", model).out
+    assert "stride=2" in inside("inspect", model, "--set", "stride=2").out
 
 
-def test_a_recipe_reproduces_a_run_to_the_byte(run: Run, model: Path, tmp_path: Path) -> None:
-    flags = run("compress", model, "--bits", "6", "--skip", "expand.*", "--json", *SMALL)
+def test_a_recipe_reproduces_a_run_to_the_byte(inside: Inside, model: Path, tmp_path: Path) -> None:
+    flags = inside("compress", model, "--bits", "6", "--skip", "expand.*", "--json", *SMALL)
     assert flags.code == 0, flags.err
     recipe = json.loads(flags.out)["recipe"]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    again = run("compress", model, "--recipe", "recipe.yaml", "--out", "b.safetensors", *SMALL)
+    again = inside("compress", model, "--recipe", "recipe.yaml", "--out", "b.safetensors", *SMALL)
     assert again.code == 0, again.err
     first = tmp_path / "model.w8a6.safetensors"
     assert first.read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-def test_collapsed_quality_is_said_loudly(run: Run, tmp_path: Path) -> None:
+def test_collapsed_quality_is_said_loudly(inside: Inside, tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "wavemix_seg_l2.pth", tmp_path / "model.pt")
     flags = ("--bits", "2", "--weight-bits", "2", "--wcc-ratio", "0.05", "--wcc-levels", "1")
-    result = run("compress", "model.pt", *flags, *SMALL, "--json")
+    result = inside("compress", "model.pt", *flags, *SMALL, "--json")
     assert result.code == 0, result.err
     assert "WARNING: Quality collapsed" in result.err
     assert "raise --wcc-ratio" in result.err
@@ -84,9 +98,11 @@ def test_collapsed_quality_is_said_loudly(run: Run, tmp_path: Path) -> None:
     assert quality["agreement"] < 0.9
 
 
-def test_a_checkpoint_exports_without_compression(run: Run, model: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_exports_without_compression(
+    inside: Inside, model: Path, tmp_path: Path
+) -> None:
     for extra, name in (((), "fast"), (("--no-reparameterize",), "plain")):
-        result = run("export", model, "--target", "ort", "--out", name, *SMALL, *extra)
+        result = inside("export", model, "--target", "ort", "--out", name, *SMALL, *extra)
         assert result.code == 0, result.err
         assert "stride=1" in result.err
     x = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
@@ -98,9 +114,9 @@ def test_a_checkpoint_exports_without_compression(run: Run, model: Path, tmp_pat
     assert sizes[0] != sizes[1]
 
 
-def test_autotune_exports_the_form_that_won(run: Run, tmp_path: Path) -> None:
+def test_autotune_exports_the_form_that_won(inside: Inside, tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "wavemix_cls_l1_strided.pth", tmp_path / "model.pt")
-    result = run("export", "model.pt", "--autotune", *SMALL)
+    result = inside("export", "model.pt", "--autotune", *SMALL)
     assert result.code == 0, result.err
     record = json.loads((tmp_path / "model.ort" / "manifest.json").read_text())["autotune"]
     first, *others = record["candidates"]
@@ -119,37 +135,33 @@ def test_autotune_exports_the_form_that_won(run: Run, tmp_path: Path) -> None:
     np.testing.assert_allclose(*outputs, atol=1e-4)
 
 
-def test_any_network_by_its_factory(run: Run, tmp_path: Path) -> None:
+def test_any_network_by_its_factory(inside: Inside, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import torch\n"
         "def net():\n"
         "    torch.manual_seed(0)\n"
         "    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.GELU(),\n"
         "        torch.nn.Conv2d(8, 8, 1), torch.nn.GELU(), torch.nn.Conv2d(8, 3, 1))\n"
-        "if __name__ == '__main__':\n"
-        "    torch.save(net().state_dict(), 'mine.pt')\n"
     )
-    import subprocess
-    import sys
-
-    subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, check=True)
+    layers = {"0": nn.Conv2d(3, 8, 3), "2": nn.Conv2d(8, 8, 1), "4": nn.Conv2d(8, 3, 1)}
+    torch.save(nn.ModuleDict(layers).state_dict(), tmp_path / "mine.pt")
     flags = ("--arch", "mine:net", "--wcc-ratio", "0.5", "--wcc-levels", "2")
-    result = run("compress", "mine.pt", *flags, *SMALL, "--json")
+    result = inside("compress", "mine.pt", *flags, *SMALL, "--json")
     assert result.code == 0, result.err
     decisions = dict(json.loads(result.out)["decisions"])
     assert decisions["2"].startswith("1x1 on 32x32")
     assert decisions["4"] == "last layer"
-    alone = run("export", "--out", "alone.ort")
+    alone = inside("export", "--out", "alone.ort")
     assert alone.code == 0, alone.err
     assert "cannot be loaded as the baseline" in alone.err
-    exported = run("export", "--arch", "mine:net")
+    exported = inside("export", "--arch", "mine:net")
     assert exported.code == 0, exported.err
     assert "baseline" not in exported.err
 
 
-def test_version_and_help(run: Run) -> None:
-    assert run("--version").out.startswith("waveedge ")
+def test_version_and_help(inside: Inside) -> None:
+    assert inside("--version").out.startswith("waveedge ")
     for verb in ("inspect", "compress", "export", "bench"):
-        shown = run(verb, "--help")
+        shown = inside(verb, "--help")
         assert shown.code == 0
         assert f"Example: waveedge {verb}" in shown.out

@@ -8,18 +8,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx_ir.passes import Sequential, common
 from torch import Tensor, fx, nn
 
 from waveedge.calibration import open_images
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
 from waveedge.compression.reparameterize import Shapes
+from waveedge.export.passes.uint8_weights import Uint8Weights
 from waveedge.export.torch_to_onnx import to_onnx
-from waveedge.export.unsigned_weights import unsigned_weights
 from waveedge.nn import (
     ActivationQuantizer,
     DWT2d,
@@ -139,7 +141,7 @@ def run() -> Callable[..., list[np.ndarray]]:
             graph = onnx.ModelProto.FromString(graph.SerializeToString())
             graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values)
         if int8_saturates() and not as_written:
-            graph = unsigned_weights(graph)
+            graph = rewritten(graph, Uint8Weights())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1
@@ -151,6 +153,13 @@ def run() -> Callable[..., list[np.ndarray]]:
         return session.run(values, {"input": x})
 
     return run_graph
+
+
+def rewritten(graph: onnx.ModelProto, *passes: ir.passes.PassBase) -> onnx.ModelProto:
+    """A graph after single passes, as a pipeline runs them: shapes known, dead code removed."""
+    shapes = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)
+    steps = Sequential(shapes, *passes, common.RemoveUnusedNodesPass())
+    return ir.to_proto(steps(ir.from_proto(graph)).model)
 
 
 def operators(graph: onnx.ModelProto) -> Counter[str]:

@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from waveedge.errors import ExportError, RecipeError, VerificationError
-from waveedge.export import bundle as bundle_module
 from waveedge.export import export_model
 from waveedge.export.engine import backend_version
-from waveedge.export.graph import constant
+from waveedge.export.graph_editing import constant
 from waveedge.export.layers import layers_of
+from waveedge.export.passes.integer_weights import Int8Weights
+from waveedge.export.passes.tiling import TileActivations
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.files import sha256
 from waveedge.nn import WaveletCompressedConv2d
@@ -74,7 +75,7 @@ def test_the_folder_holds_what_the_manifest_says(trt):
     opened = open_bundle(bundle.path)
     assert opened.manifest == manifest
     assert opened.baseline == bundle.path / "published.onnx"
-    assert manifest["format"] == "waveedge-bundle/2"
+    assert manifest["format"] == "waveedge-bundle/3"
     assert manifest["input"] == {"name": "input", "shape": [1, 3, 32, 32], "dtype": "float32"}
     assert manifest["outputs"] == [{"name": "output", "shape": [1, 8, 32, 32]}]
     assert manifest["preprocessing"]["std"] == [1.0]
@@ -142,17 +143,16 @@ def test_ort_executes_what_it_fuses(everything, photos, tmp_path):
 def test_executed_bits_are_those_of_the_file_that_ships(everything, photos, tmp_path, monkeypatch):
     """A made-up last pass: it writes the weight of one layer as floats."""
 
-    def depthwise_in_float(graph: onnx.ModelProto) -> onnx.ModelProto:
-        model = ir.from_proto(graph)
+    def depthwise_in_float(_: TileActivations, model: ir.Model) -> ir.passes.PassResult:
         convs = (node for node in model.graph if node.op_type == "Conv")
         node = next(node for node in convs if node.name.startswith("depthwise"))
         integers, scale, _ = node.inputs[1].producer().inputs
         data = integers.const_value.numpy() * scale.const_value.numpy().reshape(-1, 1, 1, 1)
         weight = constant(model.graph, "in_float", data)
         node.replace_input_with(1, weight)
-        return ir.to_proto(model)
+        return ir.passes.PassResult(model, True)
 
-    monkeypatch.setattr(bundle_module, "in_pieces", depthwise_in_float)
+    monkeypatch.setattr(TileActivations, "call", depthwise_in_float)
     bundle = export_model(everything.model, tmp_path / "net", target="ort", images=photos)
     rows = {row["name"]: row["executed"] for row in bundle.manifest["layers"]}
     assert rows["stem"] == {"weight_bits": 8, "activation_bits": 8}
@@ -198,14 +198,14 @@ def test_failed_verification_leaves_the_old_folder_and_nothing_else(
     (out / "manifest.json").write_text('{"format": "waveedge-bundle/1", "files": {"old": ""}}')
     (out / "old").write_text("kept")
 
-    def faulty(traced, target):
-        model = quantized(traced, target)
+    def faulty(pass_, model):
+        result = right(pass_, model)
         weight = model.graph.initializers["second.weight_int8"]
         weight.const_value = ir.tensor(-weight.const_value.numpy(), name=weight.name)
-        return model
+        return result
 
-    quantized = bundle_module.quantized_graph
-    monkeypatch.setattr(bundle_module, "quantized_graph", faulty)
+    right = Int8Weights.call
+    monkeypatch.setattr(Int8Weights, "call", faulty)
     with pytest.raises(VerificationError):
         export_model(integers.model, out, target="ort", images=photos)
     assert [path.name for path in tmp_path.iterdir()] == ["net"]

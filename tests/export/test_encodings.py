@@ -12,9 +12,8 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import fx
 
-from waveedge.export.bundle import quantized_graph
-from waveedge.export.finish import finish
 from waveedge.export.layers import layers_of, optimised_by_onnxruntime
+from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import ActivationQuantizer, QuantizedConv2d, WeightQuantizer
 
@@ -56,8 +55,8 @@ def torch_integers(model: torch.nn.Module, x: np.ndarray) -> dict[str, np.ndarra
 
 def test_both_encodings_and_torch_hold_the_same_integers(everything, photos, run):
     """Design decision 1: q as int8 with zero point 0 and q + 128 as uint8 are the same numbers."""
-    int8 = finish(quantized_graph(everything.traced, "onnx"))
-    uint8 = finish(quantized_graph(everything.traced, "ort"))
+    int8 = lower(everything.traced, "onnx").encoded
+    uint8 = lower(everything.traced, "ort").encoded
     names, shifted = integer_tensors(int8), integer_tensors(uint8)
     assert set(names) == set(shifted)
     assert len(names) == 9
@@ -74,7 +73,7 @@ def test_both_encodings_and_torch_hold_the_same_integers(everything, photos, run
 
 def test_low_bits_are_low(everything, photos, run):
     """A tensor asked to have b bits takes at most 2^b values, and uses the ends of its grid."""
-    uint8 = finish(quantized_graph(everything.traced, "ort"))
+    uint8 = lower(everything.traced, "ort").encoded
     names = integer_tensors(uint8)
     ends = {"q_relu": (0, 15), "q_low": (-4, 3)}
     for name, (low, high) in ends.items():
@@ -87,7 +86,7 @@ def test_low_bits_are_low(everything, photos, run):
 
 def test_optimised_graphs_agree_with_torch(everything, photos, run):
     for target in ("onnx", "ort"):
-        graph = finish(quantized_graph(everything.traced, target))
+        graph = lower(everything.traced, target).encoded
         for x in photos:
             with torch.no_grad():
                 wanted = everything.model(torch.from_numpy(x)).numpy()
@@ -100,7 +99,7 @@ def test_onnxruntime_fuses_every_integer_layer(everything, batch, run, photos):
     traced = everything.traced
     if batch == "dynamic":
         traced = to_onnx(everything.model, (3, 32, 32), batch="dynamic")
-    graph = finish(quantized_graph(traced, "ort"))
+    graph = lower(traced, "ort").encoded
     optimised = optimised_by_onnxruntime(graph.SerializeToString())
     count = Counter(node.op_type for node in optimised.graph.node)
     assert count["QLinearConv"] == 3  # stem, depthwise, mix
@@ -116,16 +115,16 @@ def test_onnxruntime_fuses_every_integer_layer(everything, batch, run, photos):
 
 def test_relu_moves_behind_the_quantizer(integers, photos, run):
     """A Relu before a signed grid becomes the lower end of an integer Clip: same numbers."""
-    graph = finish(quantized_graph(integers.traced, "ort"))
+    graph = lower(integers.traced, "ort").encoded
     kinds = [node.op_type for node in graph.graph.node]
     assert "Relu" not in kinds
     assert kinds.count("Clip") == 1
-    (wanted,) = run(finish(quantized_graph(integers.traced, "onnx")), photos[0], as_written=True)
+    (wanted,) = run(lower(integers.traced, "onnx").encoded, photos[0], as_written=True)
     np.testing.assert_array_equal(run(graph, photos[0], as_written=True)[0], wanted)
 
 
 def test_weights_are_the_quantizers_integers(everything):
-    found = initializers(finish(quantized_graph(everything.traced, "trt")))
+    found = initializers(lower(everything.traced, "trt").encoded)
     for name, layer in everything.model.named_modules():
         quantizer = getattr(layer, "weight_quantizer", None)
         if isinstance(quantizer, WeightQuantizer):
@@ -137,7 +136,7 @@ def test_weights_are_the_quantizers_integers(everything):
 
 
 def test_trt_graph_is_symmetric_int8_with_float_biases(everything):
-    graph = finish(quantized_graph(everything.traced, "trt"))
+    graph = lower(everything.traced, "trt").encoded
     types = Counter(tensor.data_type for tensor in graph.graph.initializer)
     assert types[TensorProto.UINT8] == types[TensorProto.INT32] == 0
     for name, data in initializers(graph).items():
@@ -147,7 +146,7 @@ def test_trt_graph_is_symmetric_int8_with_float_biases(everything):
 
 
 def test_biases_of_ort_are_int32_on_the_accumulators_grid(everything):
-    found = initializers(finish(quantized_graph(everything.traced, "ort")))
+    found = initializers(lower(everything.traced, "ort").encoded)
     for layer, step in (("stem/Conv", 2.0**-7), ("up/MatMul", 0.01)):
         bias, scale = found[f"{layer}/bias_int32"], found[f"{layer}/bias_scale"]
         module = getattr(everything.model, layer.split("/")[0])
@@ -165,16 +164,16 @@ def test_a_bias_too_large_for_int32_stays_float():
     quantizer = ActivationQuantizer(8)
     quantizer.scale.data.fill_(1e-3)
     model = torch.nn.Sequential(quantizer, layer).eval()
-    graph = quantized_graph(to_onnx(model, (3, 8, 8)), "ort")
+    graph = ir.from_proto(lower(to_onnx(model, (3, 8, 8)), "ort").encoded)
     conv = next(node for node in graph.graph if node.op_type == "Conv")
     assert conv.inputs[2].const_value.dtype == ir.DataType.FLOAT
     assert conv.inputs[2].const_value.numpy()[0] == 5.0
 
 
 def test_the_file_tells_nothing_about_the_machine_and_is_the_same_twice(integers, tmp_path):
-    first = finish(quantized_graph(integers.traced, "ort")).SerializeToString()
+    first = lower(integers.traced, "ort").encoded.SerializeToString()
     again = to_onnx(integers.model, (3, 32, 32))
-    assert finish(quantized_graph(again, "ort")).SerializeToString() == first
+    assert lower(again, "ort").encoded.SerializeToString() == first
     assert b".py" not in first
     assert b"site-packages" not in first
     graph = onnx.ModelProto.FromString(first)

@@ -13,12 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from waveedge.errors import MissingDependencyError
-from waveedge.export.bundle import quantized_graph
 from waveedge.export.device_script import write_build_script
 from waveedge.export.engine import backend_version, build_engine
-from waveedge.export.finish import finish
 from waveedge.export.layers import layers_of, seen_in_engine
 from waveedge.export.lint import lint
+from waveedge.export.lowering import lower
 
 rtx = pytest.mark.skipif(
     backend_version("tensorrt_rtx") is None, reason="TensorRT-RTX (extra [rtx]) is not installed"
@@ -28,7 +27,7 @@ rtx = pytest.mark.skipif(
 @rtx
 def test_every_layer_of_the_graph_is_built(everything):
     """Also shows that the lint is not stricter than the builder, and which kernels are int8."""
-    graph = finish(quantized_graph(everything.traced, "trt"))
+    graph = lower(everything.traced, "trt").encoded
     assert [finding for finding in lint(graph) if finding.level == "error"] == []
     build = build_engine(graph.SerializeToString(), "tensorrt_rtx")
     assert build.errors == []
@@ -139,4 +138,4 @@ def test_the_script_without_trtexec_says_what_to_install(tmp_path):
 
 
 def test_checker_accepts_what_is_built(everything):
-    onnx.checker.check_model(finish(quantized_graph(everything.traced, "trt")), full_check=True)
+    onnx.checker.check_model(lower(everything.traced, "trt").encoded, full_check=True)

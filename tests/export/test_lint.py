@@ -118,9 +118,9 @@ CASES = {
         graph([helper.make_node("Magic", ["x"], ["y"], name="layer/Magic", domain="my")]),
     ),
     "opset": (CLEAN, graph([node("Relu", ["x"])], opset=21)),
-    "static-size": (
-        graph([node("Relu", ["x"])], inputs=[("x", FLOAT, ["batch", 4, 8, 8])]),
-        graph([node("Relu", ["x"])], inputs=[("x", FLOAT, [1, 4, "height", 8])]),
+    "static-channels": (
+        graph([node("Relu", ["x"])], inputs=[("x", FLOAT, ["batch", 4, "height", "width"])]),
+        graph([node("Relu", ["x"])], inputs=[("x", FLOAT, [1, "channels", 8, 8])]),
     ),
     "no-double": (CLEAN, graph([node("Cast", ["x"], to=TensorProto.DOUBLE)])),
     "topk-constant": (

@@ -9,17 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.compression.reparameterize import reparameterize
-from waveedge.export.bundle import quantized_graph
-from waveedge.export.finish import finish
 from waveedge.export.layers import optimised_by_onnxruntime
-from waveedge.export.paddings import absorb_paddings
-from waveedge.export.pieces import in_pieces
+from waveedge.export.lowering import lower
+from waveedge.export.passes.paddings import FoldPadIntoConv
+from waveedge.export.passes.tiling import TileActivations
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import WTConv2d
 from waveedge.normalise import normalise
 from waveedge.spec import ModelSpec
 
-from .conftest import close, operators, quantize
+from .conftest import close, operators, quantize, rewritten
 
 SIZES = [(8, 12), (9, 7), (11, 16)]
 
@@ -50,7 +49,7 @@ def wavelet(size: tuple[int, int], *, quantized: bool) -> nn.Module:
 def test_odd_maps_need_no_pad_and_no_crop(run, size, quantized):
     model = wavelet(size, quantized=quantized)
     traced = to_onnx(model, (8, *size))
-    plain, tight = (finish(quantized_graph(traced, target)) for target in ("onnx", "ort"))
+    plain, tight = (lower(traced, target).encoded for target in ("onnx", "ort"))
     if size != (8, 12):
         assert operators(plain)["Pad"]
         assert operators(plain)["Slice"]
@@ -69,9 +68,9 @@ def test_small_transposed_convolutions_have_a_quarter_of_the_groups(run, quantiz
     size = (16, 12)  # 8x6 and 4x3 pixels below
     model = wavelet(size, quantized=quantized)
     traced = to_onnx(model, (8, *size))
-    tight = finish(quantized_graph(traced, "ort"))
+    tight = lower(traced, "ort").encoded
     assert attribute(tight, "ConvTranspose", "group") == [2, 2]
-    assert attribute(finish(quantized_graph(traced, "onnx")), "ConvTranspose", "group") == [8, 8]
+    assert attribute(lower(traced, "onnx").encoded, "ConvTranspose", "group") == [8, 8]
     x = np.random.default_rng(0).standard_normal((1, 8, *size)).astype(np.float32)
     with torch.no_grad():
         wanted = model(torch.from_numpy(x)).numpy()
@@ -80,7 +79,7 @@ def test_small_transposed_convolutions_have_a_quarter_of_the_groups(run, quantiz
 
 def test_large_transposed_convolutions_keep_their_groups():
     traced = to_onnx(wavelet((64, 64), quantized=False), (8, 64, 64))
-    graph = finish(quantized_graph(traced, "ort"))
+    graph = lower(traced, "ort").encoded
     assert attribute(graph, "ConvTranspose", "group") == [8, 8]
 
 
@@ -102,8 +101,8 @@ class Padded(nn.Module):
 def test_only_zeros_that_convolutions_alone_read_become_their_padding(run, value, shared, left):
     model = Padded(value, shared).eval()
     traced = to_onnx(model, (3, 8, 9))
-    absorb_paddings(traced)
-    graph = finish(traced)
+    FoldPadIntoConv()(traced)
+    graph = lower(traced, "onnx").encoded
     assert operators(graph)["Pad"] == left
     x = np.random.default_rng(0).standard_normal((1, 3, 8, 9)).astype(np.float32)
     with torch.no_grad():
@@ -132,9 +131,9 @@ def activation(height: int, width: int, channels: int) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("height", [64, 67])
-def test_a_large_activation_is_computed_in_pieces_to_the_bit(run, height):
+def test_a_large_activation_is_computed_in_tiles_to_the_bit(run, height):
     graph = activation(height, 64, 64)
-    divided = in_pieces(graph)
+    divided = rewritten(graph, TileActivations())
     onnx.checker.check_model(divided, full_check=True)
     assert operators(divided)["Gelu"] == 4
     assert operators(divided)["Concat"] == 1
@@ -162,15 +161,15 @@ class Stem(nn.Module):
         return y
 
 
-def test_a_norm_behind_an_activation_is_computed_in_pieces_of_channels_last(run):
+def test_a_norm_behind_an_activation_is_computed_in_tiles_of_channels_last(run):
     torch.manual_seed(0)
     graph = reparameterize(Stem().eval(), (64, 66))
     quantize(graph, (3, 64, 66))
     traced = to_onnx(graph.eval(), (3, 64, 66), batch="dynamic")
-    assert operators(finish(quantized_graph(traced, "onnx")))["BatchNormalization"] == 1
-    whole = finish(quantized_graph(traced, "ort"))
+    assert operators(lower(traced, "onnx").encoded)["BatchNormalization"] == 1
+    whole = lower(traced, "ort").encoded
     assert not operators(whole)["BatchNormalization"]
-    divided = in_pieces(whole)
+    divided = rewritten(whole, TileActivations())
     onnx.checker.check_model(divided, full_check=True)
     assert [operators(divided)[name] for name in ("Gelu", "Mul", "Split")] == [4, 4, 1]
     x = np.random.default_rng(0).standard_normal((2, 3, 64, 66)).astype(np.float32)
@@ -187,18 +186,18 @@ def test_a_norm_of_vectors_stays_as_it_is():
     layers = [nn.Flatten(), nn.Linear(12, 8), nn.GELU(), nn.BatchNorm1d(8), nn.Linear(8, 4)]
     graph = normalise(nn.Sequential(*layers), (3, 2, 2))
     quantize(graph, (3, 2, 2))
-    exported = finish(quantized_graph(to_onnx(graph.eval(), (3, 2, 2)), "ort"))
+    exported = lower(to_onnx(graph.eval(), (3, 2, 2)), "ort").encoded
     assert operators(exported)["BatchNormalization"] == 1
 
 
 def test_a_small_activation_stays_whole():
-    assert operators(in_pieces(activation(63, 64, 64)))["Gelu"] == 1
+    assert operators(rewritten(activation(63, 64, 64), TileActivations()))["Gelu"] == 1
 
 
 def test_an_activation_whose_floats_are_read_stays_whole():
     graph = activation(64, 64, 64)
     graph.graph.output.append(onnx.helper.make_tensor_value_info("c", 1, ["N", 64, 64, 64]))
-    assert operators(in_pieces(graph))["Gelu"] == 1
+    assert operators(rewritten(graph, TileActivations()))["Gelu"] == 1
 
 
 class Pooled(nn.Module):
@@ -222,7 +221,7 @@ def test_the_mean_of_a_map_runs_in_integers(run):
     torch.manual_seed(0)
     graph = reparameterize(Pooled(), (8, 12))
     quantize(graph, (3, 8, 12))
-    exported = finish(quantized_graph(to_onnx(graph.eval(), (3, 8, 12), batch="dynamic"), "ort"))
+    exported = lower(to_onnx(graph.eval(), (3, 8, 12), batch="dynamic"), "ort").encoded
     optimised = operators(optimised_by_onnxruntime(exported.SerializeToString()))
     assert optimised["QLinearGlobalAveragePool"] == 1
     assert not optimised["ReduceMean"]

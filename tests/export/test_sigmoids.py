@@ -11,13 +11,12 @@ from torch import fx, nn
 from waveedge.compression.gelus import fit_gelus, place_gelus
 from waveedge.compression.recipe import make_recipe
 from waveedge.compression.reparameterize import reparameterize
-from waveedge.export.bundle import quantized_graph
-from waveedge.export.finish import finish
 from waveedge.export.layers import optimised_by_onnxruntime
-from waveedge.export.sigmoids import integer_sigmoids
+from waveedge.export.lowering import lower
+from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.torch_to_onnx import to_onnx
 
-from .conftest import close, operators, quantize
+from .conftest import close, operators, quantize, rewritten
 
 
 def gelu_between_integers(shape: tuple[int, int, int]) -> fx.GraphModule:
@@ -35,12 +34,12 @@ def test_an_integer_gelu_runs_in_integer_kernels_with_the_numbers_of_torch(run, 
     shape = (3, 9, 7)
     graph = gelu_between_integers(shape)
     traced = to_onnx(graph, shape, batch=batch)
-    shipped = integer_sigmoids(finish(quantized_graph(traced, "ort")))
+    shipped = rewritten(lower(traced, "ort").encoded, IntegerSigmoid())
     onnx.checker.check_model(shipped, full_check=True)
     count = operators(optimised_by_onnxruntime(shipped.SerializeToString()))
     assert (count["QLinearConv"], count["QLinearSigmoid"], count["QLinearMul"]) == (2, 1, 1)
     assert (count["QuantizeLinear"], count["DequantizeLinear"]) == (1, 1)
-    signed = finish(quantized_graph(traced, "onnx"))
+    signed = lower(traced, "onnx").encoded
     x = 3 * np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
     (got,) = run(shipped, x)
     # Both encodings, to the bit: uint8 in integer kernels, int8 as it is written.
@@ -51,13 +50,13 @@ def test_an_integer_gelu_runs_in_integer_kernels_with_the_numbers_of_torch(run, 
 
 def test_other_sigmoids_stay_as_they_are():
     """A grid whose zero point is not what the sums shift by, and a slope for each channel."""
-    graph = finish(quantized_graph(to_onnx(gelu_between_integers((3, 8, 8)), (3, 8, 8)), "ort"))
+    graph = lower(to_onnx(gelu_between_integers((3, 8, 8)), (3, 8, 8)), "ort").encoded
     names = {name.rsplit(".")[-1]: name for name in (t.name for t in graph.graph.initializer)}
     for name, value in (("middle", np.float32(0.25)), ("slope", np.ones((8, 1, 1), np.float32))):
         changed = onnx.ModelProto.FromString(graph.SerializeToString())
         for tensor in changed.graph.initializer:
             if tensor.name == names[name]:
                 tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-        before, after = operators(changed), operators(integer_sigmoids(changed))
+        before, after = operators(changed), operators(rewritten(changed, IntegerSigmoid()))
         assert after == before
-    assert operators(integer_sigmoids(graph)) != operators(graph)
+    assert operators(rewritten(graph, IntegerSigmoid())) != operators(graph)

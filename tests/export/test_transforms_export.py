@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.export.engine import backend_version, build_engine
-from waveedge.export.finish import finish
 from waveedge.export.lint import lint
+from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.export.verify import verify
 from waveedge.nn import DWT2d, IDWT2d, WTConv2d
@@ -35,7 +35,7 @@ def graph(photos):
     torch.manual_seed(0)
     model = Transforms().eval()
     odd = [photo[..., :31, :29].copy() for photo in photos]
-    exported = finish(to_onnx(model, (3, 31, 29)))
+    exported = lower(to_onnx(model, (3, 31, 29)), "onnx").encoded
     verify(model, exported, odd)
     return exported
 

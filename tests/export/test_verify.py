@@ -13,8 +13,7 @@ from onnx import helper, numpy_helper
 
 from waveedge.decibels import snr_db
 from waveedge.errors import VerificationError
-from waveedge.export.bundle import quantized_graph
-from waveedge.export.finish import finish
+from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.export.verify import verify
 from waveedge.nn import ActivationQuantizer
@@ -27,7 +26,7 @@ def plain() -> tuple[torch.nn.Module, onnx.ModelProto]:
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.GELU(), torch.nn.Flatten(), torch.nn.Linear(3600, 5)
     ).eval()
-    return model, finish(to_onnx(model, (3, 32, 32)))
+    return model, lower(to_onnx(model, (3, 32, 32)), "onnx").encoded
 
 
 def changed(graph: onnx.ModelProto, name: str, factor: float) -> onnx.ModelProto:
@@ -42,7 +41,7 @@ def changed(graph: onnx.ModelProto, name: str, factor: float) -> onnx.ModelProto
 
 
 def test_a_right_graph_passes(everything, photos):
-    graph = finish(quantized_graph(everything.traced, "ort"))
+    graph = lower(everything.traced, "ort").encoded
     result = verify(everything.model, graph, photos)
     assert result.passed
     assert result.images == 4
@@ -57,7 +56,7 @@ def test_a_right_graph_passes(everything, photos):
 @pytest.mark.parametrize("target", ["onnx", "ort"])
 def test_cut_at_its_quantizers_a_graph_is_torch_to_the_bit(everything, photos, target):
     """With biases on the accumulator's grid no integer differs, in either encoding."""
-    graph = finish(quantized_graph(everything.traced, target))
+    graph = lower(everything.traced, target).encoded
     checks = {check.name: check.value for check in verify(everything.model, graph, photos).checks}
     assert checks["cut: equal integers"] == 1
     assert checks["cut: largest step"] == 0
@@ -68,7 +67,7 @@ def test_cut_at_its_quantizers_a_graph_is_torch_to_the_bit(everything, photos, t
 @pytest.mark.parametrize("factor", [1.05, 1.5])
 def test_a_wrong_weight_scale_is_caught_in_a_noisy_network(everything, photos, factor):
     """Three-bit noise would hide the fault from a comparison of outputs; the cut graph shows it."""
-    right = finish(quantized_graph(everything.traced, "ort"))
+    right = lower(everything.traced, "ort").encoded
     scale = next(n.input[1] for n in right.graph.node if n.input[0] == "mix.weight_int8")
     with pytest.raises(VerificationError, match="cut: equal integers"):
         verify(everything.model, changed(right, scale, factor), photos)
@@ -76,7 +75,7 @@ def test_a_wrong_weight_scale_is_caught_in_a_noisy_network(everything, photos, f
 
 @pytest.mark.parametrize("quantizer", ["q_low", "q_sum", "q_hidden"])
 def test_a_wrong_zero_point_is_caught(everything, photos, quantizer):
-    wrong = finish(quantized_graph(everything.traced, "ort"))
+    wrong = lower(everything.traced, "ort").encoded
     node = next(
         node
         for node in wrong.graph.node
@@ -90,7 +89,7 @@ def test_a_wrong_zero_point_is_caught(everything, photos, quantizer):
 
 def test_a_wrong_selection_is_caught(everything, photos):
     """TopK of the smallest energies: as many positions, the wrong ones."""
-    wrong = finish(quantized_graph(everything.traced, "ort"))
+    wrong = lower(everything.traced, "ort").encoded
     (top_k,) = [node for node in wrong.graph.node if node.op_type == "TopK"]
     top_k.attribute.append(helper.make_attribute("largest", 0))
     for attribute in list(top_k.attribute)[:-1]:
@@ -114,7 +113,7 @@ def test_float_graphs_agree_to_1e_4(plain, photos):
 def test_figures_of_segmentation_and_images(photos):
     torch.manual_seed(0)
     model = torch.nn.Conv2d(3, 3, 1).eval()
-    graph = finish(to_onnx(model, (3, 32, 32)))
+    graph = lower(to_onnx(model, (3, 32, 32)), "onnx").encoded
     assert verify(model, graph, photos, task="segmentation").figures["pixel_agreement"] == 1
     assert verify(model, graph, photos, task="super-resolution").figures["psnr_db"] > 100
 

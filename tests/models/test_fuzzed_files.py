@@ -30,7 +30,7 @@ from waveedge.errors import WaveedgeError
 from waveedge.models import WaveMixConfig, build
 from waveedge.models.families import describe
 
-CASES = int(os.environ.get("WAVEEDGE_FUZZ", "420"))
+CASES = int(os.environ.get("WAVEEDGE_FUZZ", "210"))
 
 Damage = Callable[[random.Random, bytes], bytes]
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from waveedge.cost import Cost, profile
 from waveedge.errors import InputError
@@ -28,11 +28,17 @@ def made(name: str) -> nn.Module:
         return NETWORKS[name]().eval()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_normal_form_equals_the_module(name: str) -> None:
+@lru_cache
+def normalised(name: str) -> tuple[nn.Module, dict[str, Tensor], fx.GraphModule]:
+    """The network of that name, its state before, and its normal form; not to be changed."""
     network = made(name)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    graph = normalise(network, (3, 16, 16))
+    return network, before, normalise(network, (3, 16, 16))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_normal_form_equals_the_module(name: str) -> None:
+    network, before, graph = normalised(name)
     sizes = [(1, 16, 16)]
     if graph.any_size:
         sizes += [(2, 16, 16), (1, 32, 16), (1, 24, 40)]
@@ -50,7 +56,7 @@ def test_the_normal_form_equals_the_module(name: str) -> None:
 
 @lru_cache
 def _cost(name: str) -> Cost:
-    return profile(made(name), (16, 16))
+    return profile(normalised(name)[2], (16, 16))
 
 
 @pytest.mark.parametrize(

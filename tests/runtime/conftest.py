@@ -78,6 +78,8 @@ def fields_of(folder: Path, name: str = "net", **changes: Any) -> dict[str, Any]
         "model": "model.onnx",
         "baseline": "published.onnx",
         "engine": None,
+        "provider": "cpu",
+        "precision": "float32",
         "weights": "float32",
         "input": {"name": "image", "shape": [1, 3, 32, 32], "dtype": "float32"},
         "sizes": None,

@@ -80,6 +80,10 @@ class Mode(Enum):
     INPUT, OUTPUT = range(2)
 
 
+MOST = 4096
+"""Images at once, at the upper end of the profile."""
+
+
 class FakeContext:
     """Doubles its float32 input."""
 
@@ -88,9 +92,12 @@ class FakeContext:
         self.shape: tuple[int, ...] = ()
         self.works = True
 
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert name == "image"
+        if shape[0] > MOST:
+            return False
         self.shape = shape
+        return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self.shape
@@ -126,6 +133,9 @@ class FakeEngine:
 
     def get_tensor_dtype(self, name: str) -> SimpleNamespace:
         return SimpleNamespace(name="FLOAT")
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> tuple[tuple[int, ...], ...]:
+        return (1, 3, 4, 4), (1, 3, 4, 4), (MOST, 3, 4, 4)
 
     def create_execution_context(self) -> FakeContext:
         return self.context
@@ -194,6 +204,16 @@ def test_a_failed_run_is_an_error(tmp_path: Path) -> None:
     backend._context.works = False
     with pytest.raises(WaveedgeError, match="failed to run the engine"):
         backend.run(np.zeros((1, 3, 4, 4), np.float32))
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_shape_outside_the_profile_is_refused(tmp_path: Path) -> None:
+    engine = EngineBackend(engine_file(tmp_path))
+    with pytest.raises(
+        InputError, match=r"does not take an input of shape \(4097, 3, 4, 4\)"
+    ) as no:
+        engine.run(np.zeros((MOST + 1, 3, 4, 4), np.float32))
+    assert "from (1, 3, 4, 4) to (4096, 3, 4, 4)" in no.value.hint
 
 
 def test_a_full_gpu_is_named(driver: FakeDriver, tmp_path: Path) -> None:

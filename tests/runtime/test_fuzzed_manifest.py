@@ -26,7 +26,7 @@ from waveedge.runtime import Bundle, open_bundle
 from waveedge.runtime.benchmark import _bits
 from waveedge.runtime.manifest import MANIFEST, SCHEMA
 
-CASES = int(os.environ.get("WAVEEDGE_FUZZ", "2500"))
+CASES = int(os.environ.get("WAVEEDGE_FUZZ", "1000"))
 LONGEST = 500
 """Characters of a message, without the paths of this test's folder in it."""
 

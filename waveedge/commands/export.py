@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from waveedge import console
 from waveedge.artifact import newest_artifact
 from waveedge.commands.assumed import say_assumed
 from waveedge.compression.recipe import read_cost
 from waveedge.errors import InputError, UsageError
-from waveedge.export import export
-from waveedge.export.bundle import Bundle, Target
+from waveedge.export.bundle import Bundle
 from waveedge.export.free_sizes import check_ends
+from waveedge.export.targets import TARGETS
+from waveedge.export.verb import export
 from waveedge.outputs import BUNDLE, check_output, default_name
 from waveedge.runtime.sizes import Size, SizeRange
 
 __all__ = ["run"]
-
-TARGETS = get_args(Target)
-TIMED = ("onnx", "ort")
 
 
 def run(
     source: Path | None,
     *,
     target: str,
+    precision: str | None,
     input_size: Size | Literal["dynamic"] | None,
     min_size: Size | None,
     max_size: Size | None,
@@ -60,7 +59,7 @@ def run(
         raise UsageError(
             f"--target {target!r} is unknown", hint=f"Known targets: {', '.join(TARGETS)}."
         )
-    if tune and target not in TIMED:
+    if tune and not TARGETS[target].timed_here:
         raise UsageError(
             f"--autotune times with onnxruntime on the CPU, which tells nothing about {target}",
             hint="Use --target ort, or leave --autotune out.",
@@ -82,7 +81,8 @@ def run(
         bundle = export(
             network,
             out,
-            target=target,  # type: ignore[arg-type]
+            target=target,
+            precision=precision,
             images=calib,
             input_size=input_size,
             min_size=min_size,

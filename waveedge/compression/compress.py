@@ -35,7 +35,7 @@ from waveedge.compression.rounding import round_weights
 from waveedge.compression.threads import one_thread
 from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
-from waveedge.errors import RecipeError
+from waveedge.errors import InputError, RecipeError
 from waveedge.models.build import spec_of
 from waveedge.nn import WaveletCompressedConv2d
 from waveedge.normalise import normalise, preserve

@@ -15,8 +15,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from waveedge.bounds import Name, Text
+from waveedge.errors import RecipeError
 
-__all__ = ["CPU", "GPU", "PROFILES", "CostProfile"]
+__all__ = ["CPU", "GPU", "PROFILES", "CostProfile", "profile_of"]
 
 Price = Annotated[float, Field(ge=0, le=1e12)]
 
@@ -61,3 +62,18 @@ GPU = CostProfile(
 
 PROFILES = MappingProxyType({profile.name: profile for profile in (CPU, GPU)})
 """The profiles that waveedge ships, by name."""
+
+
+def profile_of(cost: CostProfile | str) -> CostProfile:
+    """A profile, or the shipped one of that name.
+
+    Raises:
+        RecipeError: none has that name.
+    """
+    if isinstance(cost, CostProfile):
+        return cost
+    if cost not in PROFILES:
+        raise RecipeError(
+            f"the cost profile {cost!r} is unknown", hint=f"Known: {', '.join(PROFILES)}."
+        )
+    return PROFILES[cost]

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from waveedge.bounds import Name
-from waveedge.compression.costs import CPU, PROFILES, CostProfile
+from waveedge.compression.costs import CPU, PROFILES, CostProfile, profile_of
 from waveedge.compression.plain_yaml import Lines, read_plain_yaml
 from waveedge.errors import RecipeError, UsageError
 from waveedge.limits import LONGEST_NAME
@@ -139,7 +139,7 @@ class Recipe(BaseModel):
     @property
     def profile(self) -> CostProfile:
         """The prices of ``cost``."""
-        return PROFILES[self.cost] if isinstance(self.cost, str) else self.cost
+        return profile_of(self.cost)
 
     def settings(self, layer: str) -> LayerSettings:
         """Return the settings of one layer: the recipe's, then every matching override in order."""

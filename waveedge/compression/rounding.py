@@ -30,6 +30,7 @@ from waveedge.compression.graph import layer_of
 from waveedge.compression.patches import Samples, sample
 from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import WeightQuantizer
+from waveedge.normalise.capture import float_dtype
 
 __all__ = ["round_weights", "rounded"]
 
@@ -69,8 +70,8 @@ def round_weights(
     dying: dict[fx.Node, list[fx.Node]] = {}
     for value, node in last_use.items():
         dying.setdefault(node, []).append(value)
-    like = next(graph.parameters())
-    batch = torch.from_numpy(np.concatenate(_that_fit(graph, images, dying))).to(like)
+    batch = torch.from_numpy(np.concatenate(_that_fit(graph, images, dying)))
+    batch = batch.to(float_dtype(graph))
 
     interpreter = fx.Interpreter(graph)
     twin = fx.Interpreter(reference)

@@ -59,8 +59,9 @@ def adopt_published(model: nn.Module) -> tuple[nn.Module, list[Adoption]]:
 
     Taken over are: the transforms of ``pytorch_wavelets`` and of copies of it (any named wavelet;
     every border mode of :class:`~waveedge.nn.DWT2d`), Haar transforms by slices as MWCNN's, the
-    authors' ``WTConv2d`` (Haar), the blocks of the ``wavemix`` package, and the authors' ``WCC``. Device, dtype and mode (training or
-    evaluation) stay. A layer that occurs twice is replaced by one that occurs twice.
+    authors' ``WTConv2d`` (Haar), the blocks of the ``wavemix`` package, and the authors' ``WCC``.
+    Device, dtype and mode (training or evaluation) stay. A layer that occurs twice is replaced by
+    one that occurs twice.
 
     Args:
         model: changed in place: hand over a copy.

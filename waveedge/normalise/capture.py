@@ -13,9 +13,13 @@ from torch.export import Dim, ExportedProgram, export
 
 from waveedge.errors import ExportError
 
-__all__ = ["ATTEMPTS", "Attempt", "capture", "float_dtype"]
+__all__ = ["ATTEMPTS", "Attempt", "NotFollowedError", "capture", "float_dtype"]
 
 _OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent))
+
+
+class NotFollowedError(ExportError):
+    """torch cannot follow a network's code in one attempt; another may go."""
 
 
 class Attempt(NamedTuple):
@@ -42,7 +46,7 @@ def capture(model: nn.Module, shape: tuple[int, int, int], attempt: Attempt) -> 
     into its input.
 
     Raises:
-        ExportError: torch cannot follow the network's code; the message names the line.
+        NotFollowedError: torch cannot follow the network's code; the message names the line.
     """
     image = torch.zeros(attempt.batch, *shape, dtype=float_dtype(model))
     sizes = (dict.fromkeys(attempt.open_axes, Dim.AUTO),) if attempt.open_axes else None
@@ -62,10 +66,10 @@ def float_dtype(model: nn.Module) -> torch.dtype:
     return next(floats, torch.float32)
 
 
-def _refusal(model: nn.Module, error: Exception) -> ExportError:
+def _refusal(model: nn.Module, error: Exception) -> NotFollowedError:
     lines = str(error).strip().splitlines()
     reason = next((line.strip() for line in lines if line.strip()), type(error).__name__)
-    return ExportError(
+    return NotFollowedError(
         f"{type(model).__name__} cannot be brought into a graph{_where(error)}: {reason}",
         hint="Its forward must not branch or loop on the values of tensors. Write that line with "
         "torch.where, or put what it decides into the module before it is saved.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -37,8 +38,18 @@ def check_inputs(model: nn.Module) -> None:
 
     Raises:
         InputError: ``forward`` has no input, or several without a default; or torch quantized the
-            network already.
+            network already, or compiled it to TorchScript.
     """
+    scripted = next(
+        (name for name, part in model.named_modules() if isinstance(part, torch.jit.ScriptModule)),
+        None,
+    )
+    if scripted is not None:
+        raise InputError(
+            f"{scripted or 'this network'} is TorchScript, whose code cannot be followed",
+            hint="Give the module in Python that torch.jit.script or torch.jit.trace was given; "
+            "its weights can be loaded from the scripted one's state_dict().",
+        )
     quantized = next((item for item in model.named_modules() if _is_quantized(item[1])), None)
     if quantized is not None:
         name, layer = quantized

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -326,10 +327,12 @@ def _drops_nothing(node: fx.Node) -> bool:
 
 
 def _line(node: fx.Node) -> str:
-    """The line of the user's code that an operation comes from."""
+    """The line of the user's code that an operation comes from, or else the module."""
     trace = str(node.meta.get("stack_trace") or "").strip().splitlines()
-    places = [line.strip() for line in trace if line.strip().startswith("File ")]
+    # Code that torch wrote itself, as for autocast, has a name in angle brackets.
+    places = [line.strip() for line in trace if re.match(r'\s*File "(?!<)', line)]
     if not places:
-        return ""
+        path = _path(node)
+        return f" in {path}" if path else ""
     file, line = places[-1].split('"')[1], places[-1].split("line ")[1].split(",")[0]
     return f" at {file.rpartition('/')[2]}:{line}"

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from waveedge.errors import ExportError
 from waveedge.models.adopt import adopt_published
-from waveedge.normalise.capture import ATTEMPTS, Attempt, capture, float_dtype
+from waveedge.normalise.capture import ATTEMPTS, Attempt, NotFollowedError, capture, float_dtype
 from waveedge.normalise.copying import detached_copy
 from waveedge.normalise.interface import (
     check_inputs,
@@ -60,7 +60,7 @@ def normalise(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
     for attempt in ATTEMPTS:
         try:
             graph_module = _exported(original, shape, attempt)
-        except ExportError as error:
+        except NotFollowedError as error:
             refusal = refusal or error
             continue
         held = [_agrees(graph_module, *probe) for probe in probes]
@@ -134,6 +134,8 @@ def _agrees(graph_module: nn.Module, image: Tensor, wanted: list[Tensor]) -> boo
 
 
 def _near(wanted: Tensor, found: Tensor) -> bool:
+    if wanted.dtype == torch.bool:
+        return torch.equal(wanted, found)
     limit = _SAME * float(wanted.abs().nan_to_num().max()) if wanted.numel() else 0.0
     return torch.allclose(wanted, found, rtol=0, atol=limit, equal_nan=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -45,10 +46,19 @@ def small(kind: str, levels: int = 1, depth: int = 2) -> WaveMix:
     return WaveMix(WaveMixConfig(depth=depth, levels=levels, **{**options, "dim": dim}))
 
 
+shared = functools.cache(small)
+"""One network for all tests that leave it as it is, and so one normal form."""
+
+
+@functools.cache
+def published(name: str) -> nn.Module:
+    return waveedge.load(GOLDEN / f"{name}.pth")
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_variant_computes_the_same(check: Check, name: str) -> None:
     _, channels, *size = PUBLISHED[name]["input"]
-    model = waveedge.load(GOLDEN / f"{name}.pth")
+    model = published(name)
     result = check(model, tuple(size), channels=channels)
     assert result.spec == model.spec
     kinds = {type(module) for module in result.modules()}
@@ -58,13 +68,13 @@ def test_every_published_variant_computes_the_same(check: Check, name: str) -> N
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if "wtconv" not in name])
 def test_every_published_variant_where_multiply_adds_decide(check: Check, name: str) -> None:
     _, channels, *size = PUBLISHED[name]["input"]
-    check(waveedge.load(GOLDEN / f"{name}.pth"), tuple(size), channels=channels, cost=MACS_ALONE)
+    check(published(name), tuple(size), channels=channels, cost=MACS_ALONE)
 
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_a_gpu_gets_fewer_operators_that_compute_the_same(check: Check, kind: str) -> None:
     """There a border piece of a few pixels costs a launch."""
-    many, few = (check(small(kind), (32, 64), cost=cost) for cost in (CPU, GPU))
+    many, few = (check(shared(kind), (32, 64), cost=cost) for cost in (CPU, GPU))
     assert operators(few) <= operators(many)
     if kind == "super-resolution":
         assert operators(few) < 0.7 * operators(many)
@@ -77,14 +87,14 @@ def operators(graph: fx.GraphModule) -> int:
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", [kind for kind in SMALL if kind != "third version"])
 def test_levels_one_to_four(check: Check, kind: str, levels: int) -> None:
-    model = small(kind, levels)
+    model = shared(kind, levels)
     multiple = model.config.size_multiple
     check(model, (multiple, multiple * 2), cost=MACS_ALONE)
 
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_the_smallest_map_that_a_network_takes(check: Check, kind: str) -> None:
-    model = small(kind)
+    model = shared(kind, 1)
     check(model, (model.config.size_multiple, model.config.size_multiple))
 
 
@@ -112,7 +122,7 @@ def test_a_result_survives_copying_with_what_it_says_about_itself() -> None:
 
 @pytest.mark.parametrize("rewrite", [rewrite.name for rewrite in REWRITES])
 def test_any_rewrite_can_be_left_out(check: Check, rewrite: str) -> None:
-    result = check(small("classifier", 2), (16, 24), skip=[rewrite])
+    result = check(shared("classifier", 2), (16, 24), skip=[rewrite])
     assert not any(item.rule.startswith(f"{rewrite}.") for item in result.applied)  # type: ignore[union-attr]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 
@@ -35,6 +36,12 @@ class Ladder(nn.Module):
         return total  # type: ignore[return-value]
 
 
+@functools.cache
+def ladder(levels: int, wavelet: str, mode: str) -> nn.Module:
+    """One network for all sizes, and so one normal form."""
+    return Ladder(levels, wavelet, mode)
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 def test_haar_levels_fold_into_the_convolutions_that_read_them(check: Check, levels: int) -> None:
     result = check(Ladder(levels), (32, 16))
@@ -49,7 +56,7 @@ def test_haar_levels_fold_into_the_convolutions_that_read_them(check: Check, lev
 def test_longer_wavelets_share_their_pyramid(
     check: Check, wavelet: str, size: tuple[int, int]
 ) -> None:
-    result = check(Ladder(3, wavelet, "symmetric"), size)
+    result = check(ladder(3, wavelet, "symmetric"), size)
     assert [m.levels for m in result.modules() if isinstance(m, DWT2d)] == [1]
 
 
@@ -73,14 +80,20 @@ def test_details_that_something_else_reads_keep_the_transform(check: Check) -> N
     assert any(isinstance(m, DWT2d) for m in check(Net(), (8, 8)).modules())
 
 
+@functools.cache
+def wavelet_convolution(kernel: int, levels: int, stride: int) -> nn.Module:
+    """One network for all sizes, and so one normal form."""
+    layer = WTConv2d(6, 6, kernel, stride=stride, wt_levels=levels, bias=levels > 1)
+    return nn.Sequential(layer)
+
+
 @pytest.mark.parametrize("size", [(28, 28), (27, 35), (9, 16)], ids=str)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("kernel", "levels"), [(5, 1), (3, 2), (5, 3), (3, 4)])
 def test_wavelet_convolutions_go_band_by_band(
     check: Check, kernel: int, levels: int, stride: int, size: tuple[int, int]
 ) -> None:
-    layer = WTConv2d(6, 6, kernel, stride=stride, wt_levels=levels, bias=levels > 1)
-    result = check(nn.Sequential(layer), size, channels=6)
+    result = check(wavelet_convolution(kernel, levels, stride), size, channels=6)
     assert not any(isinstance(m, WTConv2d) for m in result.modules())
     assert all(
         m.groups == 6 == m.out_channels for m in result.modules() if isinstance(m, nn.Conv2d)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -128,7 +129,8 @@ class Haar(Rewrite):
         if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or not self.free(conv):
             return []
         values = spread(node.graph, {conv: one_channel_each(layer.out_channels)})
-        (low, details), *_ = fx.node.map_arg(node.args, values.get)
+        arguments: Any = fx.node.map_arg(node.args, values.get)
+        (low, details), *_ = arguments
         if low is None or len(details) != 1 or details[0] is None:
             return []
         with torch.no_grad():
@@ -201,7 +203,8 @@ def _producer(node: fx.Node) -> fx.Node | None:
     Whether they are mixtures of its channels is for :func:`spread` to say.
     """
     between, awaited = {node}, set(node.all_input_nodes)
-    for value in reversed(node.graph.nodes):
+    nodes: list[fx.Node] = list(node.graph.nodes)
+    for value in reversed(nodes):
         if value not in awaited:
             continue
         awaited.remove(value)

@@ -45,16 +45,18 @@ class Polyphase(Rewrite):
         applied = []
         for node, _ in self.modules(graph_module, SpaceToPhase):
             value = source(node)
-            if converter.native(value) and self._pays(numel(shapes[value])):
+            if converter.native(value) and self._pays(called(value, graph_module), shapes[value]):
                 phases = converter.phases(value)
                 node.replace_all_uses_with(Builder(graph_module, node).join(phases))
                 prune(node)
                 applied.append(Applied("polyphase.5", str(node.target), 0, 0))
         return applied + converter.settle()
 
-    def _pays(self, elements: int) -> bool:
+    def _pays(self, producer: nn.Module | None, shape: tuple[int, ...]) -> bool:
+        if isinstance(producer, PhaseToSpace):  # both go, and nothing comes
+            return True
         shuffled = self.prices.shuffle + 2 * self.prices.element
-        return 2 * shuffled * elements >= 6 * self.prices.node
+        return 2 * shuffled * numel(shape) >= 6 * self.prices.node
 
 
 class _Converter:

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from waveedge.compression.costs import CPU, CostProfile
+from waveedge.normalise.capture import float_dtype
 
 __all__ = ["Applied", "Rewrite", "Shapes"]
 
@@ -51,7 +52,7 @@ class Shapes(dict[fx.Node, Any]):
         what it yields.
         """
         shapes = self
-        dtype = next((p.dtype for p in graph_module.parameters()), torch.float32)
+        dtype = float_dtype(graph_module)
 
         class Recorder(fx.Interpreter):
             def run_node(self, n: fx.Node) -> Any:
@@ -196,7 +197,7 @@ def numel(shape: Any) -> int:
 
 def new_conv(weight: Tensor, bias: Tensor | None, like: nn.Module, **options: Any) -> nn.Conv2d:
     """A Conv2d that holds ``weight`` (O, I/groups, k, k) and ``bias``, in ``like``'s dtype."""
-    dtype = next(like.parameters()).dtype
+    dtype = float_dtype(like)
     out_channels, in_channels, k_h, k_w = weight.shape
     groups = options.get("groups", 1)
     conv = nn.Conv2d(

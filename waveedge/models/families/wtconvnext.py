@@ -255,9 +255,9 @@ class WTConvNeXt(nn.Module):
 def _read(evidence: Evidence) -> Reading:
     if evidence.any(r"downsample_layers\..+"):
         names = {published_name(name): shape for name, shape in evidence.shapes.items()}
-        fields, _ = _read(Evidence(names))
-        stages = [stage for stage in range(4) if evidence.any(rf"norm{stage}\.(weight|bias)")]
-        return {**fields, "out_stages": tuple(stages)}, ("norm_eps",)
+        read, _ = _read(Evidence(names))
+        yielded = (n for n in range(4) if evidence.any(rf"norm{n}\.(weight|bias)"))
+        return {**read, "out_stages": tuple(yielded)}, ("norm_eps",)
     vote = evidence.vote
     stages = [rf"stages\.{stage}\.blocks\.\d+" for stage in range(4)]
     depthwise = r"\.conv_dw\.(base_conv|wavelet_convs\.\d+)\.weight"

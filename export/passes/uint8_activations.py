@@ -1,15 +1,14 @@
 """Pass: activations as uint8 with zero point 128, the encoding onnxruntime is fast with on x86.
 
-The numbers are those of :mod:`~waveedge.export.encode_int8`: ``q + 128`` as uint8 stands for ``q``
-as int8. What differs is where things stand, because onnxruntime fuses a layer to integers only if
-QuantizeLinear follows it directly:
+The numbers are those of :mod:`~waveedge.export.passes.int8_activations`: ``q + 128`` as uint8
+stands for ``q`` as int8. What differs is where things stand, because onnxruntime fuses a layer to
+integers only if QuantizeLinear follows it directly:
 
 1. ``FakeQuantize(x)`` becomes ``QuantizeLinear -> Clip -> DequantizeLinear``: a narrow grid is cut
    on the integers, behind QuantizeLinear. Cutting before or after rounding gives the same, since
    rounding keeps the order of numbers.
 2. For the same reason a Relu, or a Clip to constants, between a layer and its only consumer, a
    quantizer, moves behind QuantizeLinear too, and joins that Clip.
-3. The bias of an integer layer becomes an int32 initializer, dequantized with ``s_x * s_w``.
 """
 
 from __future__ import annotations
@@ -17,24 +16,26 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from waveedge.export.biases import integer_biases
-from waveedge.export.fake_quantize import DOMAIN, Grid, grid_of
-from waveedge.export.graph import array, constant, new_node, only_use, replace
+from waveedge.export.fake_quantize import Grid, grid_of
+from waveedge.export.graph_editing import array, constant, new_node, only_use, replace
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["encode_ort"]
+__all__ = ["Uint8Activations"]
 
 _ZERO_POINT = 128
 
 
-def encode_ort(model: ir.Model) -> None:
-    """Runs the pass on a model in place."""
-    graph = model.graph
-    _integer_biases(model)
-    for node in list(graph):
-        if (grid := grid_of(node)) is not None:
-            low, high = _absorb_activation(graph, node, grid)
-            _encode(graph, node, low, high)
-    model.opset_imports.pop(DOMAIN, None)
+class Uint8Activations(NodePass):
+    """Activation quantizers become QuantizeLinear and DequantizeLinear with uint8. Exact."""
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        if (grid := grid_of(node)) is None:
+            return False
+        low, high = _absorb_activation(graph, node, grid)
+        _encode(graph, node, low, high)
+        return True
 
 
 def _encode(graph: ir.Graph, node: ir.Node, low: int, high: int) -> None:  # rule 1
@@ -75,25 +76,3 @@ def _absorb_activation(graph: ir.Graph, node: ir.Node, grid: Grid) -> tuple[int,
     node.replace_input_with(0, activation.inputs[0])
     graph.remove(activation, safe=True)
     return low, high
-
-
-def _integer_biases(model: ir.Model) -> None:  # rule 3
-    graph = model.graph
-    for bias in integer_biases(model):
-        node = bias.node
-        name = f"{node.name}/bias"
-        zero = np.zeros(bias.integers.shape, np.int32)
-        dequantize = new_node(
-            node,
-            "DequantizeLinear",
-            [
-                constant(graph, f"{name}_int32", bias.integers),
-                constant(graph, f"{name}_scale", bias.steps),
-                constant(graph, f"{name}_zero", zero),
-            ],
-            suffix="_bias",
-            shape=ir.Shape(bias.integers.shape),
-            axis=0,
-        )
-        graph.insert_before(node, dequantize)
-        node.replace_input_with(2, dequantize.outputs[0])

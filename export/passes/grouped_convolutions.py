@@ -17,30 +17,38 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from waveedge.export.graph import array, constant
+from waveedge.export.graph_editing import array, constant
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["merge_groups"]
+__all__ = ["MergeGroups"]
 
 _MERGED = 4
 _PIXELS = 64
 
 
-def merge_groups(model: ir.Model) -> None:
-    """Runs the pass on a model in place, once weights are integers."""
-    for node in model.graph:
+class MergeGroups(NodePass):
+    """A transposed convolution of many groups on a small map gets a quarter of them. Exact.
+
+    Runs once weights are integers.
+    """
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
         if node.op_type != "ConvTranspose" or not _is_small(node):
-            continue
+            return False
         groups = node.attributes["group"].as_int() if "group" in node.attributes else 1
         weight = node.inputs[1]
         assert weight is not None
         dequantize = weight.producer()
         if groups % _MERGED or (array(weight) is None and not _is_dequantized(dequantize)):
-            continue
+            return False
         if dequantize is None:
-            node.replace_input_with(1, _merged(model.graph, weight, groups))
+            node.replace_input_with(1, _merged(graph, weight, groups))
         else:
-            _merge_quantized(model.graph, dequantize, groups)
+            _merge_quantized(graph, dequantize, groups)
         node.attributes["group"] = ir.AttrInt64("group", groups // _MERGED)
+        return True
 
 
 def _is_small(node: ir.Node) -> bool:
@@ -79,15 +87,14 @@ def _merge_quantized(graph: ir.Graph, node: ir.Node, groups: int) -> None:
 
 def _merged(graph: ir.Graph, weight: ir.Value, groups: int) -> ir.Value:
     """(I, O / groups, k, k) with zeros between groups: (I, _MERGED * O / groups, k, k)."""
-    name = f"{weight.name}_merged"  # begins like the weight's: executed bits are found by that
-    if name in graph.initializers:
-        return graph.initializers[name]
     data = _data(weight)
     inputs, outputs = data.shape[:2]
     result = np.zeros((inputs, _MERGED, *data.shape[1:]), data.dtype)
     channel = np.arange(inputs)
     result[channel, channel // (inputs // groups) % _MERGED] = data
-    return constant(graph, name, result.reshape(inputs, _MERGED * outputs, *data.shape[2:]))
+    # The name begins like the weight's: in what onnxruntime executes, names alone are left.
+    shape = (inputs, _MERGED * outputs, *data.shape[2:])
+    return constant(graph, f"{weight.name}_merged", result.reshape(shape))
 
 
 def _data(value: ir.Value) -> np.ndarray[Any, Any]:

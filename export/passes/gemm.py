@@ -4,7 +4,7 @@ torch writes ``nn.Linear`` on a tensor of more than two dimensions as MatMul and
 then computes the product in int8 but adds the bias, and everything after it, in float; with a
 dynamic batch always, with a static one unless it finds the Gemm by itself. A Gemm with a quantized
 bias becomes one QGemm in every case, and TensorRT runs both forms in int8. Run this pass after
-:mod:`~waveedge.export.weights`.
+:mod:`~waveedge.export.passes.integer_weights`.
 
 1. The product has a quantized activation on the left and a dequantized 2-D weight on the right.
 2. A following Add with a constant vector becomes the Gemm's bias.
@@ -19,32 +19,34 @@ import numpy as np
 import onnx_ir as ir
 
 from waveedge.export.fake_quantize import activation_grid
-from waveedge.export.graph import array, constant, new_node, only_use, replace
+from waveedge.export.graph_editing import array, constant, new_node, only_use, replace
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["linear_to_gemm"]
+__all__ = ["MatMulToGemm"]
 
 
-def linear_to_gemm(model: ir.Model) -> None:
-    """Runs the pass on a model in place."""
-    graph = model.graph
-    for product in list(graph):
-        if product.op_type != "MatMul":
-            continue
-        x, weight = product.inputs
-        if not _is_quantized_linear(x, weight):  # rule 1
-            continue
+class MatMulToGemm(NodePass):
+    """A quantized linear layer on a map becomes Reshape, Gemm, Reshape. Exact."""
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        if node.op_type != "MatMul" or not _is_quantized_linear(*node.inputs):  # rule 1
+            return False
+        x = node.inputs[0]
         shape = x.shape.dims if x is not None and x.shape is not None else ()
         if len(shape) < 3 or not all(isinstance(dim, int) for dim in shape[1:]):  # rule 3
-            continue
-        last, bias = product, None
-        use = only_use(product.outputs[0])
+            return False
+        last, bias = node, None
+        use = only_use(node.outputs[0])
         if use is not None and use[0].op_type == "Add":  # rule 2
             addition, side = use
             candidate = addition.inputs[1 - side]
             data = array(candidate)
             if data is not None and data.ndim == 1:
                 last, bias = addition, candidate
-        _rewrite(graph, product, last, bias)
+        _rewrite(graph, node, last, bias)
+        return True
 
 
 def _is_quantized_linear(x: ir.Value | None, weight: ir.Value | None) -> bool:

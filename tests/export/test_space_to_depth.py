@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from waveedge.compression.reparameterize import reparameterize
-from waveedge.export.bundle import quantized_graph
-from waveedge.export.finish import finish
 from waveedge.export.layers import optimised_by_onnxruntime
-from waveedge.export.stems import fold_stems
+from waveedge.export.lowering import lower
+from waveedge.export.passes.space_to_depth import SpaceToDepth
 from waveedge.export.torch_to_onnx import to_onnx
 
-from .conftest import operators, quantize
+from .conftest import operators, quantize, rewritten
 
 
 class Stems(nn.Module):
@@ -37,7 +36,7 @@ def stems(readers: list[tuple[int, int, tuple[int, int]]], shape, **settings) ->
     torch.manual_seed(0)
     graph = reparameterize(Stems(readers, shape[0]), shape[1:])
     quantize(graph, shape)
-    return finish(quantized_graph(to_onnx(graph.eval(), shape, **settings), "ort"))
+    return lower(to_onnx(graph.eval(), shape, **settings), "ort").encoded
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_pixels_of_a_strided_convolution_become_channels_to_the_bit(
     run, readers, shape, folded, batch
 ):
     whole = stems(readers, shape, batch=batch)
-    graph = fold_stems(whole)
+    graph = rewritten(whole, SpaceToDepth())
     onnx.checker.check_model(graph, full_check=True)
     kernels = {t.name: list(t.dims)[1:] for t in graph.graph.initializer if "_folded" in t.name}
     assert sorted(kernels.values()) == folded
@@ -85,4 +84,4 @@ def test_pixels_of_a_strided_convolution_become_channels_to_the_bit(
 )
 def test_other_convolutions_keep_their_pixels(reader, shape):
     graph = stems([reader], shape)
-    assert operators(fold_stems(graph)) == operators(graph)
+    assert operators(rewritten(graph, SpaceToDepth())) == operators(graph)

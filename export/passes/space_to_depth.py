@@ -20,14 +20,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from waveedge.export.graph import array, constant, new_node, pads_of, producer
+from waveedge.export.graph_editing import array, constant, new_node, pads_of, producer
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["fold_stems"]
+__all__ = ["SpaceToDepth"]
 
 _CHANNELS = 4
 _OUTPUTS = 1024
@@ -60,19 +59,28 @@ class _Stem(NamedTuple):
         return (2 if self.stride == 2 else 1), self.stride
 
 
-def fold_stems(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Runs the pass on a finished graph of uint8 activations; returns another one."""
-    model = ir.from_proto(onnx.shape_inference.infer_shapes(graph))
-    folded: dict[tuple[ir.Value, _Pair], ir.Value] = {}
-    for node in list(model.graph):
+class SpaceToDepth(NodePass):
+    """Strided convolutions of an image read neighbouring pixels as channels. Exact.
+
+    Runs on uint8 activations and int8 weights, with shapes inferred. What becomes unused stays.
+    """
+
+    exact = True
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        self._folded: dict[tuple[ir.Value, _Pair], ir.Value] = {}  # one for all that read an image
+        return super().call(model)
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
         stem = _stem(node) if node.op_type == "Conv" else None
         kernel = _folded_kernel(stem) if stem is not None else None
-        if stem is not None and kernel is not None:
-            image = folded.get((stem.image, stem.fold)) or _folded_image(model.graph, stem)
-            folded[stem.image, stem.fold] = image
-            _rewrite(model.graph, stem, image, kernel)
-    RemoveUnusedNodesPass()(model)
-    return ir.to_proto(model)
+        if stem is None or kernel is None:
+            return False
+        key = stem.image, stem.fold
+        if key not in self._folded:
+            self._folded[key] = _folded_image(graph, stem)
+        _rewrite(graph, stem, self._folded[key], kernel)
+        return True
 
 
 def _rewrite(graph: ir.Graph, stem: _Stem, image: ir.Value, kernel: NDArray[np.int8]) -> None:
@@ -188,7 +196,7 @@ def _start(crop: ir.Node) -> _Pair | None:
     if min(begin) < 0 or min(begin.values()) < 0 or begin.get(0) or begin.get(1):
         return None
     before, after = crop.inputs[0], crop.outputs[0]
-    if before is None or _sizes(before)[:1] != _sizes(after)[:1]:
+    if before is None or not _sizes(after) or _sizes(before)[:1] != _sizes(after)[:1]:
         return None
     return begin.get(2, 0), begin.get(3, 0)
 
@@ -202,9 +210,10 @@ def _integers(node: ir.Node, name: str, default: list[int]) -> list[int]:
 
 
 def _sizes(value: ir.Value) -> list[int]:
-    """Channels, height and width of a map; shorter where they are not known."""
-    shape = value.shape if value.shape is not None else ()
-    return [size for size in list(shape)[1:] if isinstance(size, int)]
+    """Channels, height and width of a map; empty where one of them is not known."""
+    shape = list(value.shape)[1:] if value.shape is not None else []
+    sizes = [size for size in shape if isinstance(size, int)]
+    return sizes if len(sizes) == len(shape) else []
 
 
 def _numbers(graph: ir.Graph, values: Sequence[int]) -> ir.Value:

@@ -10,7 +10,6 @@ gives are fed from torch too: among coefficients of equal energy, either choice 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,12 +22,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from waveedge.export.origins import Call, call_of
 from waveedge.nn import ActivationQuantizer, WaveletCompressedConv2d
 
-__all__ = ["Call", "Comparison", "Recording", "call_of", "compare_segments", "recording"]
-
-Call = tuple[str, int]
-"""Path of a torch module, and which of its calls is meant, counted from 0."""
+__all__ = ["Comparison", "Recording", "compare_subgraphs", "recording"]
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -105,16 +102,11 @@ def recording(model: nn.Module, *, quantizers: bool = True) -> Iterator[Recordin
             handle.remove()
 
 
-def call_of(node: onnx.NodeProto, op_type: str) -> Call | None:
-    """The module call that a node came from: nodes are named ``module.path/Operator[_n][/...]``."""
-    match = re.match(rf"(.+)/{op_type}(?:_(\d+))?(?:/|$)", node.name)
-    return (match[1], int(match[2] or 1) - 1) if match is not None else None
-
-
-def compare_segments(graph: onnx.ModelProto, x: Floats, torch_run: Recording) -> Comparison:
+def compare_subgraphs(graph: onnx.ModelProto, x: Floats, torch_run: Recording) -> Comparison:
     """Runs a cut graph on ``x`` (N, C, H, W) and on the values recorded in torch.
 
-    The nodes are executed as they are written, without onnxruntime's optimisations.
+    The nodes carry their origins as metadata, and are executed as they are written, without
+    onnxruntime's optimisations.
     """
     import onnxruntime
 

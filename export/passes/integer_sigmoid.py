@@ -12,32 +12,35 @@ two grids:
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from waveedge.export.graph import array, constant, new_node, only_use, producer, replace
+from waveedge.export.graph_editing import array, constant, new_node, only_use, producer, replace
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["integer_sigmoids"]
+__all__ = ["IntegerSigmoid"]
 
 _CHAIN = ("Sub", "QuantizeLinear", "DequantizeLinear", "Add")
 
 
-def integer_sigmoids(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Runs the pass on a finished graph of uint8 activations; returns another one."""
-    model = ir.from_proto(graph)
-    for node in list(model.graph):
-        if node.op_type == "Sigmoid":
-            _rewrite(model.graph, node)
-    return ir.to_proto(model)
+class IntegerSigmoid(NodePass):
+    """The sigmoid of an integer GELU reads and writes bytes. Exact.
+
+    Runs on uint8 activations.
+    """
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        return node.op_type == "Sigmoid" and _rewrite(graph, node)
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
+def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     product = producer(node.inputs[0], "Mul")
     reads = _dequantized(product) if product is not None else None
     chain = _chain(node)
     if product is None or reads is None or not chain:
-        return
+        return False
     before, slope = reads
     integers, scale, zero = before.inputs
     step = chain[_CHAIN.index("QuantizeLinear")].inputs[1]
@@ -52,6 +55,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> None:
     graph.remove([*reversed(chain[:-1]), node], safe=True)
     if not list(product.outputs[0].uses()):
         graph.remove(product, safe=True)
+    return True
 
 
 def _dequantized(product: ir.Node) -> tuple[ir.Node, NDArray[np.float32]] | None:

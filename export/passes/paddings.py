@@ -1,13 +1,14 @@
-"""Pass for onnxruntime: paddings and crops beside a convolution become its own padding.
+"""Passes for onnxruntime: paddings and crops beside a convolution become its own padding.
 
 torch pads a convolution alike on both sides; whatever else a network needs (an odd map that a
 wavelet transform extends by one row, the crop on the way back) stands as a Pad or Slice beside it,
 and costs a pass over the map. ONNX allows a padding for each side.
 
-1. ``Pad`` with zeros of height and width, read by convolutions alone: their padding. A quantizer
-   in between that repeats the grid of the map goes too: what is on the grid stays there.
-2. ``Slice`` of a transposed convolution's output that nothing else reads, in steps of one: negative
-   growth, which for a transposed convolution is what padding means.
+1. ``FoldPadIntoConv``: ``Pad`` with zeros of height and width, read by convolutions alone: their
+   padding. A quantizer in between that repeats the grid of the map goes too: what is on the grid
+   stays there.
+2. ``FoldCropIntoConvTranspose``: ``Slice`` of a transposed convolution's output that nothing else
+   reads, in steps of one: negative growth, which is what padding means there.
 """
 
 from __future__ import annotations
@@ -18,40 +19,54 @@ import numpy as np
 import onnx_ir as ir
 
 from waveedge.export.fake_quantize import activation_grid, grid_of
-from waveedge.export.graph import array, only_use, pads_of, producer, replace_value
+from waveedge.export.graph_editing import array, only_use, pads_of, producer, replace_value
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["absorb_paddings"]
-
-
-def absorb_paddings(model: ir.Model) -> None:
-    """Runs the pass on a model in place, before quantizers get the encoding of a target."""
-    for node in list(model.graph):
-        if node.op_type == "Pad":
-            _into_readers(model.graph, node)
-        elif node.op_type == "Slice":
-            _into_transposed(model.graph, node)
+__all__ = ["FoldCropIntoConvTranspose", "FoldPadIntoConv"]
 
 
-def _into_readers(graph: ir.Graph, pad: ir.Node) -> None:  # rule 1
+class FoldPadIntoConv(NodePass):
+    """Zeros around the maps of convolutions become their padding. Exact, to the bit.
+
+    Runs while quantizers are FakeQuantize nodes.
+    """
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        return node.op_type == "Pad" and _into_readers(graph, node)
+
+
+class FoldCropIntoConvTranspose(NodePass):
+    """The crop behind a transposed convolution becomes its padding. Exact, to the bit."""
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        return node.op_type == "Slice" and _into_transposed(graph, node)
+
+
+def _into_readers(graph: ir.Graph, pad: ir.Node) -> bool:
     pads = _zero_padding(pad)
     output = pad.outputs[0]
     if pads is None or output.is_graph_output():
-        return
+        return False
     quantizers = [use.node for use in output.uses() if grid_of(use.node) is not None]
     if any(not _repeats(quantizer, pad.inputs[0]) for quantizer in quantizers):
-        return
+        return False
     values = [output, *(quantizer.outputs[0] for quantizer in quantizers)]
     if any(value.is_graph_output() for value in values):
-        return
+        return False
     uses = [use for value in values for use in value.uses() if use.node not in quantizers]
     if not uses or any(use.node.op_type != "Conv" or use.idx != 0 for use in uses):
-        return
+        return False
     if any(pads_of(use.node) is None for use in uses):
-        return
+        return False
     for use in uses:
         _grow(use.node, pads)
         use.node.replace_input_with(0, pad.inputs[0])
     graph.remove([*quantizers, pad], safe=True)
+    return True
 
 
 def _repeats(quantizer: ir.Node, value: ir.Value | None) -> bool:
@@ -84,27 +99,28 @@ def _zero_padding(pad: ir.Node) -> tuple[int, ...] | None:
     return before.get(2, 0), before.get(3, 0), after.get(2, 0), after.get(3, 0)
 
 
-def _into_transposed(graph: ir.Graph, crop: ir.Node) -> None:  # rule 2
+def _into_transposed(graph: ir.Graph, crop: ir.Node) -> bool:
     map_ = crop.inputs[0]
     layer = producer(map_, "ConvTranspose")
     if map_ is None or layer is None:
-        return
+        return False
     if only_use(map_) is None or pads_of(layer) is None or "output_shape" in layer.attributes:
-        return
+        return False
     starts, ends, axes, steps = (array(x) for x in (*crop.inputs[1:], None, None)[:4])
     if starts is None or ends is None or axes is None or map_.shape is None:
-        return
+        return False
     if (len(crop.inputs) > 4 and steps is None) or (steps is not None and (steps != 1).any()):
-        return
+        return False
     grow = [0, 0, 0, 0]
     for start, end, axis in zip(starts, ends, axes, strict=True):
         size = map_.shape[int(axis)]
         if int(axis) not in (2, 3) or not isinstance(size, int):
-            return
+            return False
         first, last, _ = slice(int(start), int(end)).indices(size)
         grow[int(axis) - 2], grow[int(axis)] = first, size - last
     _grow(layer, grow)
     replace_value(graph, crop, map_)
+    return True
 
 
 def _grow(layer: ir.Node, by: Sequence[int]) -> None:

@@ -10,19 +10,21 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from waveedge.export.fake_quantize import DOMAIN, grid_of
-from waveedge.export.graph import constant, new_node, replace
+from waveedge.export.fake_quantize import grid_of
+from waveedge.export.graph_editing import constant, new_node, replace
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["encode_int8"]
+__all__ = ["Int8Activations"]
 
 
-def encode_int8(model: ir.Model) -> None:
-    """Runs the pass on a model in place."""
-    graph = model.graph
-    zero = None
-    for node in list(graph):
+class Int8Activations(NodePass):
+    """Activation quantizers become QuantizeLinear and DequantizeLinear with int8. Exact."""
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
         if (grid := grid_of(node)) is None:
-            continue
+            return False
         x, scale = node.inputs
         assert x is not None
         chain = []
@@ -33,10 +35,10 @@ def encode_int8(model: ir.Model) -> None:
             ]
             chain.append(new_node(node, "Clip", [x, *bounds], shape=x.shape))
             x = chain[-1].outputs[0]
-        zero = zero or constant(graph, "zero_point", np.zeros((), np.int8))
+        zero = constant(graph, "zero_point", np.zeros((), np.int8))
         quantize = new_node(
             node, "QuantizeLinear", [x, scale, zero], dtype=ir.DataType.INT8, shape=x.shape
         )
         restore = new_node(node, "DequantizeLinear", [quantize.outputs[0], scale, zero])
         replace(graph, node, [*chain, quantize, restore])
-    model.opset_imports.pop(DOMAIN, None)
+        return True

@@ -2,7 +2,7 @@
 
 What stands behind a GELU cannot be folded into a convolution. onnxruntime's BatchNormalization
 wants channels first, while all around it is computed with channels last: a product and a sum need
-no transposition, and can be computed in pieces (:mod:`~waveedge.export.pieces`).
+no transposition, and can be computed in tiles (:mod:`~waveedge.export.passes.tiling`).
 
 1. The value is a map (N, C, H, W), and every reader quantizes it; scale, shift, mean and variance
    are constants.
@@ -15,29 +15,37 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from waveedge.export.fake_quantize import DOMAIN
-from waveedge.export.graph import array, constant, new_node, replace
+from waveedge.export.graph_editing import array, constant, new_node, replace
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["unfold_norms"]
+__all__ = ["BatchNormToAffine"]
 
 _EPSILON = 1e-5  # where the node gives none
 
 
-def unfold_norms(model: ir.Model) -> None:
-    """Runs the pass on a model in place, while quantizers are FakeQuantize nodes."""
-    for node in list(model.graph):
+class BatchNormToAffine(NodePass):
+    """A BatchNormalization between quantizers becomes a product and a sum. Exact.
+
+    Runs while quantizers are FakeQuantize nodes.
+    """
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
         if node.op_type != "BatchNormalization" or not _is_quantized_map(node.outputs[0]):
-            continue
+            return False
         constants = [array(value) for value in node.inputs[1:]]
         if any(values is None for values in constants):
-            continue
+            return False
         weight, bias, mean, variance = (np.asarray(values, np.float64) for values in constants)
         given = node.attributes.get("epsilon")
         epsilon = given.as_float() if given is not None else _EPSILON
         scale = weight / np.sqrt(variance + epsilon)
-        factor = _per_channel(model.graph, f"{node.name}.scale", scale)
+        factor = _per_channel(graph, f"{node.name}.scale", scale)
         product = new_node(node, "Mul", [node.inputs[0], factor], shape=node.outputs[0].shape)
-        summand = _per_channel(model.graph, f"{node.name}.shift", bias - mean * scale)
-        replace(model.graph, node, [product, new_node(node, "Add", [product.outputs[0], summand])])
+        summand = _per_channel(graph, f"{node.name}.shift", bias - mean * scale)
+        replace(graph, node, [product, new_node(node, "Add", [product.outputs[0], summand])])
+        return True
 
 
 def _per_channel(graph: ir.Graph, name: str, values: NDArray[np.float64]) -> ir.Value:

@@ -13,22 +13,25 @@ import numpy as np
 import onnx_ir as ir
 
 from waveedge.export.fake_quantize import grid_of
-from waveedge.export.graph import array, constant, new_node, only_use, replace
+from waveedge.export.graph_editing import array, constant, new_node, only_use, replace
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["INT8", "fold_weights"]
+__all__ = ["INT8", "Int8Weights"]
 
 INT8 = "_int8"
-"""What the name of an integer weight adds to the name of the torch parameter."""
+"""What the name of an integer weight adds to that of the torch parameter, and a runtime keeps."""
 
 
-def fold_weights(model: ir.Model) -> None:
-    """Runs the pass on a model in place."""
-    graph = model.graph
-    for node in list(graph):
+class Int8Weights(NodePass):
+    """Quantized constant weights become dequantized int8 numbers. Exact, to the bit."""
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
         grid = grid_of(node)
         weight = array(node.inputs[0]) if grid is not None else None
         if grid is None or weight is None:
-            continue
+            return False
         axis = grid.axis
         steps = grid.scale
         if axis >= 0:
@@ -37,7 +40,7 @@ def fold_weights(model: ir.Model) -> None:
 
         target = node
         use = only_use(node.outputs[0])
-        if use is not None and use[0].op_type == "Transpose":
+        if use is not None and use[0].op_type == "Transpose":  # rule 2
             target = use[0]
             order = list(target.attributes["perm"].as_ints())
             integers = integers.transpose(order)
@@ -55,3 +58,4 @@ def fold_weights(model: ir.Model) -> None:
         replace(graph, target, [dequantize])
         if target is not node:
             graph.remove(node, safe=True)
+        return True

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from waveedge.export.graph import array, new_node, replace
+from waveedge.export.graph_editing import array, new_node, replace
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["pool_means"]
+__all__ = ["MeanToGlobalAveragePool"]
 
 
-def pool_means(model: ir.Model) -> None:
-    """Runs the pass on a model in place."""
-    for node in list(model.graph):
-        if node.op_type == "ReduceMean" and _is_global(node):
-            pool = new_node(node, "GlobalAveragePool", node.inputs[:1])
-            replace(model.graph, node, [pool])
+class MeanToGlobalAveragePool(NodePass):
+    """The mean over a whole map becomes GlobalAveragePool. Exact."""
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        if node.op_type != "ReduceMean" or not _is_global(node):
+            return False
+        replace(graph, node, [new_node(node, "GlobalAveragePool", node.inputs[:1])])
+        return True
 
 
 def _is_global(node: ir.Node) -> bool:

@@ -1,14 +1,14 @@
-"""Pass for onnxruntime: a floating-point activation between integers is computed in pieces.
+"""Pass for onnxruntime: a floating-point activation between integers is computed in tiles.
 
 What has no integer form (a GELU with a BatchNorm behind it) stays in floating point between two
 quantizers. As a whole, it writes the map twice at four bytes a value, which can be where an int8
-network has its peak of memory. Rows in pieces give the same numbers, and floats for one piece at a
+network has its peak of memory. Rows in tiles give the same numbers, and floats for one tile at a
 time, which stay in the processor's cache.
 
 1. ``QuantizeLinear -> DequantizeLinear -> f -> QuantizeLinear``, f elementwise with one input, each
    value read by the next node alone. Between f and QuantizeLinear may stand products and sums with
    constants of shape (1, C, 1, 1).
-2. The map has at least 2^18 values and 4 rows: it is computed in 4 pieces.
+2. The map has at least 2^18 values and 4 rows: it is computed in 4 tiles.
 """
 
 from __future__ import annotations
@@ -16,55 +16,61 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
-from waveedge.export.graph import array, constant, new_node, only_use, producer, replace
+from waveedge.export.graph_editing import array, constant, new_node, only_use, producer, replace
+from waveedge.export.passes.base import NodePass
 
-__all__ = ["in_pieces"]
+__all__ = ["TileActivations"]
 
 _ELEMENTWISE = {"Elu", "Erf", "Gelu", "HardSwish", "Mish", "Softplus", "Tanh"}
-_PIECES = 4
+_TILES = 4
 _LEAST = 2**18
 _ROWS = 2  # the axis of height in (N, C, H, W)
 
 
-def in_pieces(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Runs the pass on a finished graph of uint8 activations; returns another one."""
-    model = ir.from_proto(onnx.shape_inference.infer_shapes(graph))
-    for node in list(model.graph):
-        if node.op_type in _ELEMENTWISE and len(node.inputs) == 1:
-            _divide(model.graph, node)
-    return ir.to_proto(model)
+class TileActivations(NodePass):
+    """A large floating-point activation between integers is computed in tiles of rows. Exact.
+
+    To the bit. Runs on uint8 activations, with shapes inferred.
+    """
+
+    exact = True
+
+    def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        if node.op_type not in _ELEMENTWISE or len(node.inputs) != 1:
+            return False
+        return _divide(graph, node)
 
 
-def _divide(graph: ir.Graph, node: ir.Node) -> None:
+def _divide(graph: ir.Graph, node: ir.Node) -> bool:
     value = node.inputs[0]
     assert value is not None
     before, sizes = producer(value, "DequantizeLinear"), _rows(node.outputs[0])
     if before is None or only_use(value) is None:
-        return
+        return False
     chain = _chain(node)
     if not sizes or not chain or chain[-1].op_type != "QuantizeLinear":
-        return
+        return False
     integers = before.inputs[0]
     assert integers is not None
     rows = constant(graph, f"rows_{'_'.join(map(str, sizes))}", np.array(sizes, np.int64))
     split = ir.node("Split", [integers, rows], {"axis": _ROWS}, num_outputs=len(sizes))
     split.name = f"{node.name}/Split"
-    made, pieces = [split], []
-    for number, piece in enumerate(split.outputs):
-        piece.name, piece.type = f"{split.name}_out_{number}", integers.type
+    made, tiles = [split], []
+    for number, tile in enumerate(split.outputs):
+        tile.name, tile.type = f"{split.name}_out_{number}", integers.type
         for link in (before, *chain):
-            inputs = [piece, *link.inputs[1:]]
+            inputs = [tile, *link.inputs[1:]]
             copy = new_node(node, link.op_type, inputs, suffix=f"_{number}", dtype=_type(link))
             copy.attributes.update(link.attributes)
             made.append(copy)
-            piece = copy.outputs[0]
-        pieces.append(piece)
-    joined = new_node(node, "Concat", pieces, dtype=ir.DataType.UINT8, axis=_ROWS)
+            tile = copy.outputs[0]
+        tiles.append(tile)
+    joined = new_node(node, "Concat", tiles, dtype=ir.DataType.UINT8, axis=_ROWS)
     replace(graph, chain[-1], [*made, joined])
     graph.remove([*reversed(chain[:-1]), before], safe=True)
+    return True
 
 
 def _chain(node: ir.Node) -> list[ir.Node]:
@@ -90,12 +96,12 @@ def _type(node: ir.Node) -> ir.DataType:
 
 
 def _rows(value: ir.Value) -> list[int]:
-    """How many rows each piece has; empty where a map stays whole."""
+    """How many rows each tile has; empty where a map stays whole."""
     dims = value.shape.dims if value.shape is not None else ()
     sides = [dim for dim in dims[1:] if isinstance(dim, int)]
     if len(dims) != 4 or len(sides) != 3:
         return []
     height = sides[_ROWS - 1]
-    if math.prod(sides) < _LEAST or height < _PIECES:
+    if math.prod(sides) < _LEAST or height < _TILES:
         return []
-    return [height * (k + 1) // _PIECES - height * k // _PIECES for k in range(_PIECES)]
+    return [height * (k + 1) // _TILES - height * k // _TILES for k in range(_TILES)]

@@ -1,4 +1,4 @@
-"""Small moves on an onnx-ir graph that every pass here needs."""
+"""Reading and editing onnx-ir graphs: what every pass here needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import onnx_ir as ir
 __all__ = [
     "array",
     "constant",
-    "layer_of",
     "new_node",
     "only_use",
     "pads_of",
@@ -19,9 +18,6 @@ __all__ = [
     "replace",
     "replace_value",
 ]
-
-LAYER = "waveedge.layer"
-"""Key of a node's metadata under which the path of its torch module stands."""
 
 
 def array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
@@ -32,7 +28,9 @@ def array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
 
 
 def constant(graph: ir.Graph, name: str, data: np.ndarray[Any, Any]) -> ir.Value:
-    """The initializer of that name; made from ``data`` unless the graph has it already."""
+    """An initializer that holds ``data``: the one of that name where it does, else a new one."""
+    while name in graph.initializers and not _holds(graph.initializers[name], data):
+        name += "_"
     if name not in graph.initializers:
         data = np.ascontiguousarray(data).reshape(data.shape)
         graph.register_initializer(
@@ -44,6 +42,11 @@ def constant(graph: ir.Graph, name: str, data: np.ndarray[Any, Any]) -> ir.Value
             )
         )
     return graph.initializers[name]
+
+
+def _holds(value: ir.Value, data: np.ndarray[Any, Any]) -> bool:
+    stored = array(value)
+    return stored is not None and stored.dtype == data.dtype and np.array_equal(stored, data)
 
 
 def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
@@ -58,11 +61,6 @@ def producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
     """The node that computes a value, if it is of that type."""
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == op_type else None
-
-
-def layer_of(node: ir.Node) -> str:
-    """Path of the torch module that a node came from, for example ``blocks.0.conv``."""
-    return node.metadata_props.get(LAYER, "")
 
 
 def pads_of(node: ir.Node) -> list[int] | None:
@@ -84,7 +82,7 @@ def new_node(
     shape: ir.Shape | None = None,
     **attributes: Any,
 ) -> ir.Node:
-    """A node that belongs to the layer of ``like`` and is named after it."""
+    """A node that is named after ``like`` and has its metadata: it comes from the same layer."""
     node = ir.node(op_type, inputs, attributes=attributes)
     node.name = f"{like.name}/{op_type}{suffix}"
     node.metadata_props.update(like.metadata_props)

@@ -1,0 +1,66 @@
+"""OpenVINO on CPUs: uint8 activations, float32 or bfloat16 around them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx_ir.passes import Sequential
+
+from waveedge.export.engine import Build
+from waveedge.export.layers import Layer
+from waveedge.export.onnx_runner import Run
+from waveedge.export.passes import plain, uint8_encoding
+from waveedge.export.target import Target
+from waveedge.runtime.machine import int8_saturates
+from waveedge.runtime.openvino import PRECISIONS, OpenVinoBackend, require
+
+__all__ = ["TARGET"]
+
+
+class OpenVino(Target):
+    """The encoding of onnxruntime.
+
+    OpenVINO (2026.4) loses the scale of int8 tensors with zero point 0 where they meet in a
+    Concat; on uint8 it computes what it should. Its int8 products saturate on x86 without VNNI, as
+    onnxruntime's do: there weights are uint8, and its kernels are those of floating point.
+    """
+
+    name = "openvino"
+    summary = "OpenVINO on CPUs, uint8; float32 or bfloat16"
+    precisions = tuple(PRECISIONS)
+
+    def require(self) -> None:
+        require()
+
+    def pipeline(self) -> Sequential:
+        return Sequential(uint8_encoding(), plain(saturates=int8_saturates()))
+
+    def provider(self, precision: str) -> str:
+        return "openvino" if precision == "float32" else f"openvino-{precision}"
+
+    def runner(self, precision: str) -> Run:
+        def run(
+            graph: onnx.ModelProto, batches: Sequence[NDArray[np.float32]]
+        ) -> list[list[NDArray[Any]]]:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.onnx"
+                onnx.save(graph, path)
+                backend = OpenVinoBackend(path, threads=1, precision=precision)
+                return [backend.run(batch) for batch in batches]
+
+        return run
+
+    def executed(
+        self, model: Path, layers: Sequence[Layer], build: Build | None, precision: str
+    ) -> set[str]:
+        computed = OpenVinoBackend(model, threads=1, precision=precision).executed()
+        return {layer.node for layer in layers if computed.get(layer.node) == "i8"}
+
+
+TARGET = OpenVino()

@@ -1,0 +1,29 @@
+"""TensorRT-RTX: an engine for desktop GPUs, built without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from waveedge.export.engine import Build, require_backend
+from waveedge.export.tensorrt import TensorRT, built
+from waveedge.runtime.sizes import SizeRange
+
+__all__ = ["TARGET"]
+
+
+class TensorRTRTX(TensorRT):
+    """NVIDIA's TensorRT for RTX."""
+
+    name = "trt-rtx"
+    summary = "TensorRT for RTX GPUs, int8"
+
+    def require(self) -> None:
+        require_backend("tensorrt_rtx")
+
+    def build(self, folder: Path, graph: onnx.ModelProto, sizes: SizeRange | None) -> Build | None:
+        return built(folder, graph, "tensorrt_rtx", sizes)
+
+
+TARGET = TensorRTRTX()

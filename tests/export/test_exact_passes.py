@@ -1,0 +1,222 @@
+"""Every pass that says it is exact, alone: it fires, and the graph computes what it computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+from onnx_ir.passes import common
+
+from waveedge.export.fake_quantize import grid_of
+from waveedge.export.graph_editing import constant, new_node, replace
+from waveedge.export.passes.batch_norm import BatchNormToAffine
+from waveedge.export.passes.biases import Int32Biases
+from waveedge.export.passes.gemm import MatMulToGemm
+from waveedge.export.passes.global_pooling import MeanToGlobalAveragePool
+from waveedge.export.passes.grouped_convolutions import MergeGroups
+from waveedge.export.passes.int8_activations import Int8Activations
+from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
+from waveedge.export.passes.integer_weights import Int8Weights
+from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
+from waveedge.export.passes.pipelines import ort_pipeline, trt_pipeline
+from waveedge.export.passes.simplify import Simplify
+from waveedge.export.passes.slice_bounds import ResolveSliceBounds
+from waveedge.export.passes.space_to_depth import SpaceToDepth
+from waveedge.export.passes.tiling import TileActivations
+from waveedge.export.passes.uint8_activations import Uint8Activations
+from waveedge.export.passes.uint8_weights import Uint8Weights
+
+RANDOM = np.random.default_rng(0)
+FULL, NARROW, UNSIGNED = (
+    f"waveedge.FakeQuantize <qmin = {low}, qmax = {high}, axis = -1>"
+    for low, high in ((-128, 127), (-8, 7), (0, 15))
+)
+PER_ROW = "waveedge.FakeQuantize <qmin = -8, qmax = 7, axis = 0>"
+STEP = np.float32(2.0**-5)
+
+
+def floats(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def steps(*shape: int) -> np.ndarray:
+    return RANDOM.uniform(0.01, 0.05, shape).astype(np.float32)
+
+
+def int8(*shape: int) -> np.ndarray:
+    return RANDOM.integers(-128, 128, shape).astype(np.int8)
+
+
+def integers(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def weight(shape: tuple[int, ...], scales: int) -> dict[str, np.ndarray]:
+    return {"q": int8(*shape), "s": steps(scales), "z": np.zeros(scales, np.int8)}
+
+
+UINT8 = {"step": STEP, "zero": np.array(128, np.uint8)}
+ORIGIN = np.float32(128 / 255)
+LINEAR = weight((8, 6), 6)
+CONV = weight((4, 3, 3, 3), 4)
+ACCUMULATOR = {"b": np.array([5, -3, 900, 0], np.float32) * (STEP * CONV["s"])}
+
+CASES: list[tuple[type[ir.passes.PassBase], tuple[int, ...], str, dict[str, Any]]] = [
+    (Int8Weights, (1, 3, 9, 7), f"a = {PER_ROW} (w, s) y = Conv (x, a)",
+     {"w": floats(4, 3, 3, 3), "s": steps(4)}),
+    (Int8Weights, (2, 5, 8), f"a = {PER_ROW} (w, s) b = Transpose <perm = [1, 0]> (a) "
+     "y = MatMul (x, b)", {"w": floats(6, 8), "s": steps(6)}),
+    (FoldPadIntoConv, (1, 3, 9, 7), "a = Pad (x, pads) y = Conv <pads = [1, 0, 0, 1]> (a, w)",
+     {"w": floats(4, 3, 3, 3), "pads": integers(0, 0, 1, 0, 0, 0, 0, 2)}),
+    (FoldPadIntoConv, (1, 3, 8, 5), f"a = {FULL} (x, step) b = Pad (a, pads) "
+     f"c = {FULL} (b, step) y = Conv (c, w)",
+     {"w": floats(4, 3, 3, 3), "pads": integers(0, 0, 1, 2, 0, 0, 0, 1), "step": STEP}),
+    (FoldCropIntoConvTranspose, (1, 4, 3, 2), "a = ConvTranspose <strides = [2, 2]> (x, w) "
+     "b = Slice (a, low, high, axes) c = ConvTranspose <strides = [2, 2]> (b, w) "
+     "y = Slice (c, low, high, axes)",
+     {"w": floats(4, 4, 2, 2), "low": integers(0, 1), "high": integers(-1, 99),
+      "axes": integers(2, 3)}),
+    (MeanToGlobalAveragePool, (2, 3, 9, 7), "y = ReduceMean <keepdims = 1> (x, axes)",
+     {"axes": integers(-1, 2)}),
+    (BatchNormToAffine, (1, 6, 5, 7), f"a = BatchNormalization (x, w, b, m, v) "
+     f"y = {FULL} (a, step)",
+     {"w": floats(6), "b": floats(6), "m": floats(6), "v": 1 + steps(6), "step": STEP}),
+    (MergeGroups, (1, 8, 3, 5), "a = ConvTranspose <group = 8, strides = [2, 2]> (x, w) "
+     "y = ConvTranspose <group = 4> (a, v)", {"w": floats(8, 1, 2, 2), "v": floats(8, 1, 3, 3)}),
+    (MergeGroups, (1, 8, 4, 3), "w = DequantizeLinear <axis = 1> (q, s, z) "
+     "y = ConvTranspose <group = 4, strides = [2, 2]> (x, w)", weight((8, 2, 3, 3), 2)),
+    (MatMulToGemm, (2, 3, 5, 8), f"a = {FULL} (x, step) w = DequantizeLinear <axis = 1> (q, s, z) "
+     "c = MatMul (a, w) y = Add (b, c)", {**LINEAR, "b": floats(6), "step": STEP}),
+    (Int32Biases, (1, 3, 9, 7), f"a = {FULL} (x, step) w = DequantizeLinear <axis = 0> (q, s, z) "
+     "y = Conv (a, w, b)", {**CONV, **ACCUMULATOR, "step": STEP}),
+    (Int8Activations, (1, 3, 9, 7), f"a = {NARROW} (x, step) b = Relu (a) y = {FULL} (b, step)",
+     {"step": STEP}),
+    (Uint8Activations, (1, 3, 9, 7), f"a = {NARROW} (x, step) b = Relu (a) "
+     f"c = {UNSIGNED} (b, step) d = Clip (c, low, high) y = {FULL} (d, step)",
+     {"step": STEP, "low": np.float32(0.1), "high": np.float32(0.3)}),
+    (Simplify, (1, 3, 9, 7), "a = Identity (x) b = Add (w, w) y = Mul (a, b)",
+     {"w": floats(3, 1, 1)}),
+    (IntegerSigmoid, (1, 3, 9, 7), "a = QuantizeLinear (x, step, zero) "
+     "b = DequantizeLinear (a, step, zero) c = Mul (b, slope) d = Sigmoid (c) e = Sub (d, origin) "
+     "f = QuantizeLinear (e, part, zero) g = DequantizeLinear (f, part, zero) y = Add (g, origin)",
+     {**UINT8, "slope": np.float32(1.7), "origin": ORIGIN, "part": np.float32(1 / 255)}),
+    *((SpaceToDepth, (1, 3, *size), "a = QuantizeLinear (x, step, zero) "
+       "b = DequantizeLinear (a, step, zero) w = DequantizeLinear <axis = 0> (q, s, z) "
+       f"y = Conv <strides = [{stride}, {stride}]> (b, w)",
+       {**UINT8, **weight((4, 3, kernel, kernel), 4)})
+      for size, stride, kernel in (((132, 136), 4, 8), ((70, 74), 2, 6))),
+    (TileActivations, (1, 64, 67, 64), "a = QuantizeLinear (x, step, zero) "
+     "b = DequantizeLinear (a, step, zero) c = Gelu (b) d = Mul (c, m) "
+     "e = QuantizeLinear (d, step, zero) y = DequantizeLinear (e, step, zero)",
+     {**UINT8, "m": floats(1, 64, 1, 1)}),
+    (Uint8Weights, (1, 3, 9, 7), "w = DequantizeLinear <axis = 0> (q, s, z) y = Conv (x, w)", CONV),
+    (ResolveSliceBounds, (1, 3, 9, 7), "a = Slice (x, low, high, axes) b = Relu (a) "
+     "y = Slice (b, all, high, axes)",
+     {"low": integers(-5), "high": integers(2**40), "axes": integers(3), "all": integers(0)}),
+]  # fmt: skip
+
+
+def made(body: str, shape: tuple[int, ...], constants: dict[str, Any]) -> ir.Model:
+    """A graph from ``x`` to ``y``, with the shapes of all its values."""
+    text = ",".join(map(str, shape))
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["" : 20, "waveedge" : 1]> '
+        f"made (float[{text}] x) => (float[{','.join('abcdef'[: len(shape)])}] y) {{ {body} }}"
+    )
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
+    model = ir.from_proto(proto)
+    inferred = onnx.shape_inference.infer_shapes(standard(model), strict_mode=True)
+    known = ir.convenience.create_value_mapping(ir.from_proto(inferred).graph)
+    for value in (value for node in model.graph for value in node.outputs):
+        value.shape, value.type = known[str(value.name)].shape, known[str(value.name)].type
+    return model
+
+
+def standard(model: ir.Model) -> onnx.ModelProto:
+    """The graph with every FakeQuantize written out as what torch computes."""
+    model = model.clone()
+    for node in list(model.graph):
+        if (grid := grid_of(node)) is None:
+            continue
+        shape = [-1, 1, 1, 1] if grid.axis == 0 else []
+        rank = len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0
+        step = constant(model.graph, f"{node.name}/s", grid.scale.reshape(shape[:rank] or ()))
+        low, high = (
+            constant(model.graph, f"{node.name}/{name}", np.array(value, np.float32))
+            for name, value in (("low", grid.qmin), ("high", grid.qmax))
+        )
+        chain = [new_node(node, "Div", [node.inputs[0], step])]
+        chain.append(new_node(node, "Round", chain[-1].outputs))
+        chain.append(new_node(node, "Clip", [chain[-1].outputs[0], low, high]))
+        chain.append(new_node(node, "Mul", [chain[-1].outputs[0], step]))
+        replace(model.graph, node, chain)
+    common.RemoveUnusedOpsetsPass()(model)
+    return ir.to_proto(model)
+
+
+def computed(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    """What a graph gives, executed as it is written."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        standard(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    result: np.ndarray = session.run(None, {"x": x})[0]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "body", "constants"), CASES, ids=[case[0].__name__ for case in CASES]
+)
+def test_an_exact_pass_fires_and_changes_no_number(kind, shape, body, constants):
+    model = made(body, shape, constants)
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    wanted = computed(model, x)
+    before = sorted(str(node) for node in model.graph)
+    result = kind()(model)
+    assert result.modified
+    assert sorted(str(node) for node in result.model.graph) != before
+    got = computed(result.model, x)
+    assert got.shape == wanted.shape
+    assert np.abs(got - wanted).max() <= 1e-6 * np.abs(wanted).max()
+    assert np.abs(wanted).max() > 0
+
+
+def test_every_exact_pass_of_a_pipeline_has_a_case():
+    stages = [*ort_pipeline(saturates=True).passes, *trt_pipeline().passes]
+    kinds = {type(step) for stage in stages for step in stage.passes}
+    claimed = {kind for kind in kinds if getattr(kind, "exact", False)}
+    assert claimed | {ResolveSliceBounds} == {case[0] for case in CASES}
+
+
+@pytest.mark.parametrize(
+    "kind", [SpaceToDepth, TileActivations, FoldCropIntoConvTranspose, MergeGroups, MatMulToGemm]
+)
+def test_a_pass_that_needs_sizes_leaves_a_graph_without_them_alone(kind):
+    _, shape, body, constants = next(case for case in CASES if case[0] is kind)
+    model = made(body, shape, constants)
+    for value in (*model.graph.inputs, *(value for node in model.graph for value in node.outputs)):
+        if value.shape is not None and len(value.shape) > 2 and value.name not in ("w", "v"):
+            value.shape = ir.Shape([*value.shape[:2], "height", *value.shape[3:]])
+    assert not kind()(model).modified
+
+
+def test_a_parameter_that_has_the_name_of_a_pass_s_constant_keeps_its_value():
+    body = f"a = Add (x, zero_point) y = {FULL} (a, step)"
+    own = np.array([0.5], np.float32)
+    model = made(body, (1, 3, 4, 5), {"zero_point": own, "step": STEP})
+    x = np.random.default_rng(1).standard_normal((1, 3, 4, 5)).astype(np.float32)
+    wanted = computed(model, x)
+    Uint8Activations()(model)
+    np.testing.assert_array_equal(computed(model, x), wanted)
+    np.testing.assert_array_equal(model.graph.initializers["zero_point"].const_value.numpy(), own)
