@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from benchmarks.environments import install_missing
 from benchmarks.networks import NETWORKS, QUICK
-from benchmarks.peers import PEERS, install_missing
+from benchmarks.peers import ENVIRONMENTS, is_peer
 from benchmarks.plot import save_plot
-from benchmarks.records import write_text
 from benchmarks.stages import STAGES, Bench, Options
 from benchmarks.tables import render
 from waveedge.console import say
-from waveedge.errors import MissingDependencyError
-from waveedge.runtime.machine import describe_machine
+from waveedge.errors import MissingDependencyError, OutputError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 WORK = ROOT / "build" / "benchmarks"
-PACKAGES = ("waveedge", "torch", "onnx", "onnxruntime", "numpy", "tensorrt_rtx_cu13")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,14 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
         threads=(1,) if quick else tuple(sorted({1, min(2, os.cpu_count() or 1)})),
         runs=given.runs or (3 if quick else 30),
         quick=quick,
-        resume=given.resume,
     )
-    if not (given.no_install or quick):
-        install_missing(PEERS)
+    if not given.no_install and "peers" in stages:
+        install_missing(ENVIRONMENTS.values())
     bench = Bench(options)
-    write_text(options.out / "environment.json", json.dumps(_environment(options), indent=1))
-    if not options.resume:
-        bench.start_over(stages)
+    try:
+        (bench.go_on if given.resume else bench.start_over)(stages)
+    except OutputError as error:
+        say(f"{error.what}. {error.hint}")
+        return 1
     for stage in stages:
         getattr(bench, stage)()
         print(render(stage, bench.records, options.out), flush=True)
@@ -79,21 +76,15 @@ def main(arguments: list[str] | None = None) -> int:
         save_plot(bench.records["speed"].rows, options.out / "speed.png")
     except MissingDependencyError as error:
         say(f"no plot: {error}")
-    failed = [row for stage in stages for row in bench.records[stage].rows if "error" in row]
+    failed = [
+        row
+        for stage in stages
+        for row in bench.records[stage].rows
+        if "error" in row and not is_peer(row["variant"])
+    ]
     for row in failed:
         say(f"failed: {row['network']} {row['variant']}: {row['error']}")
     return 1 if failed else 0
-
-
-def _environment(options: Options) -> dict[str, object]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    machine = describe_machine().to_dict()
-    return {"machine": machine, "versions": versions, "runs": options.runs}
 
 
 if __name__ == "__main__":

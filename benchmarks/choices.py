@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from benchmarks.peers import PEERS
+from benchmarks.peers import is_peer
 from benchmarks.records import Record
 
 __all__ = ["EQUALLY_GOOD_DB", "EXACT_DB", "best_alternative", "best_of", "is_alternative"]
@@ -19,8 +19,7 @@ EQUALLY_GOOD_DB = 3.0
 
 def is_alternative(row: Record) -> bool:
     """Whether a record of a contest could be used instead of waveedge's forms."""
-    names = ("published", *(peer.name for peer in PEERS))
-    return "error" not in row and row["variant"].partition(": ")[0] in names
+    return "error" not in row and (row["variant"] == "published" or is_peer(row["variant"]))
 
 
 def best_alternative(rows: Iterable[Record], own: Record) -> Record:
@@ -36,9 +35,7 @@ def best_alternative(rows: Iterable[Record], own: Record) -> Record:
 
 def best_of(rows: Iterable[Record], peer: str) -> Record | None:
     """What a peer does best: of its equally good settings the fastest; None if all failed."""
-    own = [
-        row for row in rows if "error" not in row and row["variant"].partition(": ")[0] == peer
-    ]
+    own = [row for row in rows if "error" not in row and row["variant"].partition(": ")[0] == peer]
     least = max(map(_quality, own), default=0.0) - EQUALLY_GOOD_DB
     return max((row for row in own if _quality(row) >= least), key=_speed, default=None)
 

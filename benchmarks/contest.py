@@ -1,7 +1,7 @@
 """Times many forms of one network in one run: round by round, in random order within each.
 
-Machines drift, so only what ran side by side is compared. A round runs every form once on one image;
-runtimes that exclude each other take turns as processes, image by image.
+Machines drift, so only what ran side by side is compared. A round runs every form once on one
+image; runtimes that exclude each other take turns as processes, image by image.
 """
 
 from __future__ import annotations

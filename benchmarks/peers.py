@@ -20,7 +20,17 @@ from benchmarks.records import write_text
 from waveedge.errors import ExportError
 from waveedge.files import sha256
 
-__all__ = ["ENVIRONMENTS", "PEERS", "Attempt", "Options", "Peer", "attempts", "make", "title_of"]
+__all__ = [
+    "ENVIRONMENTS",
+    "PEERS",
+    "Attempt",
+    "Options",
+    "Peer",
+    "attempts",
+    "is_peer",
+    "make",
+    "title_of",
+]
 
 WORKER = Path(__file__).with_name("peer_worker.py")
 TIMEOUT = 1200  # seconds; a peer that takes longer on one network is recorded as failed
@@ -111,8 +121,13 @@ PEERS = (
         },
         int8=True,
     ),
-    Peer("ncnn", "ncnn, float32", "ncnn", Environment("ncnn", ("ncnn==1.0", "pnnx==1.0", TORCH))),
-    Peer("mnn", "MNN, float32", "mnn", Environment("mnn", ("MNN==1.0", "numpy"))),
+    Peer(
+        "ncnn",
+        "ncnn, float32",
+        "ncnn",
+        Environment("ncnn", ("ncnn==1.0.20261020", "pnnx==20261020", TORCH)),
+    ),
+    Peer("mnn", "MNN, float32", "mnn", Environment("mnn", ("MNN==3.6.1", "numpy"))),
     Peer(
         "inductor",
         "torch.compile, float32",
@@ -162,6 +177,11 @@ def attempts(*, int8: bool, quick: bool = False) -> Iterator[Attempt]:
         if int8 or not peer.int8:
             for setting in list(peer.settings)[: 1 if quick else None]:
                 yield Attempt(peer, setting)
+
+
+def is_peer(variant: str) -> bool:
+    """Whether a variant of that name is a peer's."""
+    return any(variant.startswith(f"{peer.name}: ") for peer in PEERS)
 
 
 def title_of(variant: str) -> str:

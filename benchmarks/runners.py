@@ -33,7 +33,13 @@ class Timed(NamedTuple):
 
 
 class Runner(Protocol):
-    """A network that is loaded, on one thread."""
+    """A network that is loaded, on one thread.
+
+    Attributes:
+        runtime: what it runs on, as text.
+    """
+
+    runtime: str
 
     def run(self, image: Array) -> Timed:
         """Run it on one image; times are of this run alone, without moving the image here."""
@@ -46,7 +52,8 @@ class InProcess:
     """A bundle or ONNX file, on the runtime that :class:`waveedge.runtime.Session` gives it."""
 
     def __init__(self, path: Path) -> None:
-        self._session: Session | None = Session(path, threads=1, provider="cpu")
+        self._session: Session | None = Session(path, threads=1)
+        self.runtime = self._session.backend
 
     def run(self, image: Array) -> Timed:
         """See :class:`Runner`."""
@@ -72,8 +79,9 @@ class Served:
     """
 
     def __init__(self, attempt: Attempt, file: Path) -> None:
+        self.runtime = f"{attempt.peer.runtime}, a process of its own"
         self._title = attempt.peer.title
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115: as long as the process
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (kept as long as the process)
         python, program = attempt.peer.environment.python, peer_runner.__file__
         arguments = (python, "-I", program, attempt.peer.runtime, file, json.dumps(attempt.loading))
         self._process = subprocess.Popen(
