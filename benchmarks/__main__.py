@@ -27,9 +27,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Measure waveedge and its peers against the network exported as published. "
         "Writes JSON, Markdown and a plot; each record as soon as it is measured.",
-        epilog="Installs missing peers first, each into .venv-peers-NAME.",
+        epilog="Installs missing peers first, into environments .venv-peers-NAME.",
     )
-    parser.add_argument("--quick", action="store_true", help="few networks, few runs, no install")
+    parser.add_argument("--quick", action="store_true", help="two networks, five runs, one thread")
     parser.add_argument("--resume", action="store_true", help="keep what was measured and made")
     parser.add_argument(
         "--only", action="append", choices=list(NETWORKS), metavar="NAME", help="one network"
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--stage", action="append", choices=STAGES, metavar="STAGE", help=f"of {', '.join(STAGES)}"
     )
-    parser.add_argument("--runs", type=int, help="pairs of runs a measurement (30; quick: 3)")
+    parser.add_argument("--runs", type=int, help="pairs of runs a measurement (30; quick: 5)")
     parser.add_argument("--no-install", action="store_true", help="do without missing peers")
     parser.add_argument("--out", type=Path, help="folder of the results (benchmarks/results)")
     parser.add_argument("--work", type=Path, help="folder of exported networks (build/benchmarks)")
@@ -58,14 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
         work=work,
         # More threads than cores measure the scheduler.
         threads=(1,) if quick else tuple(sorted({1, min(2, os.cpu_count() or 1)})),
-        runs=given.runs or (3 if quick else 30),
+        runs=given.runs or (5 if quick else 30),
         quick=quick,
     )
     if not given.no_install and "peers" in stages:
         install_missing(ENVIRONMENTS.values())
     bench = Bench(options)
     try:
-        (bench.go_on if given.resume else bench.start_over)(stages)
+        bench.begin(stages, resume=given.resume)
     except OutputError as error:
         say(f"{error.what}. {error.hint}")
         return 1

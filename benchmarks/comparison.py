@@ -31,7 +31,7 @@ Array = NDArray[Any]
 Entry = Callable[[], tuple[Made, Runner]]
 
 
-def compare(shop: Workshop, *, runs: int, quick: bool) -> list[Record]:
+def compare(shop: Workshop, *, runs: int) -> list[Record]:
     """Make every form, run them all in turn on one thread, and return a record of each.
 
     A record has ``cpu_ratio``, published / form; ``against``, for each of waveedge's forms how many
@@ -41,13 +41,12 @@ def compare(shop: Workshop, *, runs: int, quick: bool) -> list[Record]:
     Args:
         shop: of the network.
         runs: rounds counted.
-        quick: try each peer under its first setting alone.
     """
     records: dict[str, Record] = {}
     runners: dict[str, Runner] = {}
     wanted: list[Array] = []
     with ExitStack() as opened:
-        for name, entry in _entries(shop, quick).items():
+        for name, entry in _entries(shop).items():
             say(f"peers: {shop.network.name} {name}")
             records[name] = {"network": shop.network.name, "variant": name}
             try:
@@ -70,7 +69,7 @@ def compare(shop: Workshop, *, runs: int, quick: bool) -> list[Record]:
     return list(records.values())
 
 
-def _entries(shop: Workshop, quick: bool) -> dict[str, Entry]:
+def _entries(shop: Workshop) -> dict[str, Entry]:
     def own(name: str) -> tuple[Made, Runner]:
         made = shop.make(name)
         return made, InProcess(made.path)
@@ -82,7 +81,7 @@ def _entries(shop: Workshop, quick: bool) -> dict[str, Entry]:
     forms = [name for name in variants_of(shop.network) if OWN[name].everywhere]
     return {
         **{name: partial(own, name) for name in ("published", *forms)},
-        **{one.name: partial(peer, one) for one in attempts(int8=shop.network.int8, quick=quick)},
+        **{one.name: partial(peer, one) for one in attempts(int8=shop.network.int8)},
     }
 
 

@@ -20,9 +20,9 @@ def peers_page(rows: Sequence[Record]) -> list[str]:
     heads = ("network", "form", "its speed", "best alternative", "its speed", "times faster")
     return [
         "# Against every peer on its own ground",
-        "Each tool on the runtime that it was made for, under each of its settings, one thread, CPU "
-        "time. Speed: against the network exported as it was published, on onnxruntime; above 1 is "
-        "faster. All forms of a network take turns in one run, those of runtimes of their own in "
+        "Each tool on the runtime that it was made for, under each of its settings, one thread, "
+        "CPU time. Speed: against the network exported as it was published, on onnxruntime; above "
+        "1 is faster. All forms of a network take turns in one run, those of other runtimes in "
         "processes of their own. Decibels: signal-to-noise ratio to the published output on "
         "held-out images.",
         "## waveedge against the best alternative",

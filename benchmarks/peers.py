@@ -50,6 +50,7 @@ OWN = Environment("waveedge")
 OPENVINO = Environment("openvino", ("openvino==2026.4.1", "nncf==3.4.0"))
 # torch is pinned: unpinned, it pulls gigabytes of CUDA libraries.
 TORCH = "torch==2.13.0"
+NCNN = Environment("ncnn", ("ncnn==1.0.20261020", "pnnx==20261020", TORCH))
 
 
 @dataclass(frozen=True)
@@ -121,19 +122,14 @@ PEERS = (
         },
         int8=True,
     ),
-    Peer(
-        "ncnn",
-        "ncnn, float32",
-        "ncnn",
-        Environment("ncnn", ("ncnn==1.0.20261020", "pnnx==20261020", TORCH)),
-    ),
+    Peer("ncnn", "ncnn, float32", "ncnn", NCNN),
     Peer("mnn", "MNN, float32", "mnn", Environment("mnn", ("MNN==3.6.1", "numpy"))),
     Peer(
         "inductor",
         "torch.compile, float32",
         "inductor",
         OWN,
-        {"frozen weights": {"freeze": True}, "default": {"freeze": False}},
+        {"default": {"freeze": False}, "frozen weights": {"freeze": True}},
         loading=("freeze",),
     ),
 )
@@ -166,17 +162,11 @@ class Attempt:
         return {name: self.options[name] for name in self.peer.loading}
 
 
-def attempts(*, int8: bool, quick: bool = False) -> Iterator[Attempt]:
-    """Every peer under each of its settings.
-
-    Args:
-        int8: with the quantizing ones.
-        quick: each under its first setting alone.
-    """
+def attempts(*, int8: bool) -> Iterator[Attempt]:
+    """Every peer under each of its settings; ``int8``: with the quantizing ones."""
     for peer in PEERS:
         if int8 or not peer.int8:
-            for setting in list(peer.settings)[: 1 if quick else None]:
-                yield Attempt(peer, setting)
+            yield from (Attempt(peer, setting) for setting in peer.settings)
 
 
 def is_peer(variant: str) -> bool:

@@ -35,6 +35,7 @@ class Records:
         self.path = path
         self.key = key
         self._here = machine or describe()
+        self.rows: list[Record]
         self._begin()
         if path.is_file():
             held = json.loads(path.read_text())
@@ -43,7 +44,7 @@ class Records:
 
     def _begin(self) -> None:
         self.machine, self.versions = self._here, describe_versions()
-        self.rows: list[Record] = []
+        self.rows = []
 
     def find(self, **fields: Any) -> Record | None:
         """Return the record with these fields, or None."""

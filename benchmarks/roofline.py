@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,11 +93,12 @@ def _best(run: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def _product(folder: Path, size: int, threads: int, kind: type) -> Callable[[], object]:
+def _product(folder: Path, size: int, threads: int, kind: Any) -> Callable[[], object]:
     """Write a product of a square matrix with a constant one of type ``kind``; return its run."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     rng = np.random.default_rng(0)
+    constants: dict[str, Any]
     path = folder / f"product-{size}-{kind.__name__}.onnx"
     if kind is np.float32:
         left = rng.standard_normal((size, size), np.float32)

@@ -48,7 +48,7 @@ class Options:
         work: folder of exported networks.
         threads: numbers of threads to time with.
         runs: pairs of runs a measurement.
-        quick: peers' first settings and small matrices only.
+        quick: small matrices for the peaks, few runs for shares of operators.
     """
 
     networks: Sequence[Network]
@@ -79,14 +79,19 @@ class Bench:
     def _records(self, name: str, *key: str) -> Records:
         return Records(self.options.out / f"{name}.json", key)
 
-    def start_over(self, stages: Sequence[str]) -> None:
-        """Forget what was measured of the chosen networks in ``stages``.
+    def begin(self, stages: Sequence[str], *, resume: bool) -> None:
+        """Forget what was measured of the chosen networks in ``stages``, unless to ``resume``.
 
         Their files are made anew for ``speed``, which all other stages follow.
 
         Raises:
-            OutputError: what would be left of a result file is of another machine.
+            OutputError: records that would be used or left are of another machine.
         """
+        read = {name for stage in stages for name in _READ.get(stage, ())}
+        for name in read.difference(() if resume else stages):
+            self.records[name].refuse_other_machine()
+        if resume:
+            return
         names = {shop.network.name for shop in self.workshops}
         for stage in stages:
             self.records[stage].drop(lambda row: row["network"] in names)
@@ -95,15 +100,6 @@ class Bench:
         if "speed" in stages:
             for shop in self.workshops:
                 shop.forget()
-
-    def go_on(self, stages: Sequence[str]) -> None:
-        """Keep what was measured.
-
-        Raises:
-            OutputError: it is of another machine.
-        """
-        for stage in stages:
-            self.records[stage].refuse_other_machine()
 
     def speed(self) -> None:
         """Time and memory of every variant against the published export."""
@@ -132,7 +128,7 @@ class Bench:
         for shop in self.workshops:
             if self.records["peers"].find(network=shop.network.name) is None:
                 say(f"peers: {shop.network.name}")
-                for record in compare(shop, runs=self.options.runs, quick=self.options.quick):
+                for record in compare(shop, runs=self.options.runs):
                     self.records["peers"].add(record)
 
     def side_by_side(self) -> None:
@@ -236,7 +232,16 @@ class Bench:
         return self.records[stage].add(record)
 
 
-STAGES = ("speed", "peers", "side_by_side", "roofline", "tensorrt_rtx")
+_READ = {
+    "speed": ("speed",),
+    "peers": ("peers",),
+    "side_by_side": ("side_by_side", "speed", "peers"),
+    "roofline": ("roofline", "speed"),
+    "tensorrt_rtx": ("tensorrt_rtx",),
+}
+"""Stage -> the result files that it reads."""
+
+STAGES = tuple(_READ)
 
 
 @contextmanager

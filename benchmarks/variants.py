@@ -22,8 +22,10 @@ from waveedge.compression.compress import compress
 from waveedge.compression.reparameterize import reparameterize
 from waveedge.console import say
 from waveedge.cost import Cost, profile
+from waveedge.errors import MissingDependencyError
 from waveedge.export import export_model
 from waveedge.runtime import Session
+from waveedge.runtime.openvino import runs_bfloat16
 
 __all__ = ["OWN", "Made", "Own", "Workshop", "title", "variants_of"]
 
@@ -102,8 +104,18 @@ def variants_of(network: Network) -> list[str]:
     return [
         name
         for name, own in OWN.items()
-        if (own.everywhere or network.example) and (network.int8 or own.recipe is None)
+        if (own.everywhere or network.example)
+        and (network.int8 or own.recipe is None)
+        and (own.precision != "bfloat16" or _has_bfloat16())
     ]
+
+
+def _has_bfloat16() -> bool:
+    # Where not, OpenVINO's own row of the contest says so, with the reason.
+    try:
+        return runs_bfloat16()
+    except MissingDependencyError:
+        return False
 
 
 class Workshop:
