@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -104,13 +104,13 @@ RUNTIMES: dict[str, Callable[..., Run]] = {
 }
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     """Return the next array, or None at the end."""
     length = int.from_bytes(stream.read(8), "little")
     return np.load(io.BytesIO(stream.read(length))) if length else None
 
 
-def send(stream: BinaryIO, array: Any) -> None:
+def send(stream: IO[bytes], array: Any) -> None:
     """Write one array."""
     buffer = io.BytesIO()
     np.save(buffer, np.asarray(array))

@@ -36,7 +36,7 @@ def peers_page(rows: Sequence[Record]) -> list[str]:
 
 
 def _against_best(rows: Sequence[Record]) -> list[tuple[str, ...]]:
-    lines = []
+    lines: list[tuple[str, ...]] = []
     fastest = max(
         filter(is_alternative, rows), key=lambda row: float(row["cpu_ratio"]["value"]), default=None
     )

@@ -100,9 +100,11 @@ class Served:
         times = peer_runner.receive(self._process.stdout)
         output = peer_runner.receive(self._process.stdout)
         if output is None:
-            self.close()
+            self._process.wait()
             self._log.seek(0)
-            raise ExportError(f"{self._title} cannot run it: {last_line(self._log.read())}")
+            reason = last_line(self._log.read())
+            self.close()
+            raise ExportError(f"{self._title} cannot run it: {reason}")
         return Timed(output, *times)
 
     def close(self) -> None:
@@ -113,6 +115,7 @@ class Served:
             self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+        self._log.close()
 
 
 def runner_of(attempt: Attempt, file: Path) -> Runner:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.choices import EQUALLY_GOOD_DB
 from benchmarks.machine import name_of
-from benchmarks.markdown import decibels, interval, table
+from benchmarks.markdown import decibels, interval, number, table
 from benchmarks.networks import NETWORKS
 from benchmarks.peer_tables import peers_page
 from benchmarks.records import Record, Records, write_text
@@ -58,13 +58,11 @@ def _speed(rows: Sequence[Record]) -> list[str]:
         "onnxruntime with the same settings. Full-size networks have random weights: their "
         "signal-to-noise ratios compare variants with each other and nothing else.",
     ]
-    for number in threads:
-        of_number = [row for row in rows if row["threads"] == number]
-        label = f"{number} thread{'s' if number > 1 else ''}"
+    for used in threads:
+        of_number = [row for row in rows if row["threads"] == used]
+        label = f"{used} thread{'s' if used > 1 else ''}"
         clocks = (
-            [("CPU", "cpu_ratio")]
-            if number == 1
-            else [("CPU", "cpu_ratio"), ("wall", "wall_ratio")]
+            [("CPU", "cpu_ratio")] if used == 1 else [("CPU", "cpu_ratio"), ("wall", "wall_ratio")]
         )
         for clock, field in clocks:
             parts += [
