@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 # At the end: the installed waveedge comes first, not the folder of that name.
 sys.path.append(str(ROOT))
 
-from benchmarks import comparison, networks, peer_runner, settings, variants  # noqa: E402
+from benchmarks import comparison, networks, peer_runner, roofline, settings, variants  # noqa: E402
 from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.choices import best_alternative, best_of  # noqa: E402
 from benchmarks.contest import contest  # noqa: E402
@@ -322,6 +322,7 @@ def test_roofline_is_the_larger_bound() -> None:
 
 
 def test_peaks_are_the_registers_or_else_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "COPY_BYTES", 1 << 20)
     measured = measure_peaks(1, sizes=(64,), repeats=1)
     assert min(measured.float32_library_gmacs, measured.int8_library_gmacs, measured.copy_gb) > 0
     if measured.int8_instructions:  # a product of 64x64 spends much of its time on other things
