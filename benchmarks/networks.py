@@ -204,4 +204,4 @@ _ALL = (
 )
 
 NETWORKS = {network.name: network for network in _ALL}
-QUICK = ("wtconv_l2", "trained_super_resolution")
+QUICK = ("super_resolution_144x4", "trained_super_resolution")
