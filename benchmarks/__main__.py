@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from benchmarks.environments import install_missing
 from benchmarks.networks import NETWORKS, QUICK
-from benchmarks.peers import PEERS, install_missing
+from benchmarks.peers import ENVIRONMENTS, is_peer
 from benchmarks.plot import save_plot
-from benchmarks.records import write_text
 from benchmarks.stages import STAGES, Bench, Options
 from benchmarks.tables import render
 from waveedge.console import say
-from waveedge.errors import MissingDependencyError
-from waveedge.runtime.machine import describe_machine
+from waveedge.errors import MissingDependencyError, OutputError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 WORK = ROOT / "build" / "benchmarks"
-PACKAGES = ("waveedge", "torch", "onnx", "onnxruntime", "numpy", "tensorrt_rtx_cu13")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,9 +27,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Measure waveedge and its peers against the network exported as published. "
         "Writes JSON, Markdown and a plot; each record as soon as it is measured.",
-        epilog="Installs missing peers first, each into .venv-peers-NAME.",
+        epilog="Installs missing peers first, into environments .venv-peers-NAME.",
     )
-    parser.add_argument("--quick", action="store_true", help="few networks, few runs, no install")
+    parser.add_argument("--quick", action="store_true", help="two networks, five runs, one thread")
     parser.add_argument("--resume", action="store_true", help="keep what was measured and made")
     parser.add_argument(
         "--only", action="append", choices=list(NETWORKS), metavar="NAME", help="one network"
@@ -41,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--stage", action="append", choices=STAGES, metavar="STAGE", help=f"of {', '.join(STAGES)}"
     )
-    parser.add_argument("--runs", type=int, help="pairs of runs a measurement (30; quick: 3)")
+    parser.add_argument("--runs", type=int, help="pairs of runs a measurement (30; quick: 5)")
     parser.add_argument("--no-install", action="store_true", help="do without missing peers")
     parser.add_argument("--out", type=Path, help="folder of the results (benchmarks/results)")
     parser.add_argument("--work", type=Path, help="folder of exported networks (build/benchmarks)")
@@ -62,16 +58,17 @@ def main(arguments: list[str] | None = None) -> int:
         work=work,
         # More threads than cores measure the scheduler.
         threads=(1,) if quick else tuple(sorted({1, min(2, os.cpu_count() or 1)})),
-        runs=given.runs or (3 if quick else 30),
+        runs=given.runs or (5 if quick else 30),
         quick=quick,
-        resume=given.resume,
     )
-    if not (given.no_install or quick):
-        install_missing(PEERS)
+    if not given.no_install and "peers" in stages:
+        install_missing(ENVIRONMENTS.values())
     bench = Bench(options)
-    write_text(options.out / "environment.json", json.dumps(_environment(options), indent=1))
-    if not options.resume:
-        bench.start_over(stages)
+    try:
+        bench.begin(stages, resume=given.resume)
+    except OutputError as error:
+        say(f"{error.what}. {error.hint}")
+        return 1
     for stage in stages:
         getattr(bench, stage)()
         print(render(stage, bench.records, options.out), flush=True)
@@ -79,21 +76,15 @@ def main(arguments: list[str] | None = None) -> int:
         save_plot(bench.records["speed"].rows, options.out / "speed.png")
     except MissingDependencyError as error:
         say(f"no plot: {error}")
-    failed = [row for stage in stages for row in bench.records[stage].rows if "error" in row]
+    failed = [
+        row
+        for stage in stages
+        for row in bench.records[stage].rows
+        if "error" in row and not is_peer(row["variant"])
+    ]
     for row in failed:
         say(f"failed: {row['network']} {row['variant']}: {row['error']}")
     return 1 if failed else 0
-
-
-def _environment(options: Options) -> dict[str, object]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    machine = describe_machine().to_dict()
-    return {"machine": machine, "versions": versions, "runs": options.runs}
 
 
 if __name__ == "__main__":

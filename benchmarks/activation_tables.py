@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.activation_graphs import STEP
+from benchmarks.markdown import table
 from benchmarks.records import Record
-from benchmarks.tables import table
 from waveedge.runtime.machine import describe_machine
 
 __all__ = ["render"]

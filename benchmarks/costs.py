@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from waveedge.cost import FLOAT_BITS, Cost, LayerCost
+from waveedge.runtime.bundle import open_bundle
 
-__all__ = ["Account", "account", "executed", "quantized_by_peer"]
+__all__ = ["Account", "account", "executed", "executed_by_bundle", "quantized_by_peer"]
 
 _WEIGHTED_NODES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _INTEGER_NODES = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger")
@@ -102,3 +103,10 @@ def executed(model: Path) -> dict[str, int]:
         "int8": sum(kind in _INTEGER_NODES for kind in kinds),
         "float": sum(kind in _FLOAT_NODES for kind in kinds),
     }
+
+
+def executed_by_bundle(bundle: Path) -> dict[str, int]:
+    """The same of a bundle, on the runtime of its target, as its manifest says."""
+    layers = open_bundle(bundle).manifest["layers"]
+    int8 = sum(layer["executed"]["weight_bits"] < FLOAT_BITS for layer in layers)
+    return {"int8": int8, "float": len(layers) - int8}

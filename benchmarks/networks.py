@@ -117,6 +117,7 @@ def _trained(name: str, title: str, size: tuple[int, int], **options: Any) -> Ne
         folder = EXAMPLES / name
         _importable(folder)
         model = load(folder / "model.pt", settings=settings, **options)
+        assert isinstance(model, nn.Module)
         return Loaded(model, _example_images(name, spec_of(model)))
 
     return Network(f"trained_{name}", title, size, make, example=name)
@@ -203,4 +204,4 @@ _ALL = (
 )
 
 NETWORKS = {network.name: network for network in _ALL}
-QUICK = ("wtconv_l2", "trained_super_resolution")
+QUICK = ("super_resolution_144x4", "trained_super_resolution")

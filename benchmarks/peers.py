@@ -1,165 +1,219 @@
-"""The tools that waveedge is compared with, each in an environment of its own.
+"""The tools that waveedge is compared with, each on the runtime that it was made for.
 
-``python -m benchmarks.peers`` creates the environments, ``.venv-peers-NAME`` in the repository.
-onnxruntime's quantizer comes with waveedge's own onnxruntime.
+``python -m benchmarks.peers`` creates their environments. onnxruntime's quantizer and torch.compile
+come with waveedge's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import shutil
 import subprocess
-import sys
-import venv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from waveedge.console import say
-from waveedge.errors import ExportError, MissingDependencyError, OutputError
+from benchmarks.environments import Environment, install_missing, last_line
+from benchmarks.records import write_text
+from waveedge.errors import ExportError
+from waveedge.files import sha256
 
-__all__ = ["PEERS", "Peer", "install", "install_missing", "is_installed", "run_peer"]
+__all__ = [
+    "ENVIRONMENTS",
+    "PEERS",
+    "Attempt",
+    "Options",
+    "Peer",
+    "attempts",
+    "is_peer",
+    "make",
+    "title_of",
+]
 
-ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(__file__).with_name("peer_worker.py")
 TIMEOUT = 1200  # seconds; a peer that takes longer on one network is recorded as failed
 
 Options = dict[str, Any]
 
+SUFFIXES = {
+    "onnxruntime": ".onnx",
+    "openvino": ".xml",
+    "ncnn": ".param",
+    "mnn": ".mnn",
+    "inductor": ".pt2",
+}
+"""Runtime -> how the file ends that it loads."""
+
+OWN = Environment("waveedge")
+OPENVINO = Environment("openvino", ("openvino==2026.4.1", "nncf==3.4.0"))
+# torch is pinned: unpinned, it pulls gigabytes of CUDA libraries.
+TORCH = "torch==2.13.0"
+NCNN = Environment("ncnn", ("ncnn==1.0.20261020", "pnnx==20261020", TORCH))
+
 
 @dataclass(frozen=True)
 class Peer:
-    """A tool, what it needs, and the settings among which it gets the better.
+    """A tool, what it needs, and the settings that it is tried under.
 
     Attributes:
-        name: in records; of its function in ``peer_worker.py`` and of its environment.
+        name: in records; of its function in ``peer_worker.py``.
         title: for readers.
-        packages: pip requirements; none where waveedge's own environment will do.
-        settings: options by label.
+        runtime: what its results run on, a key of :data:`SUFFIXES`.
+        environment: where it works and, unless its results are ONNX files, runs.
+        settings: options by label; of ``peer_worker.py``.
+        loading: those of the options that ``peer_runner.py`` takes.
         int8: whether the result is quantized.
     """
 
     name: str
     title: str
-    packages: tuple[str, ...]
-    settings: dict[str, Options]
-    int8: bool = True
-
-    @property
-    def environment(self) -> Path:
-        """Folder of its virtual environment."""
-        return ROOT / f".venv-peers-{self.name}"
-
-    @property
-    def python(self) -> Path:
-        """The interpreter that runs it."""
-        if not self.packages:
-            return Path(sys.executable)
-        return self.environment / (
-            "Scripts/python.exe" if sys.platform == "win32" else "bin/python"
-        )
+    runtime: str
+    environment: Environment
+    settings: dict[str, Options] = field(default_factory=lambda: {"default": {}})
+    loading: tuple[str, ...] = ()
+    int8: bool = False
 
 
 PEERS = (
     Peer(
         "onnxruntime",
         "onnxruntime quantize_static",
-        (),
+        "onnxruntime",
+        OWN,
         {
             "MinMax": {"method": "MinMax"},
             "Percentile": {"method": "Percentile"},
             "Entropy": {"method": "Entropy"},
             "MinMax, convolutions and Gemm only": {"method": "MinMax", "compute_only": True},
+            # What its documentation advises where there is no VNNI.
+            "MinMax, 7 bits of weights": {"method": "MinMax", "reduce_range": True},
         },
+        int8=True,
     ),
-    Peer(
-        "onnxslim",
-        "onnxslim",
-        ("onnxslim==0.1.98", "onnxruntime==1.31.1"),
-        {"default": {}},
-        int8=False,
-    ),
-    Peer(
-        "nncf",
-        "NNCF",
-        ("nncf==3.4.0", "onnx==1.23.2", "onnxruntime==1.31.1"),
-        {
-            "performance preset": {"preset": "performance"},
-            "mixed preset": {"preset": "mixed"},
-            "mixed preset, transformer": {"preset": "mixed", "transformer": True},
-        },
-    ),
+    Peer("onnxslim", "onnxslim", "onnxruntime", Environment("onnxslim", ("onnxslim==0.1.98",))),
     Peer(
         "modelopt",
         "ModelOpt",
-        # torch is pinned: unpinned, it pulls gigabytes of CUDA libraries.
-        ("nvidia-modelopt[onnx]==0.47.0", "torch==2.13.0"),
+        "onnxruntime",  # its own ground is TensorRT on a GPU; this is its option for CPUs
+        Environment("modelopt", ("nvidia-modelopt[onnx]==0.47.0", TORCH)),
         {"entropy": {"method": "entropy"}, "max": {"method": "max"}},
+        int8=True,
+    ),
+    Peer(
+        "openvino",
+        "OpenVINO",
+        "openvino",
+        OPENVINO,
+        {"float32": {"precision": "f32"}, "bfloat16": {"precision": "bf16"}},
+        loading=("precision",),
+    ),
+    Peer(
+        "nncf",
+        "NNCF int8",
+        "openvino",
+        OPENVINO,
+        {
+            "mixed preset": {"preset": "mixed"},
+            "performance preset": {"preset": "performance"},
+            "mixed preset, transformer": {"preset": "mixed", "transformer": True},
+            "mixed preset, accuracy control at 30 dB": {"preset": "mixed", "max_drop": 1e-3},
+        },
+        int8=True,
+    ),
+    Peer("ncnn", "ncnn, float32", "ncnn", NCNN),
+    Peer("mnn", "MNN, float32", "mnn", Environment("mnn", ("MNN==3.6.1", "numpy"))),
+    Peer(
+        "inductor",
+        "torch.compile, float32",
+        "inductor",
+        OWN,
+        {"default": {"freeze": False}, "frozen weights": {"freeze": True}},
+        loading=("freeze",),
     ),
 )
 
-
-def is_installed(peer: Peer) -> bool:
-    """Whether the peer's environment is complete and of the versions named here."""
-    return not peer.packages or (
-        _marker(peer).is_file() and _marker(peer).read_text() == _marker_text(peer)
-    )
+ENVIRONMENTS = {
+    peer.environment.name: peer.environment for peer in PEERS if peer.environment.packages
+}
 
 
-def install(peer: Peer) -> None:
-    """Create the peer's environment.
+@dataclass(frozen=True)
+class Attempt:
+    """A peer under one of its settings."""
 
-    Raises:
-        OutputError: pip failed; the message ends with its last line.
-    """
-    shutil.rmtree(peer.environment, ignore_errors=True)
-    venv.create(peer.environment, with_pip=True)
-    pip = [str(peer.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, *peer.packages], text=True, capture_output=True, check=False)
-    if done.returncode:
-        _failure(peer).write_text(_last_line(done.stderr))
-        raise OutputError(
-            f"pip cannot install {' '.join(peer.packages)}: {_last_line(done.stderr)}",
-            hint="Measure without it: python -m benchmarks --no-install",
-        )
-    _marker(peer).write_text(_marker_text(peer))
+    peer: Peer
+    setting: str
 
+    @property
+    def name(self) -> str:
+        """In records."""
+        return f"{self.peer.name}: {self.setting}"
 
-def install_missing(peers: Sequence[Peer]) -> None:
-    """Install the peers that are not; one that cannot be is reported, and recorded later."""
-    for peer in peers:
-        if not is_installed(peer):
-            say(f"installing {peer.title}: {' '.join(peer.packages)}")
-            try:
-                install(peer)
-            except OutputError as error:
-                say(f"failed: {error.what}")
+    @property
+    def options(self) -> Options:
+        """How it is made."""
+        return self.peer.settings[self.setting]
+
+    @property
+    def loading(self) -> Options:
+        """How what was made is loaded."""
+        return {name: self.options[name] for name in self.peer.loading}
 
 
-def run_peer(
-    peer: Peer, options: Options, model: Path, calibration: Path, out: Path
-) -> dict[str, str]:
-    """Let the peer turn the ONNX file ``model`` into ``out``; return the versions involved.
+def attempts(*, int8: bool) -> Iterator[Attempt]:
+    """Every peer under each of its settings; ``int8``: with the quantizing ones."""
+    for peer in PEERS:
+        if int8 or not peer.int8:
+            yield from (Attempt(peer, setting) for setting in peer.settings)
+
+
+def is_peer(variant: str) -> bool:
+    """Whether a variant of that name is a peer's."""
+    return any(variant.startswith(f"{peer.name}: ") for peer in PEERS)
+
+
+def title_of(variant: str) -> str:
+    """A peer's variant for readers."""
+    name, _, setting = variant.partition(": ")
+    title = next(peer.title for peer in PEERS if peer.name == name)
+    return title if setting == "default" else f"{title}, {setting}"
+
+
+def make(attempt: Attempt, network: Path, calibration: Path, cache: Path) -> tuple[Path, Options]:
+    """Let a peer turn ``network`` into a file for its runtime.
 
     Args:
-        options: one of the peer's settings.
+        network: as ONNX, or as ``torch.export`` writes it, whichever the runtime is made for.
         calibration: ``.npz`` with ``images``, float32 (count, C, H, W).
+        cache: folder of the files; the same input and options are not run again.
+
+    Returns:
+        The file, and the versions of the packages involved.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: the peer is not installed.
         ExportError: it failed; the message ends with the last line of its output.
     """
-    if not is_installed(peer):
-        why = f": {_failure(peer).read_text()}" if _failure(peer).is_file() else ""
-        raise MissingDependencyError(
-            f"{peer.title} is not installed{why}", hint=f"python -m benchmarks.peers {peer.name}"
-        )
-    arguments = [model, calibration, out, json.dumps(options)]
+    peer = attempt.peer
+    peer.environment.require()
+    named = json.dumps([peer.name, peer.environment.packages, attempt.options], sort_keys=True)
+    digest = hashlib.sha256(f"{sha256(network)}{sha256(calibration)}{named}".encode()).hexdigest()
+    cache.mkdir(parents=True, exist_ok=True)
+    file = cache / f"{peer.name}-{digest[:16]}{SUFFIXES[peer.runtime]}"
+    note = file.with_suffix(".json")
+    if not note.is_file():
+        arguments = [peer.name, network, calibration, file, json.dumps(attempt.options)]
+        write_text(note, json.dumps(_run(peer, arguments, file.with_suffix(".log"))))
+    versions: Options = json.loads(note.read_text())
+    return file, versions
+
+
+def _run(peer: Peer, arguments: Sequence[object], log: Path) -> Options:
+    """Run the worker; return what it prints last."""
     # Isolated: this folder must not be on the path, where its modules could hide others.
-    command = [str(part) for part in (peer.python, "-I", WORKER, peer.name, *arguments)]
-    log = out.with_suffix(".log")
+    command = [str(part) for part in (peer.environment.python, "-I", WORKER, *arguments)]
     with log.open("w") as output:
         try:
             done = subprocess.run(
@@ -169,34 +223,17 @@ def run_peer(
             raise ExportError(f"{peer.title} did not end within {TIMEOUT} s") from error
     text = log.read_text(errors="replace")
     if done.returncode:
-        raise ExportError(f"{peer.title} failed: {_last_line(text)}")
-    versions: dict[str, str] = json.loads(_last_line(text))
+        raise ExportError(f"{peer.title} failed: {last_line(text)}")
+    versions: Options = json.loads(last_line(text))
     return versions
-
-
-def _marker(peer: Peer) -> Path:
-    return peer.environment / "installed"
-
-
-def _failure(peer: Peer) -> Path:
-    return peer.environment / "failed"
-
-
-def _marker_text(peer: Peer) -> str:
-    return "\n".join(peer.packages)
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no output"
 
 
 def main() -> None:
     """Create the environments that the command line names, or all that are missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(peer.name for peer in PEERS)}")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(ENVIRONMENTS)}")
     names = parser.parse_args().names
-    install_missing([peer for peer in PEERS if not names or peer.name in names])
+    install_missing(one for name, one in ENVIRONMENTS.items() if not names or name in names)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.networks import NETWORKS
 from benchmarks.records import Record
-from benchmarks.variants import TITLES
+from benchmarks.variants import OWN, title
 from waveedge.errors import MissingDependencyError
 from waveedge.files import atomic_file
 
@@ -28,7 +28,7 @@ def save_plot(rows: Sequence[Record], path: Path) -> None:
         ) from error
     good = [row for row in rows if "error" not in row and row["threads"] == 1]
     networks = list(dict.fromkeys(row["network"] for row in good))
-    variants = [name for name in TITLES if any(row["variant"] == name for row in good)]
+    variants = [name for name in OWN if any(row["variant"] == name for row in good)]
     if not good:
         return
     figure = Figure(figsize=(9, 1 + 0.16 * len(good) + 0.3 * len(networks)), layout="constrained")
@@ -47,7 +47,7 @@ def save_plot(rows: Sequence[Record], path: Path) -> None:
             place += 1
         place += 1
     for index, name in enumerate(variants):
-        axes.barh(0, 0, color=f"C{index}", label=TITLES[name])
+        axes.barh(0, 0, color=f"C{index}", label=title(name))
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yticks(ticks, [NETWORKS[network].title for network in networks], fontsize="small")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,21 @@ __all__ = ["fidelity", "score"]
 def fidelity(
     model: Path, published: Path, images: Sequence[NDArray[np.float32]]
 ) -> dict[str, float]:
-    """Compare outputs on images, both through onnxruntime.
+    """Compare outputs on images, each on the runtime that it was made for.
 
     Returns:
         ``max_error``, the largest absolute difference, and ``snr_db``.
     """
     outputs = []
     for path in (published, model):
-        session = Session(path, provider="cpu")
+        session = Session(path)
         outputs.append(np.concatenate([np.ravel(session.run(image)) for image in images]))
     wanted, found = outputs
     worst = float(np.abs(wanted - found).max())
     return {"max_error": worst, "snr_db": snr_db(wanted, found)}
 
 
-def score(network: Network, model: Path) -> dict[str, Any]:
-    """Score a trained network on its whole test set; see ``examples/scoring.py``."""
-    result = scoring().score(network.example, Session(model, provider="cpu").run)
+def score(network: Network, run: Callable[[Any], Any]) -> dict[str, Any]:
+    """Score ``run`` on the whole test set of a trained network; see ``examples/scoring.py``."""
+    result = scoring().score(network.example, run)
     return {name: result[name] for name in ("metric", "value", "baseline", "count")}

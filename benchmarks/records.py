@@ -1,12 +1,15 @@
-"""Result files: JSON lists of records, written whole after every measurement."""
+"""Result files: a machine and its records as JSON, written whole after every measurement."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import Machine, describe, describe_versions, name_of, same_machine
+from waveedge.errors import OutputError
 from waveedge.files import atomic_file
 
 __all__ = ["Record", "Records", "write_text"]
@@ -15,24 +18,45 @@ Record = dict[str, Any]
 
 
 class Records:
-    """The records of one result file.
+    """The records of one result file, all of one machine.
 
     Args:
         path: the JSON file; read where it exists.
         key: names of the fields that identify a record.
+        machine: this one, unless a test gives another.
+
+    Attributes:
+        rows: the records.
+        machine: what they were measured on.
+        versions: packages when the file was last begun.
     """
 
-    def __init__(self, path: Path, key: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, key: tuple[str, ...], machine: Machine | None = None) -> None:
         self.path = path
         self.key = key
-        self.rows: list[Record] = json.loads(path.read_text()) if path.is_file() else []
+        self._here = machine or describe()
+        self.rows: list[Record]
+        self._begin()
+        if path.is_file():
+            held = json.loads(path.read_text())
+            self.machine, self.versions = held["machine"], held["versions"]
+            self.rows = held["records"]
+
+    def _begin(self) -> None:
+        self.machine, self.versions = self._here, describe_versions()
+        self.rows = []
 
     def find(self, **fields: Any) -> Record | None:
         """Return the record with these fields, or None."""
         return next((row for row in self.rows if fields.items() <= row.items()), None)
 
     def add(self, record: Record) -> Record:
-        """Keep ``record``, in place of an older one with the same key, and write the file."""
+        """Keep ``record``, in place of an older one with the same key, and write the file.
+
+        Raises:
+            OutputError: the file holds records of another machine.
+        """
+        self.refuse_other_machine()
         record = _plain(record)
         key = {name: record[name] for name in self.key}
         old = self.find(**key)
@@ -43,13 +67,31 @@ class Records:
         self._write()
         return record
 
-    def drop(self, **fields: Any) -> None:
-        """Forget the records with these fields."""
-        self.rows = [row for row in self.rows if not fields.items() <= row.items()]
+    def drop(self, which: Callable[[Record], bool]) -> None:
+        """Forget the records of which this holds; where none are left, the file is begun anew.
+
+        Raises:
+            OutputError: what would be left is of another machine; nothing was forgotten.
+        """
+        left = [row for row in self.rows if not which(row)]
+        if left:
+            self.refuse_other_machine()
+            self.rows = left
+        else:
+            self._begin()
         self._write()
 
+    def refuse_other_machine(self) -> None:
+        """Raise OutputError where the file holds records of another machine: tables never mix."""
+        if not same_machine(self.machine, self._here):
+            raise OutputError(
+                f"{self.path} was measured on another machine: {name_of(self.machine)}",
+                hint="Measure every network again, or write elsewhere with --out.",
+            )
+
     def _write(self) -> None:
-        write_text(self.path, json.dumps(self.rows, indent=1, allow_nan=False) + "\n")
+        held = {"machine": self.machine, "versions": self.versions, "records": self.rows}
+        write_text(self.path, json.dumps(held, indent=1, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

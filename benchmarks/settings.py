@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.markdown import interval, table
 from benchmarks.networks import NETWORKS
 from benchmarks.records import Record, Records, write_text
-from benchmarks.tables import interval, table
-from benchmarks.variants import TITLES, Workshop
+from benchmarks.variants import Workshop, title
 from waveedge.console import say, size
 from waveedge.runtime.backend import session_options
 from waveedge.runtime.machine import describe_machine
@@ -104,10 +104,10 @@ def _peak(model: Path, setting: str) -> int:
 
 def _render(rows: Sequence[Record]) -> str:
     parts = ["# Memory settings of onnxruntime"]
-    for title, cell in (("Speed by CPU time, 1 thread", _speed), ("Peak memory", _memory)):
+    for heading, cell in (("Speed by CPU time, 1 thread", _speed), ("Peak memory", _memory)):
         lines = [
             [
-                f"{NETWORKS[row['network']].title}, {TITLES[row['variant']]}",
+                f"{NETWORKS[row['network']].title}, {title(row['variant'])}",
                 *(
                     cell(other)
                     for other in rows
@@ -117,7 +117,7 @@ def _render(rows: Sequence[Record]) -> str:
             for row in rows
             if row["setting"] == FIRST
         ]
-        parts += [f"## {title}", table(("", *SETTINGS), lines)]
+        parts += [f"## {heading}", table(("", *SETTINGS), lines)]
     parts.append(
         "Above 1 is faster than onnxruntime's own settings. Memory: peak of resident memory of a "
         f"process that runs the network {PROBED_RUNS} times, less what it holds after loading; the "

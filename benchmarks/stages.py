@@ -1,4 +1,4 @@
-"""The four tables, each a loop over networks that writes one record at a time."""
+"""The tables, each a loop over networks that writes records as soon as they are measured."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.choices import best_of
+from benchmarks.comparison import compare
 from benchmarks.networks import Network
 from benchmarks.operators import is_integer, operator_shares
+from benchmarks.peers import PEERS, attempts
 from benchmarks.quality import fidelity, score
 from benchmarks.records import Record, Records
 from benchmarks.roofline import SIZES, Peaks, measure_peaks
+from benchmarks.runners import runner_of
 from benchmarks.timing import measure
-from benchmarks.variants import Workshop, variants_of
+from benchmarks.variants import Made, Workshop, variants_of
 from waveedge.console import say
 from waveedge.errors import WaveedgeError
 from waveedge.export.engine_builder import backend_version, build_engine
+from waveedge.runtime import Session
 
 __all__ = ["STAGES", "Bench", "Options"]
 
@@ -43,8 +48,7 @@ class Options:
         work: folder of exported networks.
         threads: numbers of threads to time with.
         runs: pairs of runs a measurement.
-        quick: peers' first settings and small matrices only.
-        resume: keep the records and files that are there.
+        quick: small matrices for the peaks, few runs for shares of operators.
     """
 
     networks: Sequence[Network]
@@ -53,7 +57,6 @@ class Options:
     threads: tuple[int, ...] = (1, 2)
     runs: int = 30
     quick: bool = False
-    resume: bool = False
 
 
 class Bench:
@@ -62,12 +65,11 @@ class Bench:
     def __init__(self, options: Options) -> None:
         self.options = options
         options.out.mkdir(parents=True, exist_ok=True)
-        self.workshops = [
-            Workshop(network, options.work, quick=options.quick) for network in options.networks
-        ]
+        self.workshops = [Workshop(network, options.work) for network in options.networks]
         self._attempted: set[tuple[Any, ...]] = set()
         self.records = {
             "speed": self._records("speed", "network", "variant", "threads"),
+            "peers": self._records("peers", "network", "variant"),
             "side_by_side": self._records("side_by_side", "network", "variant"),
             "roofline": self._records("roofline", "network", "variant"),
             "tensorrt_rtx": self._records("tensorrt_rtx", "network", "variant"),
@@ -77,18 +79,27 @@ class Bench:
     def _records(self, name: str, *key: str) -> Records:
         return Records(self.options.out / f"{name}.json", key)
 
-    def start_over(self, stages: Sequence[str]) -> None:
-        """Forget what was measured of the chosen networks in ``stages``.
+    def begin(self, stages: Sequence[str], *, resume: bool) -> None:
+        """Forget what was measured of the chosen networks in ``stages``, unless to ``resume``.
 
         Their files are made anew for ``speed``, which all other stages follow.
+
+        Raises:
+            OutputError: records that would be used or left are of another machine.
         """
-        for shop in self.workshops:
-            if "speed" in stages:
-                shop.forget()
-            for stage in stages:
-                self.records[stage].drop(network=shop.network.name)
+        read = {name for stage in stages for name in _READ.get(stage, ())}
+        for name in read.difference(() if resume else (*stages, "peaks")):
+            self.records[name].refuse_other_machine()
+        if resume:
+            return
+        names = {shop.network.name for shop in self.workshops}
+        for stage in stages:
+            self.records[stage].drop(lambda row: row["network"] in names)
         if "roofline" in stages:
-            self.records["peaks"].drop()
+            self.records["peaks"].drop(lambda row: True)
+        if "speed" in stages:
+            for shop in self.workshops:
+                shop.forget()
 
     def speed(self) -> None:
         """Time and memory of every variant against the published export."""
@@ -99,18 +110,29 @@ class Bench:
 
     def _time(self, shop: Workshop, variant: str, threads: int) -> Record:
         def measured() -> Record:
-            made, published = shop.make(variant), shop.published.model
+            made, published = shop.make(variant), shop.published.path
             return {
                 **measure(
                     made.path, published, shop.images, threads=threads, runs=self.options.runs
                 ),
-                **fidelity(made.model, published, shop.images),
+                **fidelity(made.path, published, shop.images),
                 "bits": made.bits,
                 "settings": made.settings,
                 "versions": made.versions,
             }
 
         return self._once("speed", shop, variant, measured, threads=threads)
+
+    def peers(self) -> None:
+        """waveedge's forms and every peer's, each on its own runtime, in one run per network."""
+        for shop in self.workshops:
+            first = {"network": shop.network.name, "variant": "published"}
+            if "error" in (self.records["peers"].find(**first) or {"error": "not measured"}):
+                rows = [first]
+                with _recorded(first):
+                    rows = compare(shop, runs=self.options.runs)
+                for row in rows:
+                    self.records["peers"].add(row)
 
     def side_by_side(self) -> None:
         """Quality on the test set beside size, operations, time and memory: trained networks."""
@@ -119,16 +141,16 @@ class Bench:
                 continue
             for variant in ("published", *variants_of(shop.network)):
                 self._once("side_by_side", shop, variant, partial(self._whole, shop, variant))
+            rows = [
+                row for row in self.records["peers"].rows if row["network"] == shop.network.name
+            ]
+            for best in filter(None, (best_of(rows, peer.name) for peer in PEERS)):
+                measured = partial(_best_of_peer, shop, best)
+                self._once("side_by_side", shop, best["variant"], measured)
 
     def _whole(self, shop: Workshop, variant: str) -> Record:
         made = shop.make(variant)
-        record = {
-            **score(shop.network, made.model),
-            "artifact_bytes": made.artifact_bytes,
-            **made.account,
-            "bits": made.bits,
-            "settings": made.settings,
-        }
+        record = {**score(shop.network, Session(made.path).run), **_on_paper(made)}
         if variant == "published":
             return record
         timed = self._time(shop, variant, self.options.threads[0])
@@ -157,6 +179,7 @@ class Bench:
 
     def _reach(self, shop: Workshop, form: str, peaks: Peaks) -> Record:
         made = shop.make(form)
+        assert made.account is not None
         other = "exact" if form == "published" else form
         timed = self._time(shop, other, peaks.threads)
         if "error" in timed:
@@ -212,7 +235,16 @@ class Bench:
         return self.records[stage].add(record)
 
 
-STAGES = ("speed", "side_by_side", "roofline", "tensorrt_rtx")
+_READ = {
+    "speed": ("speed",),
+    "peers": ("peers",),
+    "side_by_side": ("side_by_side", "speed", "peers"),
+    "roofline": ("roofline", "speed", "peaks"),
+    "tensorrt_rtx": ("tensorrt_rtx",),
+}
+"""Stage -> the result files that it reads."""
+
+STAGES = tuple(_READ)
 
 
 @contextmanager
@@ -227,6 +259,27 @@ def _recorded(record: Record) -> Iterator[None]:
         record["error"] = f"{type(error).__name__}: {error}"
     if "error" in record:
         say(f"failed: {record['error']}")
+
+
+def _best_of_peer(shop: Workshop, timed: Record) -> Record:
+    """What a peer does best, scored; its time is that of the contest, memory was not measured."""
+    attempt = next(one for one in attempts(int8=True) if one.name == timed["variant"])
+    made = shop.attempt(attempt)
+    runner = runner_of(attempt, made.path)
+    try:
+        record = {**score(shop.network, lambda image: runner.run(image).output), **_on_paper(made)}
+    finally:
+        runner.close()
+    return {**record, **{name: timed[name] for name in ("cpu_ratio", "cpu_ms", "snr_db")}}
+
+
+def _on_paper(made: Made) -> Record:
+    return {
+        "artifact_bytes": made.artifact_bytes,
+        **(made.account or {}),
+        "bits": made.bits,
+        "settings": made.settings,
+    }
 
 
 def _build(shop: Workshop, form: str) -> Record:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from benchmarks.choices import EQUALLY_GOOD_DB
+from benchmarks.machine import name_of
+from benchmarks.markdown import decibels, interval, number, table
 from benchmarks.networks import NETWORKS
-from benchmarks.peers import PEERS
+from benchmarks.peer_tables import peers_page
 from benchmarks.records import Record, Records, write_text
-from benchmarks.trials import EQUALLY_GOOD_DB
-from benchmarks.variants import OWN, TITLES
+from benchmarks.variants import OWN, title
 from waveedge.console import count, size
 
-__all__ = ["interval", "render", "table"]
+__all__ = ["render"]
 
 TOP_OPERATORS = 4
 
@@ -30,21 +30,22 @@ def render(stage: str, records: Mapping[str, Records], out: Path) -> str:
         f"* {row['network']}, {row['variant']}: {row['error']}" for row in rows if "error" in row
     ]
     parts = [*parts, *(["Failed:", "\n".join(dict.fromkeys(failed))] if failed else [])]
-    text = "\n\n".join([*parts, _conditions(out)]) + "\n"
+    text = "\n\n".join([*parts, _conditions(records[stage])]) + "\n"
     write_text(out / f"{stage}.md", text)
     return text
 
 
-def _conditions(out: Path) -> str:
-    environment = json.loads((out / "environment.json").read_text())
-    machine = environment["machine"]
-    isa = ", ".join(name for name in machine["isa"] if "vnni" in name or "amx" in name)
-    versions = ", ".join(f"{name} {text}" for name, text in environment["versions"].items())
+def _conditions(records: Records) -> str:
+    machine = records.machine
+    versions = ", ".join(f"{name} {text}" for name, text in records.versions.items())
+    runs = sorted({row["runs"] for row in records.rows if "runs" in row})
+    repeated = f"{', '.join(map(str, runs))} interleaved runs of each in random order, " * bool(
+        runs
+    )
     return (
-        f"Measured on {machine['cpu']}, {machine['cores']} cores{f' ({isa})' if isa else ''}, "
-        f"{machine['system']}, Python {machine['python']}; {versions}. "
-        f"{environment['runs']} interleaved pairs of runs in random order, medians, 95 % bootstrap "
-        "intervals. Written by `python -m benchmarks`."
+        f"Measured on {name_of(machine)}, {machine['system']}, Python {machine['python']}; "
+        f"{versions}. {repeated}medians, 95 % bootstrap intervals. "
+        "Written by `python -m benchmarks`."
     )
 
 
@@ -53,17 +54,15 @@ def _speed(rows: Sequence[Record]) -> list[str]:
     one = [row for row in rows if row["threads"] == threads[0]] if threads else []
     parts = [
         "# Speed and memory against the published export",
-        "Above 1 is faster, or smaller, than the network exported as it was published, on the same "
+        "Above 1 is faster, or smaller, than the network exported as it was published, on "
         "onnxruntime with the same settings. Full-size networks have random weights: their "
         "signal-to-noise ratios compare variants with each other and nothing else.",
     ]
-    for number in threads:
-        of_number = [row for row in rows if row["threads"] == number]
-        label = f"{number} thread{'s' if number > 1 else ''}"
+    for used in threads:
+        of_number = [row for row in rows if row["threads"] == used]
+        label = f"{used} thread{'s' if used > 1 else ''}"
         clocks = (
-            [("CPU", "cpu_ratio")]
-            if number == 1
-            else [("CPU", "cpu_ratio"), ("wall", "wall_ratio")]
+            [("CPU", "cpu_ratio")] if used == 1 else [("CPU", "cpu_ratio"), ("wall", "wall_ratio")]
         )
         for clock, field in clocks:
             parts += [
@@ -71,72 +70,12 @@ def _speed(rows: Sequence[Record]) -> list[str]:
                 _grid(of_number, partial(_ratio, field)),
             ]
     parts += [
-        "## int8 against the best of the quantizing peers, CPU time",
-        table(
-            ("network", "threads", "waveedge w8a8", "best peer", "its speed", "times faster"),
-            _against_peers(rows),
-        ),
         "## Peak activation memory, published / variant",
-        _grid(one, lambda row: _number(row["peak_ratio"])),
-        "## Signal-to-noise ratio to the published output on held-out images, dB",
-        _grid(one, lambda row: "exact" if row["snr_db"] is None else f"{row['snr_db']:.1f}"),
-        "## Settings of the peers",
-        f"Each setting was tried; of those within {EQUALLY_GOOD_DB:g} dB of the most accurate, the "
-        "fastest was kept.",
-        table(("network", "peer", "kept", "tried: speed, dB", "versions"), _settings(one)),
+        _grid(one, lambda row: number(row["peak_ratio"])),
+        "## Signal-to-noise ratio to the published output on held-out images",
+        _grid(one, decibels),
     ]
     return parts
-
-
-def _against_peers(rows: Sequence[Record]) -> list[tuple[str, ...]]:
-    quantizing = [peer.name for peer in PEERS if peer.int8]
-    found: list[tuple[str, ...]] = []
-    for row in rows:
-        if row["variant"] != "int8" or "error" in row:
-            continue
-        peers = [
-            other
-            for other in rows
-            if other["variant"] in quantizing
-            and (other["network"], other["threads"]) == (row["network"], row["threads"])
-            and "error" not in other
-        ]
-        if not peers:
-            continue
-        best = max(peers, key=lambda other: float(other["cpu_ratio"]["value"]))
-        ours, theirs = row["cpu_ratio"]["value"], best["cpu_ratio"]["value"]
-        found.append(
-            (
-                _title(row),
-                str(row["threads"]),
-                f"{ours:.2f} ({_db(row)})",
-                TITLES[best["variant"]],
-                f"{theirs:.2f} ({_db(best)})",
-                f"{ours / theirs:.1f}",
-            )
-        )
-    return found
-
-
-def _db(row: Record) -> str:
-    return "exact" if row["snr_db"] is None else f"{row['snr_db']:.1f} dB"
-
-
-def _settings(rows: Iterable[Record]) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
-    for row in rows:
-        settings = row.get("settings") or {}
-        if "chosen" not in settings:
-            continue
-        tried = [
-            f"{trial['setting']}: "
-            + (trial.get("error") or f"{trial['cpu_ratio']:.2f}, {_number(trial['snr_db'])}")
-            for trial in settings["tried"]
-        ]
-        versions = [f"{name} {text}" for name, text in row["versions"].items()]
-        peer = TITLES[row["variant"]]
-        found.append((_title(row), peer, settings["chosen"], "; ".join(tried), ", ".join(versions)))
-    return found
 
 
 def _side_by_side(rows: Sequence[Record]) -> list[str]:
@@ -164,27 +103,26 @@ def _side_by_side(rows: Sequence[Record]) -> list[str]:
         *parts,
         "The file is what stores the network: the checkpoint, waveedge's artifact, or for the "
         "rewritten form and for peers the ONNX model. Layers are nodes with weights of the graph "
-        "that onnxruntime executes; fewer than 8 bits execute in 8.",
+        "that the runtime executes; fewer than 8 bits execute in 8. Of a peer, the best of its "
+        f"settings: the fastest of those within {EQUALLY_GOOD_DB:g} dB of its most accurate one.",
     ]
 
 
 def _whole(row: Record, accuracy: bool) -> tuple[str, ...]:
     timed = "cpu_ratio" in row
     memory = (
-        f"{size(row['peak_bytes'])} ({row['peak_ratio']:.2f}x)"
-        if timed and row["peak_bytes"]
-        else "-"
+        f"{size(row['peak_bytes'])} ({row['peak_ratio']:.2f}x)" if row.get("peak_bytes") else "-"
     )
     return (
-        TITLES[row["variant"]],
+        title(row["variant"]),
         f"{100 * row['value']:.2f}" if accuracy else f"{row['value']:.2f}",
         size(row["artifact_bytes"]),
-        count(row["bops"]),
-        count(row["feature_bits"]),
+        count(row["bops"]) if "bops" in row else "-",
+        count(row["feature_bits"]) if "bops" in row else "-",
         interval(row["cpu_ratio"]) if timed else "1",
         memory,
         row["bits"]["requested"],
-        f"{row['bits']['int8']} / {row['bits']['float']}",
+        "-" if row["bits"]["int8"] is None else f"{row['bits']['int8']} / {row['bits']['float']}",
     )
 
 
@@ -197,17 +135,25 @@ def _roofline(rows: Sequence[Record], peaks: Sequence[Record]) -> list[str]:
     return [
         "# Roofline",
         table(
-            ("threads", "float32 MatMul, G/s", "int8 QLinearMatMul, G/s", "copy, GB/s"),
+            (
+                *("threads", "float32, G/s", "int8, G/s", "int8 instructions"),
+                *("float32 MatMul, G/s", "int8 QLinearMatMul, G/s", "copy, GB/s"),
+            ),
             [
                 (
                     str(peak["threads"]),
                     f"{peak['float32_gmacs']:.1f}",
                     f"{peak['int8_gmacs']:.1f}",
+                    peak["int8_instructions"] or "none: the library's rates",
+                    f"{peak['float32_library_gmacs']:.1f}",
+                    f"{peak['int8_library_gmacs']:.1f}",
                     f"{peak['copy_gb']:.1f}",
                 )
                 for peak in peaks
             ],
         ),
+        "10^9 multiply-adds a second: first on registers alone (`benchmarks/peaks.c`), which the "
+        "roof is made of, then as a matrix product reaches through onnxruntime.",
         "Multiply-adds of each form as it is executed. Least bytes: input, output and weights, "
         "each once. The roofline is the larger of multiply-adds at the peak rate and least bytes "
         "at copy bandwidth. The last column: copying alone, if every layer read its input from "
@@ -217,7 +163,7 @@ def _roofline(rows: Sequence[Record], peaks: Sequence[Record]) -> list[str]:
             [
                 (
                     _title(row),
-                    TITLES[row["variant"]],
+                    title(row["variant"]),
                     count(row["macs"]),
                     size(row["minimal_bytes"]),
                     size(row["layer_bytes"]),
@@ -235,7 +181,7 @@ def _roofline(rows: Sequence[Record], peaks: Sequence[Record]) -> list[str]:
             [
                 (
                     _title(row),
-                    TITLES[row["variant"]],
+                    title(row["variant"]),
                     ", ".join(
                         f"{one['operator']} {one['share']:.0%}"
                         for one in row["operators"][:TOP_OPERATORS]
@@ -258,7 +204,7 @@ def _tensorrt_rtx(rows: Sequence[Record]) -> list[str]:
             [
                 (
                     _title(row),
-                    TITLES[row["variant"]],
+                    title(row["variant"]),
                     row["encoding"],
                     "yes" if row["built"] else f"no: {'; '.join(row['errors'])[:200]}",
                     size(row["engine_bytes"]) if row["built"] else "-",
@@ -272,30 +218,29 @@ def _tensorrt_rtx(rows: Sequence[Record]) -> list[str]:
     ]
 
 
-_PAGES = {"speed": _speed, "side_by_side": _side_by_side, "tensorrt_rtx": _tensorrt_rtx}
+_PAGES = {
+    "speed": _speed,
+    "peers": peers_page,
+    "side_by_side": _side_by_side,
+    "tensorrt_rtx": _tensorrt_rtx,
+}
 
 
 def _grid(rows: Sequence[Record], figure: Figure) -> str:
     """Networks down, variants across."""
     present = {row["variant"] for row in rows}
-    variants = [name for name in (*OWN, *(peer.name for peer in PEERS)) if name in present]
+    variants = [name for name in OWN if name in present]
     cells = {
         (row["network"], row["variant"]): "failed" if "error" in row else figure(row)
         for row in rows
     }
     return table(
-        ("", *(TITLES[name] for name in variants)),
+        ("", *(title(name) for name in variants)),
         [
             (NETWORKS[network].title, *(cells.get((network, name), "") for name in variants))
             for network in dict.fromkeys(row["network"] for row in rows)
         ],
     )
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def _title(row: Record) -> str:
@@ -304,12 +249,3 @@ def _title(row: Record) -> str:
 
 def _ratio(field: str, row: Record) -> str:
     return interval(row[field])
-
-
-def interval(ratio: Mapping[str, Any]) -> str:
-    """A ratio with its 95 % interval."""
-    return f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

@@ -10,41 +10,63 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from benchmarks.costs import account, executed, quantized_by_peer
+from benchmarks.costs import account, executed, executed_by_bundle, quantized_by_peer
 from benchmarks.networks import EXAMPLES, Loaded, Network
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import Attempt, make, title_of
 from benchmarks.records import Record, write_text
-from benchmarks.trials import best_setting
-from waveedge import load_artifact, save_artifact
+from waveedge import Compressed, load_artifact, save_artifact
 from waveedge.compression.compress import compress
 from waveedge.compression.reparameterize import reparameterize
 from waveedge.console import say
 from waveedge.cost import Cost, profile
+from waveedge.errors import MissingDependencyError
 from waveedge.export import export_model
 from waveedge.runtime import Session
+from waveedge.runtime.openvino import runs_bfloat16
 
-__all__ = ["OWN", "TITLES", "Made", "Workshop", "variants_of"]
+__all__ = ["OWN", "Made", "Own", "Workshop", "title", "variants_of"]
 
-OWN: dict[str, dict[str, Any] | None] = {
-    "exact": None,
-    "int8": {"bits": 8},
-    "int8_wcc50": {"bits": 8, "wcc_ratio": 0.5},
-    "int8_wcc25": {"bits": 8, "wcc_ratio": 0.25},
-    "w8a4": {"bits": 4},
+
+@dataclass(frozen=True)
+class Own:
+    """How one of waveedge's own variants is made.
+
+    Attributes:
+        title: for readers.
+        recipe: its fields; None for the exact rewrites in floating point.
+        target: that it is exported for, and so the runtime that it is measured on.
+        precision: of floating-point layers; the target's default where None.
+        everywhere: made of every network, not of the trained ones alone.
+    """
+
+    title: str
+    recipe: dict[str, Any] | None
+    target: str = "ort"
+    precision: str | None = None
+    everywhere: bool = True
+
+
+OWN = {
+    "exact": Own("waveedge exact, float32", None),
+    "int8": Own("waveedge w8a8", {"bits": 8}),
+    "exact_openvino": Own("waveedge exact on OpenVINO, float32", None, "openvino"),
+    "bf16_openvino": Own("waveedge exact on OpenVINO, bfloat16", None, "openvino", "bfloat16"),
+    "int8_openvino": Own("waveedge w8a8 on OpenVINO", {"bits": 8}, "openvino"),
+    "int8_wcc50": Own("waveedge w8a8, WCC 50 %", {"bits": 8, "wcc_ratio": 0.5}, everywhere=False),
+    "int8_wcc25": Own("waveedge w8a8, WCC 25 %", {"bits": 8, "wcc_ratio": 0.25}, everywhere=False),
+    "w8a4": Own("waveedge w8a4", {"bits": 4}, everywhere=False),
 }
-"""waveedge's own variants: fields of the recipe; None for the exact rewrites in float32."""
+"""waveedge's own variants."""
 
-TITLES = {
-    "published": "published, float32",
-    "exact": "waveedge exact, float32",
-    "int8": "waveedge w8a8",
-    "w8a4": "waveedge w8a4",
-    "int8_wcc50": "waveedge w8a8, WCC 50 %",
-    "int8_wcc25": "waveedge w8a8, WCC 25 %",
-    **{peer.name: peer.title for peer in PEERS},
-}
+
+def title(variant: str) -> str:
+    """A variant for readers."""
+    if variant == "published":
+        return "published, float32"
+    return OWN[variant].title if variant in OWN else title_of(variant)
 
 
 @dataclass(frozen=True)
@@ -53,9 +75,11 @@ class Made:
 
     Attributes:
         variant: its name.
-        path: a bundle folder or an ``.onnx`` file.
-        account: operations and bytes, see :class:`benchmarks.costs.Account`.
-        bits: ``requested``, and how many layers are ``executed`` in int8 and in float.
+        path: a bundle folder, or a peer's file.
+        account: operations and bytes, see :class:`benchmarks.costs.Account`; None for what a peer
+            made in a format of its own.
+        bits: ``requested``, and how many layers are executed in ``int8`` and in ``float``; those
+            are None where the format does not tell.
         artifact_bytes: size of the file that stores it.
         settings: how it was made; for a peer, also what else was tried.
         versions: of the packages that made it, other than waveedge's own environment.
@@ -63,7 +87,7 @@ class Made:
 
     variant: str
     path: Path
-    account: dict[str, int]
+    account: dict[str, int] | None
     bits: dict[str, Any]
     artifact_bytes: int
     settings: Record
@@ -76,10 +100,22 @@ class Made:
 
 
 def variants_of(network: Network) -> list[str]:
-    """List the variants that make sense for a network, beside ``published``."""
-    own = [name for name in OWN if network.example or name in ("exact", "int8")]
-    peers = [peer.name for peer in PEERS if network.int8 or not peer.int8]
-    return [name for name in own if network.int8 or OWN[name] is None] + peers
+    """List waveedge's variants that make sense for a network, beside ``published``."""
+    return [
+        name
+        for name, own in OWN.items()
+        if (own.everywhere or network.example)
+        and (network.int8 or own.recipe is None)
+        and (own.precision != "bfloat16" or _has_bfloat16())
+    ]
+
+
+def _has_bfloat16() -> bool:
+    # Where not, OpenVINO's own row of the contest says so, with the reason.
+    try:
+        return runs_bfloat16()
+    except MissingDependencyError:
+        return False
 
 
 class Workshop:
@@ -88,13 +124,11 @@ class Workshop:
     Args:
         network: which.
         folder: where files are kept; a variant that is there is not made again.
-        quick: try only the first setting of each peer.
     """
 
-    def __init__(self, network: Network, folder: Path, *, quick: bool = False) -> None:
+    def __init__(self, network: Network, folder: Path) -> None:
         self.network = network
         self.folder = folder / network.name
-        self.quick = quick
         self._failed: dict[str, Exception] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -138,95 +172,113 @@ class Workshop:
     def _make(self, name: str) -> Made:
         if name == "published":
             return self._float(name, self.loaded.model, "onnx")
-        if name in OWN:
-            return self._own(name)
-        return self._peer(next(peer for peer in PEERS if peer.name == name))
+        return self._own(name)
 
     def for_tensorrt(self, name: str) -> Path:
         """Return the ONNX file of a variant in TensorRT's encoding (int8, zero point 0)."""
-        if OWN.get(name) is None:
+        if name == "published" or OWN[name].recipe is None:
             return self.make(name).model
-        self.make(name)
-        artifact = load_artifact(self._artifact(name))
-        return self._bundle(f"{name}-zp0", artifact.graph, "onnx") / "model.onnx"
+        return self._bundle(f"{name}-zp0", self._compressed(name).graph, "onnx") / "model.onnx"
 
     def forget(self) -> None:
         """Make everything anew the next time; peers' files stay valid for the same input."""
-        for note in self.folder.glob("*.json"):
-            note.unlink()
+        for pattern in ("*.json", "*.safetensors", "*.pt2"):
+            for file in self.folder.glob(pattern):
+                file.unlink()
 
     def _own(self, name: str) -> Made:
-        recipe = OWN[name]
-        if recipe is None:
+        own = OWN[name]
+        if own.recipe is None:
             model = reparameterize(self.loaded.model, self.network.size)
-            return self._float(name, model, "ort")
-        compressed = compress(self.loaded.model, images=self.loaded.images, **recipe)
-        save_artifact(compressed, self._artifact(name))
-        bundle = self._bundle(name, compressed.graph, "ort")
+            return self._float(name, model, own.target, own.precision)
+        compressed = self._compressed(name)
+        bundle = self._bundle(name, compressed.graph, own.target, own.precision)
+        requested = compressed.recipe.label().split("-")[0]
         return Made(
             variant=name,
             path=bundle,
-            account=self._account(
-                profile(compressed.graph, self.network.size), bundle / "model.onnx"
-            ),
-            bits={
-                "requested": compressed.recipe.label().split("-")[0],
-                **executed(bundle / "model.onnx"),
-            },
+            account=self._account(profile(compressed.graph, self.network.size), bundle),
+            bits={"requested": requested, **executed_by_bundle(bundle)},
             artifact_bytes=self._artifact(name).stat().st_size,
-            settings={"recipe": recipe},
+            settings={"recipe": own.recipe},
             versions={},
         )
 
-    def _float(self, name: str, model: nn.Module, target: str) -> Made:
-        bundle = self._bundle(name, model, target)
-        file = bundle / "model.onnx"
+    def _compressed(self, name: str) -> Compressed:
+        """The variant's artifact; variants for other targets share it."""
+        file = self._artifact(name)
+        if not file.is_file():
+            recipe = OWN[name].recipe
+            assert recipe is not None
+            save_artifact(compress(self.loaded.model, images=self.loaded.images, **recipe), file)
+        return load_artifact(file)
+
+    def _float(
+        self, name: str, model: nn.Module, target: str, precision: str | None = None
+    ) -> Made:
+        bundle = self._bundle(name, model, target, precision)
         example = self.network.example if name == "published" else None
-        stored = EXAMPLES / example / "model.pt" if example else file
+        stored = EXAMPLES / example / "model.pt" if example else bundle / "model.onnx"
         return Made(
             variant=name,
             path=bundle,
-            account=self._account(profile(model, self.network.size), file),
-            bits={"requested": "w32a32", **executed(file)},
+            account=self._account(profile(model, self.network.size), bundle),
+            bits={"requested": "w32a32", **executed_by_bundle(bundle)},
             artifact_bytes=stored.stat().st_size,
             settings={},
             versions={},
         )
 
     def _artifact(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
+        recipe = OWN[name].recipe or {}
+        label = "-".join(f"{field}{value}" for field, value in recipe.items())
+        return self.folder / f"{label}.safetensors"
 
-    def _bundle(self, name: str, model: nn.Module, target: str) -> Path:
+    def _bundle(
+        self, name: str, model: nn.Module, target: str, precision: str | None = None
+    ) -> Path:
         return export_model(
             model,
             self.folder / name,
             target=target,
+            precision=precision,
             input_size=self.network.size,
             images=self.images,
         ).path
 
     def _account(self, cost: Cost, model: Path) -> dict[str, int]:
-        output = np.asarray(Session(model, provider="cpu").run(self.images[0]))
+        output = np.asarray(Session(model).run(self.images[0]))
         return account(cost, self.images[0].size, output.size).to_dict()
 
-    def _peer(self, peer: Peer) -> Made:
+    def attempt(self, attempt: Attempt) -> Made:
+        """Let a peer make its form of the published network.
+
+        Raises:
+            MissingDependencyError: the peer is not installed.
+            ExportError: it failed.
+        """
         calibration = self.folder / "calibration.npz"
         np.savez(calibration, images=np.concatenate(self.loaded.images.calibration))
-        best = best_setting(
-            peer,
-            self.published.model,
-            calibration,
-            self.images,
-            cache=self.folder.parent / "peers",
-            first_only=self.quick,
-        )
+        source = self.published.model
+        if attempt.peer.runtime == "inductor":
+            source = self.folder / "published.pt2"
+            if not source.is_file():
+                image = torch.from_numpy(self.images[0])
+                torch.export.save(torch.export.export(self.loaded.model, (image,)), source)
+        file, versions = make(attempt, source, calibration, self.folder.parent / "peers")
+        is_onnx = attempt.peer.runtime == "onnxruntime"
         cost = profile(self.loaded.model, self.network.size)
+        layers = executed(file) if is_onnx else {"int8": None, "float": None}
         return Made(
-            variant=peer.name,
-            path=best.file,
-            account=self._account(quantized_by_peer(cost, best.file), best.file),
-            bits={"requested": "w8a8" if peer.int8 else "w32a32", **executed(best.file)},
-            artifact_bytes=best.file.stat().st_size,
-            settings={"chosen": best.setting, "options": best.options, "tried": best.tried},
-            versions=best.versions,
+            variant=attempt.name,
+            path=file,
+            account=self._account(quantized_by_peer(cost, file), file) if is_onnx else None,
+            bits={"requested": "w8a8" if attempt.peer.int8 else "w32a32", **layers},
+            artifact_bytes=sum(
+                part.stat().st_size
+                for part in file.parent.glob(f"{file.stem}.*")
+                if part.suffix not in (".json", ".log")
+            ),
+            settings=attempt.options,
+            versions=versions,
         )
