@@ -44,6 +44,7 @@ pythons: .venv-test/installed
 	cd .venv-test && WAVEEDGE_PYTHONS="3.10 3.11 3.12 3.13" bin/pytest -c ../pyproject.toml --rootdir .. ../tests/packaging
 
 bench: .venv/installed
+	.venv/bin/python $(PIP) --editable ".[desk,openvino,plot]"
 	.venv/bin/python -m benchmarks
 
 clean:
