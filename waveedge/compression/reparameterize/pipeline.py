@@ -117,9 +117,7 @@ def reparameterize(
             continue
         make = partial(rewrite, prices=cost)
         before = before or copy.deepcopy(graph_module)
-        graph_module, shapes, done, failed = _apply(
-            make, graph_module, before, shapes, skip, judge
-        )
+        graph_module, shapes, done, failed = _apply(make, graph_module, before, shapes, skip, judge)
         applied += done
         left_out += failed
         if done or failed:
