@@ -71,7 +71,7 @@ def test_every_published_variant_where_multiply_adds_decide(check: Check, name: 
     check(published(name), tuple(size), channels=channels, cost=MACS_ALONE)
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", ["super-resolution", "classifier"])
 def test_a_gpu_gets_fewer_operators_that_compute_the_same(check: Check, kind: str) -> None:
     """There a border piece of a few pixels costs a launch."""
     many, few = (check(shared(kind), (32, 64), cost=cost) for cost in (CPU, GPU))
@@ -84,8 +84,15 @@ def operators(graph: fx.GraphModule) -> int:
     return sum(node.op.startswith("call") for node in graph.graph.nodes)
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3, 4])
-@pytest.mark.parametrize("kind", [kind for kind in SMALL if kind != "third version"])
+LEVELS = [
+    *(("super-resolution", levels) for levels in (1, 2, 3, 4)),
+    *(("first paper", levels) for levels in (1, 3, 4)),
+    *((kind, levels) for kind in ("classifier", "embedded", "segmenter") for levels in (1, 3)),
+]
+"""All levels of one kind of head, and of the block that shares its layers between levels."""
+
+
+@pytest.mark.parametrize(("kind", "levels"), LEVELS)
 def test_levels_one_to_four(check: Check, kind: str, levels: int) -> None:
     model = shared(kind, levels)
     multiple = model.config.size_multiple
