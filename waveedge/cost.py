@@ -7,7 +7,6 @@ functions between them do.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from waveedge.errors import InputError
 from waveedge.macs import Kind, layers_of, multiply_adds
+from waveedge.meta import on_meta
 from waveedge.models.build import check_input_size
 from waveedge.nn import (
     ActivationQuantizer,
@@ -168,7 +168,7 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
     shape = (1, channels, *input_size)
     known = isinstance(model, fx.GraphModule) or _has_no_data(model)
     graph = model if known else normalise(model, shape[1:])
-    recorder = _Recorder(_without_data(graph))
+    recorder = _Recorder(on_meta(graph))
     try:
         with recorder, torch.no_grad(), torch.device("meta"):
             recorder(torch.zeros(shape))
@@ -194,15 +194,6 @@ def profile(model: nn.Module, input_size: tuple[int, int], *, channels: int | No
 def _has_no_data(model: nn.Module) -> bool:
     """Whether the network was built on torch's meta device, to be counted alone."""
     return any(tensor.is_meta for tensor in model.parameters())
-
-
-def _without_data(graph: nn.Module) -> nn.Module:
-    """A copy on torch's meta device; no data is copied, and what is shared stays shared."""
-    memo: dict[int, Any] = {
-        id(tensor): tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
-        for tensor in (*graph.parameters(), *graph.buffers())
-    }
-    return copy.deepcopy(graph, memo)
 
 
 class _Recorder:

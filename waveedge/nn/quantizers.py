@@ -191,6 +191,8 @@ def quantize(x: Tensor, scale: Tensor, qmin: int, qmax: int, axis: int = -1) -> 
     """
     if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return torch.ops.waveedge.fake_quantize(x, scale, qmin, qmax, axis)  # type: ignore[no-any-return]
+    if x.is_meta:  # only the shape counts, which torch would find in many slow steps
+        return torch.empty_like(x)
     # A learnt scale must not reach zero: nothing would come back from there.
     step = _along(scale.clamp(min=torch.finfo(scale.dtype).tiny), x, axis).to(x.dtype)
     elements = max(1, x.numel() // scale.numel())

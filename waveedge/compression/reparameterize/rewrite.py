@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from waveedge.compression.costs import CPU, CostProfile
+from waveedge.meta import on_meta
 from waveedge.normalise.capture import float_dtype
 
 __all__ = ["Applied", "Rewrite", "Shapes"]
@@ -51,19 +52,44 @@ class Shapes(dict[fx.Node, Any]):
         Nodes that are known are not run again: a rewrite may change how a node is computed, not
         what it yields.
         """
-        shapes = self
-        dtype = float_dtype(graph_module)
+        try:
+            with torch.device("meta"):
+                self._run(_OnMeta(graph_module, self))
+        except Exception:
+            # An operation that has no kernel there, or makes tensors on the CPU. Fake tensors know
+            # how to go on, but take several times as long for every operation.
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                self._run(_Recorder(graph_module, self))
 
-        class Recorder(fx.Interpreter):
-            def run_node(self, n: fx.Node) -> Any:
-                if n in shapes:
-                    return _empty(shapes[n], dtype)
-                result = super().run_node(n)
-                shapes[n] = _shape(result)
-                return result
+    def _run(self, recorder: _Recorder) -> None:
+        with torch.no_grad():
+            recorder.run(torch.empty(self.image, dtype=recorder.dtype))
 
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-            Recorder(graph_module).run(torch.empty(self.image, dtype=dtype))
+
+class _Recorder(fx.Interpreter):
+    """Runs the nodes whose shapes are not known yet, and notes these."""
+
+    def __init__(self, graph_module: fx.GraphModule, shapes: Shapes) -> None:
+        super().__init__(graph_module)
+        self.shapes = shapes
+        self.dtype = float_dtype(graph_module)
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n in self.shapes:
+            return _empty(self.shapes[n], self.dtype)
+        result = super().run_node(n)
+        self.shapes[n] = _shape(result)
+        return result
+
+
+class _OnMeta(_Recorder):
+    """The same on torch's meta device."""
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return on_meta(self.fetch_attr(target))(*args, **kwargs)
+
+    def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return super().get_attr(target, args, kwargs).to("meta")
 
 
 def _shape(value: Any) -> Any:
