@@ -111,12 +111,17 @@ def reparameterize(
     judge = judge or _random_judge(model, shapes.image)
     applied: list[Applied] = []
     left_out: list[LeftOut] = []
+    before: fx.GraphModule | None = None
     for rewrite in REWRITES:
-        if rewrite.name not in skip:
-            make = partial(rewrite, prices=cost)
-            graph_module, shapes, done, failed = _apply(make, graph_module, shapes, skip, judge)
-            applied += done
-            left_out += failed
+        if rewrite.name in skip:
+            continue
+        make = partial(rewrite, prices=cost)
+        before = before or copy.deepcopy(graph_module)
+        graph_module, shapes, done, failed = _apply(make, graph_module, before, shapes, skip, judge)
+        applied += done
+        left_out += failed
+        if done or failed:
+            before = None  # most rewrites find nothing to do, and need no new copy
     preserve(graph_module, applied=tuple(applied), left_out=tuple(left_out))
     return graph_module
 
@@ -135,12 +140,15 @@ def _random_judge(model: nn.Module, shape: tuple[int, ...]) -> Judge:
 def _apply(
     make: Callable[..., Rewrite],
     graph_module: fx.GraphModule,
+    before: fx.GraphModule,
     shapes: Shapes,
     keep: Collection[str],
     judge: Judge,
 ) -> tuple[fx.GraphModule, Shapes, list[Applied], list[LeftOut]]:
-    """Apply one rewrite where it holds: everywhere, or everywhere but on one layer, or nowhere."""
-    before = copy.deepcopy(graph_module)
+    """Apply one rewrite where it holds: everywhere, or everywhere but on one layer, or nowhere.
+
+    ``graph_module`` is rewritten; ``before`` is a copy of it, in case that does not hold.
+    """
     done, reason = _try(make, graph_module, shapes, keep, judge)
     if not reason:
         return graph_module, shapes, done, []
