@@ -17,6 +17,7 @@ from torch import fx, nn
 import waveedge
 from waveedge.errors import ExportError
 from waveedge.export.fake_quantize import translation_table
+from waveedge.export.operator_table import one_table_of_operators
 from waveedge.export.origins import note_origin
 from waveedge.export.passes.slice_bounds import ResolveSliceBounds
 from waveedge.nn import Selection
@@ -64,7 +65,7 @@ def to_onnx(
         extents = _example_size(sizes)
     # torch takes a batch of one for a constant, so a dynamic batch is traced with two.
     example = torch.zeros(2 if dynamic else int(batch), shape[0], *extents)
-    with torch.no_grad(), _quiet(), _own_module_paths(model):
+    with torch.no_grad(), _quiet(), _own_module_paths(model), one_table_of_operators():
         try:
             program = torch.onnx.export(
                 model,

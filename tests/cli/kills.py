@@ -189,13 +189,10 @@ def campaign(moments: int, seed: int, report: Callable[[str], object]) -> Campai
     from waveedge import files
     from waveedge.cli import main
 
-    sys.path.append(str(Path(__file__).parents[1]))
-    from once import one_table_of_operators
-
     torch.set_num_threads(1)
     draw = random.Random(seed)
     found = Campaign()
-    with tempfile.TemporaryDirectory() as scratch, one_table_of_operators():
+    with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "work"
         folder.mkdir()
         make_inputs(folder)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import fx, nn
 
+from waveedge.export.operator_table import one_table_of_operators
 from waveedge.models import WaveMixConfig, build, identify
 from waveedge.models.families import describe
 from waveedge.models.settings import configure
@@ -46,15 +47,16 @@ def test_traced_graph_computes_the_same_for_any_batch(golden: Golden, name: str)
 
 def exported(model: nn.Module, x: torch.Tensor, path: Path) -> onnxruntime.InferenceSession:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    torch.onnx.export(
-        model,
-        (x,),
-        path,
-        dynamo=True,
-        opset_version=20,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
+    with one_table_of_operators():
+        torch.onnx.export(
+            model,
+            (x,),
+            path,
+            dynamo=True,
+            opset_version=20,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
     return onnxruntime.InferenceSession(path)
 
 

@@ -14,6 +14,8 @@ import pytest
 import torch
 from torch import nn
 
+from waveedge.export.operator_table import one_table_of_operators
+
 # The tensors are small: threads would cost more than they save.
 torch.set_num_threads(1)
 
@@ -59,14 +61,15 @@ def to_onnx() -> Callable[..., onnx.ModelProto]:
 
     def export(module: nn.Module, x: torch.Tensor, *, dynamic: bool = False) -> onnx.ModelProto:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            module.eval(),
-            (x,),
-            dynamo=True,
-            opset_version=20,
-            dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic else None,
-            verbose=False,
-        )
+        with one_table_of_operators():
+            program = torch.onnx.export(
+                module.eval(),
+                (x,),
+                dynamo=True,
+                opset_version=20,
+                dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic else None,
+                verbose=False,
+            )
         assert program is not None
         model: onnx.ModelProto = program.model_proto
         onnx.checker.check_model(model)

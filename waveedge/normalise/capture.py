@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram, export
 
 from waveedge.errors import ExportError
+from waveedge.normalise.decompose import functional
 
 __all__ = ["ATTEMPTS", "Attempt", "NotFollowedError", "capture", "float_dtype"]
 
@@ -54,8 +55,7 @@ def capture(model: nn.Module, shape: tuple[int, int, int], attempt: Attempt) -> 
         with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program: ExportedProgram = export(model, (image,), dynamic_shapes=sizes, strict=False)
-            functional: ExportedProgram = program.run_decompositions({})
-            return functional
+            return functional(program)
     except Exception as error:  # whatever torch or the network's own code raises
         raise _refusal(model, error) from error
 
