@@ -285,7 +285,7 @@ def _with_parts() -> nn.Module:
     ("change", "says"),
     [
         (lambda graph: set_layer(graph, Unknown()), "act: it is a Unknown"),
-        (lambda graph: set_layer(graph, nn.LSTM(4, 4)), "act: it is a LSTM"),
+        (lambda graph: set_layer(graph, nn.Bilinear(4, 4, 4)), "act: it is a Bilinear"),
         (lambda graph: set_layer(graph, _with_parts()), "changed by hand"),
         (lambda graph: set_node(graph, "cat", target=torch.rand), "cat: it calls rand"),
         (
