@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import pkgutil
 import sys
-from importlib import import_module
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from waveedge import lazy
 
 if TYPE_CHECKING:
     from waveedge.export.engine_builder import Build, build_engine
@@ -31,9 +33,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'waveedge.export' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return lazy.attribute(__name__, _HOMES, name)
 
 
 def target_names() -> list[str]:
@@ -46,9 +46,8 @@ class _Room(ModuleType):
     """The room is also the verb: ``waveedge.export(network, out, target="ort")``."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Bundle:
-        from waveedge.export.verb import export
-
-        return export(*arguments, **options)
+        verb: Callable[..., Bundle] = __getattr__("export")
+        return verb(*arguments, **options)
 
 
 sys.modules[__name__].__class__ = _Room

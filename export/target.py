@@ -28,7 +28,6 @@ class Target(ABC):
 
     Attributes:
         name: on the command line and in manifests.
-        summary: one line for people.
         cost: the prices by which exact rewrites choose, unless the user names others.
         precisions: what floating-point layers may compute in; the first is the default.
         timed_here: whether onnxruntime's time on this machine's CPU tells about the target.
@@ -36,7 +35,6 @@ class Target(ABC):
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
     cost: ClassVar[CostProfile] = CPU
     precisions: ClassVar[tuple[str, ...]] = ("float32",)
     timed_here: ClassVar[bool] = False
@@ -72,6 +70,13 @@ class Target(ABC):
     def provider(self, precision: str) -> str:
         """By what a session runs a bundle's ONNX on this machine; see ``Session``."""
         return "cpu"
+
+    @property
+    def runtime(self) -> str:
+        """What :meth:`runner` runs graphs on, for the report of a verification."""
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__}, CPU"
 
     def runner(self, precision: str) -> Run:
         """How graphs are run when they are verified."""

@@ -166,7 +166,7 @@ def export_model(
         executed = place.executed(folder / "model.onnx", layers, build, precision)
 
         step("writing")
-        report = _report(verification, at_sizes, findings, build)
+        report = _report(place.runtime, verification, at_sizes, findings, build)
         write_json(folder / "verification.json", report)
         manifest = make_manifest(
             folder,
@@ -268,15 +268,14 @@ def _batches(
 
 
 def _report(
+    runtime: str,
     verification: dict[str, Verification],
     at_sizes: dict[str, Verification],
     findings: list[Finding],
     build: Build | None,
 ) -> dict[str, Any]:
-    import onnxruntime
-
     return {
-        "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
+        "runtime": runtime,
         **verification["model"].to_dict(),
         "at_sizes": {size: found.to_dict() for size, found in at_sizes.items()},
         "published": verification["published"].to_dict() if "published" in verification else None,

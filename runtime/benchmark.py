@@ -16,11 +16,12 @@ from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.external import external_files
 from waveedge.runtime.inputs import example_inputs
 from waveedge.runtime.machine import describe_machine
+from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
 from waveedge.runtime.power import average_power
 from waveedge.runtime.report import Bits, Comparison, Variant
 from waveedge.runtime.schema import shown
-from waveedge.runtime.session import OPENVINO, Session
+from waveedge.runtime.session import Session
 
 __all__ = ["benchmark"]
 

@@ -32,9 +32,12 @@ from waveedge.runtime.schema import (
     shown,
 )
 
-__all__ = ["FORMAT", "MANIFEST", "SCHEMA", "read_manifest", "seal"]
+__all__ = ["FORMAT", "MANIFEST", "OPENVINO", "SCHEMA", "read_manifest", "seal"]
 
 FORMAT = f"{BUNDLE_FORMAT}3"
+
+OPENVINO = {"openvino": "float32", "openvino-bfloat16": "bfloat16"}
+"""Providers that are OpenVINO -> the precision of its floating-point layers."""
 
 _MOST_BYTES = 16 * 2**20
 _MOST_DIGITS = 20  # of a number: more take Python long, or are refused by it
@@ -61,7 +64,7 @@ SCHEMA = Record(
         "model": _MODEL,
         "baseline": Nullable(_MODEL),
         "engine": Nullable(_ENGINE),
-        "provider": Text(40, r"cpu|openvino|openvino-bfloat16", "what a Session can run it by"),
+        "provider": Text(40, "|".join(("cpu", *OPENVINO)), "what a Session can run it by"),
         "precision": Text(8, "float32|float16|bfloat16", "a floating-point type"),
         "weights": Text(7, "float32|int8|uint8", "'float32', 'int8' or 'uint8'"),
         "input": Record({**_TENSOR, "dtype": Text(20)}),

@@ -12,11 +12,10 @@ from waveedge.errors import ArtifactError, InputError, MissingDependencyError
 from waveedge.runtime.backend import Array, TensorInfo
 from waveedge.runtime.schema import shown
 
-__all__ = ["PRECISIONS", "OpenVinoBackend", "require", "runs_bfloat16"]
+__all__ = ["OpenVinoBackend", "openvino_version", "runs_bfloat16"]
 
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 """What floating-point layers compute in; quantized ones compute in int8 either way."""
-
 
 _WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 """What OpenVINO calls layers with weights."""
@@ -28,7 +27,7 @@ class OpenVinoBackend:
     Args:
         path: an ``.onnx`` file.
         threads: of the compiled network.
-        precision: of floating-point layers, a key of :data:`PRECISIONS`.
+        precision: of floating-point layers, float32 or bfloat16.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
@@ -48,7 +47,7 @@ class OpenVinoBackend:
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         }
         try:
             self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
@@ -58,7 +57,7 @@ class OpenVinoBackend:
                 hint="The file is damaged, or holds operators that OpenVINO does not have.",
             ) from error
         self._request = self._compiled.create_infer_request()
-        self.name = f"OpenVINO {library.__version__.split('-')[0]} (CPU, {precision})"
+        self.name = f"OpenVINO {openvino_version()} (CPU, {precision})"
         self.inputs = [_tensor_info(port) for port in self._compiled.inputs]
         self.outputs = [port.get_any_name() for port in self._compiled.outputs]
 
@@ -89,9 +88,13 @@ class OpenVinoBackend:
         return found
 
 
-def require() -> None:
-    """Raises MissingDependencyError if OpenVINO is not installed."""
-    _import()
+def openvino_version() -> str:
+    """Version of OpenVINO.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    return str(_import().__version__).split("-")[0]
 
 
 def runs_bfloat16() -> bool:

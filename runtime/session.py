@@ -17,16 +17,14 @@ from waveedge.runtime.bundle import Bundle, open_bundle
 from waveedge.runtime.external import external_files
 from waveedge.runtime.inputs import check_inputs, example_inputs
 from waveedge.runtime.machine import int8_saturates
+from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.schema import shown
 from waveedge.runtime.sizes import SizeRange
 
-__all__ = ["OPENVINO", "Session"]
+__all__ = ["Session"]
 
 _ENGINE_SUFFIXES = (".engine", ".plan")
 _MODEL_SUFFIXES = (".onnx", ".ort")
-
-OPENVINO = {"openvino": "float32", "openvino-bfloat16": "bfloat16"}
-"""Providers that are OpenVINO -> the precision of its floating-point layers."""
 
 
 class Session:

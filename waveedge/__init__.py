@@ -15,9 +15,9 @@ Names are resolved on first use, so that ``waveedge.runtime`` works on a device 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from waveedge import lazy
 from waveedge.errors import (
     ArtifactError,
     CheckpointError,
@@ -29,7 +29,6 @@ from waveedge.errors import (
     RecipeError,
     VerificationError,
     WaveedgeError,
-    missing,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +89,6 @@ _HOMES = {
     "Session": "waveedge.runtime.session",
     "benchmark": "waveedge.runtime.benchmark",
     "compress": "waveedge.compression.compress",
-    "export": "waveedge.export",
     "inspect": "waveedge.description",
     "load": "waveedge.checkpoint",
     "load_artifact": "waveedge.artifact",
@@ -101,13 +99,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'waveedge' has no attribute {name!r}")
-    try:
-        home = import_module(_HOMES[name])
-    except ModuleNotFoundError as error:
-        raise missing(error) or error from None
-    return home if name == "export" else getattr(home, name)  # the room is also the verb
+    if name == "export":  # the room is also the verb: the module is callable
+        return lazy.module("waveedge.export")
+    return lazy.attribute(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

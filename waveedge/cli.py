@@ -149,7 +149,7 @@ def compress(
     json: Json = False,
 ) -> None:
     """Compress a network into one .safetensors artifact, and report what that did to it."""
-    from waveedge.compression.recipe import make_recipe, read_cost, read_recipe
+    from waveedge.compression.recipe import cost_file, make_recipe, read_cost, read_recipe
 
     flags = {
         "bits": bits,
@@ -171,9 +171,8 @@ def compress(
     chosen = make_recipe({**(read_recipe(recipe) if recipe else {}), **given})
     name = default_name(model, f"{chosen.label()}.safetensors")
     target = Path(name) if out is None else out / name if os.path.isdir(out) else out
-    check_output(
-        target, ARTIFACT, inputs=(model, recipe, calib, *_code_of(arch)), overwrite=overwrite
-    )
+    inputs = (model, recipe, cost_file(cost), calib, *_code_of(arch))
+    check_output(target, ARTIFACT, inputs=inputs, overwrite=overwrite)
 
     from waveedge.commands.compress import run
 

@@ -15,7 +15,6 @@ class Onnx(Target):
     """Quantized as the standard says, in operators that every runtime has."""
 
     name = "onnx"
-    summary = "portable ONNX, int8 with zero point 0"
     timed_here = True
 
     def pipeline(self) -> Sequential:

@@ -18,7 +18,8 @@ from waveedge.export.onnx_runner import Run
 from waveedge.export.passes import plain, uint8_encoding
 from waveedge.export.target import Target
 from waveedge.runtime.machine import int8_saturates
-from waveedge.runtime.openvino import PRECISIONS, OpenVinoBackend, require
+from waveedge.runtime.manifest import OPENVINO
+from waveedge.runtime.openvino import OpenVinoBackend, openvino_version
 
 __all__ = ["TARGET"]
 
@@ -32,17 +33,20 @@ class OpenVino(Target):
     """
 
     name = "openvino"
-    summary = "OpenVINO on CPUs, uint8; float32 or bfloat16"
-    precisions = tuple(PRECISIONS)
+    precisions = tuple(OPENVINO.values())
 
     def require(self) -> None:
-        require()
+        openvino_version()
 
     def pipeline(self) -> Sequential:
         return Sequential(uint8_encoding(), plain(saturates=int8_saturates()))
 
     def provider(self, precision: str) -> str:
-        return "openvino" if precision == "float32" else f"openvino-{precision}"
+        return next(name for name, computes in OPENVINO.items() if computes == precision)
+
+    @property
+    def runtime(self) -> str:
+        return f"OpenVINO {openvino_version()}, CPU"
 
     def runner(self, precision: str) -> Run:
         def run(

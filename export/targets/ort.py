@@ -15,7 +15,6 @@ class Onnxruntime(Target):
     """The embedded default."""
 
     name = "ort"
-    summary = "onnxruntime on CPUs, uint8"
     timed_here = True
 
     def pipeline(self) -> Sequential:

@@ -19,7 +19,6 @@ class DeviceTensorRT(TensorRT):
     """Enterprise TensorRT, as a Jetson has it; TensorRT-RTX stands in for it as a proxy."""
 
     name = "trt"
-    summary = "TensorRT on the device, int8"
 
     def build(self, folder: Path, graph: onnx.ModelProto, sizes: SizeRange | None) -> Build | None:
         info = tensor_info(graph.graph.input[0])

@@ -17,7 +17,6 @@ class TensorRTRTX(TensorRT):
     """NVIDIA's TensorRT for RTX."""
 
     name = "trt-rtx"
-    summary = "TensorRT for RTX GPUs, int8"
 
     def require(self) -> None:
         require_backend("tensorrt_rtx")

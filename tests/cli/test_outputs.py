@@ -22,6 +22,7 @@ from waveedge.outputs import (
     ARTIFACT,
     BUNDLE,
     CHECKPOINT,
+    COST_PROFILE,
     PICTURE,
     Kind,
     check_output,
@@ -35,6 +36,7 @@ S = ("--input-size", "32x32")
 COMPRESS = ("compress", "model.pt", *S, "--out")
 EXPORT = ("export", "model.pt", *S, "--out")
 BENCH = ("bench", "b.ort", "--plot")
+FIT = ("fit-cost", "--out")
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -100,6 +102,10 @@ def recipe(folder: Path) -> None:
     (folder / "r.yaml").write_text("bits: 8\n")
 
 
+def prices(folder: Path) -> None:
+    (folder / "c.yaml").write_text("name: a\nelement: 1\nshuffle: 1\nnode: 1\n")
+
+
 def images(folder: Path) -> None:
     (folder / "imgs").mkdir()
     (folder / "imgs" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -144,6 +150,8 @@ NEVER = [
     ("a package as bundle", code, (*EXPORT, "nets", "--arch", "nets.small:make"), "is an input"),
     ("the folder of the checkpoint", nothing, (*EXPORT, "../{here}"), "is an input"),
     ("the recipe", recipe, (*COMPRESS, "r.yaml", "--recipe", "r.yaml"), "is an input"),
+    ("the cost profile as artifact", prices, (*COMPRESS, "c.yaml", "--cost", "c.yaml"), "an input"),
+    ("the cost profile as bundle", prices, (*EXPORT, "c.yaml", "--cost", "c.yaml"), "is an input"),
     ("an image", images, (*COMPRESS, "imgs/0.png", "--calib", "imgs"), "in an input"),
     ("the image folder", images, (*EXPORT, "imgs", "--calib", "imgs"), "is an input"),
     ("the folder around the images", images, (*EXPORT, "imgs", "--calib", "imgs/0.png"), "input"),
@@ -155,6 +163,9 @@ NEVER = [
     ("a link to a folder", links, (*EXPORT, "to_folder"), "is a link"),
     ("a link to a bundle", links, (*EXPORT, "to_bundle"), "is a link"),
     ("a link to nowhere", links, (*EXPORT, "to_nowhere"), "is a link"),
+    ("a link to a file, fit-cost", links, (*FIT, "to_file"), "is a link"),
+    ("a FIFO, fit-cost", fifo, (*FIT, "pipe"), "no regular file"),
+    ("no name, fit-cost", nothing, (*FIT, ""), "is empty"),
     ("a FIFO, compress", fifo, (*COMPRESS, "pipe"), "no regular file"),
     ("a FIFO, export", fifo, (*EXPORT, "pipe"), "no regular file"),
     ("a FIFO, bench", fifo, (*BENCH, "pipe"), "no regular file"),
@@ -175,6 +186,7 @@ NEVER = [
 ]
 WITHOUT_OVERWRITE = [
     ("a text as bundle", text_file, (*EXPORT, "thesis.tex"), "is not a bundle"),
+    ("a text as cost profile", text_file, (*FIT, "thesis.tex"), "is not a cost profile"),
     ("a text as artifact", text_file, (*COMPRESS, "thesis.tex"), "is not an artifact"),
     ("a text as picture", text_file, (*BENCH, "thesis.tex"), "is not a picture"),
     ("a checkpoint as picture", nothing, (*BENCH, "model.pt"), "is not a picture"),
@@ -224,7 +236,8 @@ def test_what_is_replaced_with_overwrite_alone(
     assert snapshot(folder) == before
     assert says in errors
     assert "--overwrite" in errors.splitlines()[-1]
-    kind = {"compress": ARTIFACT, "export": BUNDLE, "bench": PICTURE}[line[0]]
+    kinds = {"compress": ARTIFACT, "export": BUNDLE, "bench": PICTURE, "fit-cost": COST_PROFILE}
+    kind = kinds[line[0]]
     check_output(Path(line[-1]), kind, overwrite=True)  # raises nothing
 
 

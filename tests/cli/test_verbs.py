@@ -114,6 +114,20 @@ def test_a_checkpoint_exports_without_compression(
     assert sizes[0] != sizes[1]
 
 
+def test_one_file_for_every_size_as_typed(inside: Inside, model: Path, tmp_path: Path) -> None:
+    dynamic = ("export", "model.pt", "--input-size", "dynamic", "--set", "input_size=32x32")
+    exported = inside(*dynamic, "--out", "any")
+    assert exported.code == 0, exported.err
+    assert "takes: heights and widths that are multiples of" in exported.out
+    session = Session(tmp_path / "any")
+    for size in ((32, 32), (40, 72)):
+        assert np.asarray(session.run(np.zeros((1, 3, *size), np.float32))).shape[2] == 2 * size[0]
+    measured = inside("bench", "any", "--runs", "3", "--json", "--input-size", "40x72")
+    assert json.loads(measured.out)["input_shape"] == [1, 3, 40, 72]
+    refused = inside(*dynamic, "--target", "trt")
+    assert (refused.code, "needs --max-size HxW" in refused.err) == (2, True), refused.err
+
+
 def test_autotune_exports_the_form_that_won(inside: Inside, tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "wavemix_cls_l1_strided.pth", tmp_path / "model.pt")
     result = inside("export", "model.pt", "--autotune", *SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,11 @@ def test_a_session_runs_it_on_openvino(bundle: Path, small: Compressed, tmp_path
     for result in (found, same.run(image)):
         assert isinstance(result, np.ndarray)
         assert np.abs(result - wanted).max() < 0.01 * np.abs(wanted).max()
+
+
+def test_the_report_says_what_it_was_verified_on(bundle: Path) -> None:
+    report = json.loads((bundle / "verification.json").read_text())
+    assert report["runtime"].startswith("OpenVINO 20")
 
 
 def test_the_baseline_runs_on_what_the_bundle_runs_on(bundle: Path) -> None:

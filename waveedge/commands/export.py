@@ -9,7 +9,7 @@ from typing import Any, Literal
 from waveedge import console
 from waveedge.artifact import newest_artifact
 from waveedge.commands.assumed import say_assumed
-from waveedge.compression.recipe import read_cost
+from waveedge.compression.recipe import cost_file, read_cost
 from waveedge.errors import InputError, UsageError
 from waveedge.export.free_sizes import check_ends
 from waveedge.export.targets import TARGETS
@@ -64,7 +64,8 @@ def run(
             f"--autotune times with onnxruntime on the CPU, which tells nothing about {target}",
             hint="Use --target ort, or leave --autotune out.",
         )
-    check_ends(target, input_size == "dynamic", min_size, max_size)  # type: ignore[arg-type]
+    check_ends(TARGETS[target], input_size == "dynamic", min_size, max_size)
+    prices = None if cost is None else read_cost(cost)
     if source is None:
         source = newest_artifact(Path(), warn=console.warn)
         if source is None:
@@ -74,7 +75,7 @@ def run(
             )
         console.say(f"Exporting the newest artifact here: {source}")
     out = out or Path(default_name(source, target))
-    check_output(out, BUNDLE, inputs=(source, calib, *code), overwrite=overwrite)
+    check_output(out, BUNDLE, inputs=(source, calib, cost_file(cost), *code), overwrite=overwrite)
     network = load(source)
     say_assumed(network.spec)
     with console.progress_bar() as progress:
@@ -90,7 +91,7 @@ def run(
             batch=batch,
             reparameterize=not published,
             autotune=tune,
-            cost=read_cost(cost) if cost else None,
+            cost=prices,
             overwrite=overwrite,
             loader=load,
             warn=console.warn,

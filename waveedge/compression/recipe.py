@@ -36,6 +36,7 @@ __all__ = [
     "LayerSettings",
     "Recipe",
     "RewriteSettings",
+    "cost_file",
     "make_recipe",
     "read_cost",
     "read_recipe",
@@ -203,6 +204,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return fields
 
 
+def cost_file(name: str | None) -> Path | None:
+    """The file that a cost profile's name is; None for a shipped profile, and for none."""
+    return None if name is None or name in PROFILES else Path(name)
+
+
 def read_cost(name: str) -> CostProfile | str:
     """``name`` where a shipped cost profile has it, else the profile in the file of that name.
 
@@ -211,9 +217,9 @@ def read_cost(name: str) -> CostProfile | str:
         InputError: the path is no regular file.
         RecipeError: the file holds no cost profile.
     """
-    if name in PROFILES:
+    path = cost_file(name)
+    if path is None:
         return name
-    path = Path(name)
     if not os.path.lexists(path):
         raise UsageError(
             f"there is no cost profile {name!r}",

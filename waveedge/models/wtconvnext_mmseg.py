@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from waveedge.models.convnext_layers import LayerNorm2d
-from waveedge.nn.wtconv import WTConv2d
 
 if TYPE_CHECKING:
     from waveedge.models.families.wtconvnext import WTConvNeXtConfig
@@ -45,13 +44,7 @@ class _Block(nn.Module):
     def __init__(self, config: WTConvNeXtConfig, stage: int) -> None:
         super().__init__()
         dim = config.dims[stage]
-        self.depthwise_conv = WTConv2d(
-            dim,
-            dim,
-            kernel_size=config.kernel_sizes[stage],
-            bias=config.conv_bias,
-            wt_levels=config.wt_levels[stage],
-        )
+        self.depthwise_conv = config.depthwise(stage)
         self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
         self.pointwise_conv1 = nn.Linear(dim, _RATIO * dim)
         self.act = nn.GELU()

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from torch import fx
 
 from waveedge.nn import DWT2d
+from waveedge.nn.coefficients import transform_multiply_adds
 from waveedge.normalise.modules import set_module
 
 from .graph_builder import Builder
-from .rewrite import Applied, Rewrite, Shapes, numel, source
+from .rewrite import Applied, Rewrite, Shapes, source
 
 __all__ = ["Bands", "Pyramid", "bands_of", "transform_macs"]
 
@@ -71,8 +72,8 @@ class Pyramid(Rewrite):
 
 
 def transform_macs(shape: tuple[int, ...], levels: int) -> int:
-    """Multiply-adds of a Haar transform: each level reads the low band of the one before."""
-    return sum(4 * numel(shape) // 4**level for level in range(levels))
+    """Multiply-adds of a Haar transform of a map (1, C, h, w)."""
+    return transform_multiply_adds(shape[1], (shape[2], shape[3]), levels=levels, taps=2)
 
 
 def _share(

@@ -102,6 +102,17 @@ class WTConvNeXtConfig(NetworkConfig):
                 dilation = 2
         return tuple(samplings)
 
+    def depthwise(self, stage: int) -> WTConv2d:
+        """A depthwise convolution of a stage's blocks, with fresh random weights."""
+        dim = self.dims[stage]
+        return WTConv2d(
+            dim,
+            dim,
+            kernel_size=self.kernel_sizes[stage],
+            bias=self.conv_bias,
+            wt_levels=self.wt_levels[stage],
+        )
+
     @property
     def minimum_size(self) -> int:
         """Smallest image height and width that leave one position in the last stage."""
@@ -132,13 +143,7 @@ class WTConvNeXtBlock(nn.Module):
         super().__init__()
         dim = config.dims[stage]
         self.channels_last = not config.conv_mlp
-        self.conv_dw = WTConv2d(
-            dim,
-            dim,
-            kernel_size=config.kernel_sizes[stage],
-            bias=config.conv_bias,
-            wt_levels=config.wt_levels[stage],
-        )
+        self.conv_dw = config.depthwise(stage)
         norm = nn.LayerNorm if self.channels_last else LayerNorm2d
         self.norm = norm(dim, eps=config.norm_eps)
         self.mlp = Mlp(dim, conv=config.conv_mlp, grn=config.grn)
