@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -22,6 +22,9 @@ from waveedge.calibration.ranges import (
 from waveedge.decibels import ratio_db
 from waveedge.errors import CheckpointError, ImageError, RecipeError, WaveedgeError
 from waveedge.nn.quantizers import ActivationQuantizer
+
+_MARGIN = 1.1
+"""Of a grid that covers: other images reach a little further."""
 
 __all__ = ["Observed", "calibrate_activations", "observe"]
 
@@ -57,6 +60,7 @@ def calibrate_activations(
     images: Sequence[NDArray[np.float32]],
     *,
     method: Method = "mse",
+    covering: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Observed]:
     """Set ``scale`` and ``signed`` of every :class:`ActivationQuantizer` in the model.
@@ -68,6 +72,7 @@ def calibrate_activations(
         model: any module, on any device; left in the mode (train or eval) it was in.
         images: float32 inputs of shape (N, C, H, W), preprocessed.
         method: ``mse`` for the least expected squared error, ``max`` to cover every value.
+        covering: names of quantizers that cover every value whatever the method, and a tenth more.
         progress: called with (images done, images in all) after each image.
 
     Returns:
@@ -93,8 +98,13 @@ def calibrate_activations(
             scale, signed = quantizer.pixel_step * 2 ** (8 - quantizer.bits), True
         else:
             scale, signed = choose_range(
-                histogram, quantizer.bits, method, must_be_signed=not quantizer.sign_is_open
+                histogram,
+                quantizer.bits,
+                "max" if name in covering else method,
+                must_be_signed=not quantizer.sign_is_open,
             )
+            if name in covering:
+                scale *= _MARGIN
         with torch.no_grad():
             quantizer.scale.fill_(scale)
         quantizer.signed = signed

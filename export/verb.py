@@ -163,7 +163,7 @@ def export(
             reference = Reference(model, judged, held.judged_names)
             form = exact_form(normal, size, reference, cost=prices)
         if dynamic:
-            sizes = served(find_sizes(model, normal, form, size), min_size, max_size)
+            sizes = served(find_sizes([(model, form)], normal, size), min_size, max_size)
         shipped = form
         for item in getattr(shipped, "left_out", ()):
             warn(str(item))

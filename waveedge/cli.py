@@ -118,6 +118,13 @@ def compress(
         typer.Option(help="Share of wavelet coefficients that 1x1 convolutions keep; 1: all. [1]"),
     ] = None,
     wcc_levels: Annotated[int | None, typer.Option(help="Wavelet levels in WCC. [3]")] = None,
+    macs: Annotated[
+        float | None, typer.Option(help="Share of the multiply-adds to keep; 1: no demand. [1]")
+    ] = None,
+    shrink: Annotated[
+        bool | None,
+        typer.Option("--shrink/--no-shrink", help="Leave out channels that nothing misses. [yes]"),
+    ] = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Layers to leave alone.")
     ] = None,
@@ -156,6 +163,8 @@ def compress(
         "weight_bits": weight_bits,
         "wcc_ratio": wcc_ratio,
         "wcc_levels": wcc_levels,
+        "macs": macs,
+        "shrink": shrink,
         "skip": skip,
         "only": only,
         "seed": seed,

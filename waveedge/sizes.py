@@ -9,6 +9,7 @@ sizes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -78,24 +79,24 @@ class Sizes(BaseModel):
 
 
 def find_sizes(
-    network: nn.Module, normal_form: fx.GraphModule, form: fx.GraphModule, size: Size
+    steps: Sequence[tuple[nn.Module, fx.GraphModule]], normal_form: fx.GraphModule, size: Size
 ) -> Sizes:
-    """Find the sizes at which ``form``, made for ``size``, is ``network``.
+    """Find the sizes at which forms, made for ``size``, are the networks that they were made of.
 
     Args:
-        network: the user's network.
-        normal_form: the same, before any rewrite.
-        form: what it became.
-        size: (height, width) in pixels of the images that ``form`` was made for.
+        steps: networks, and what exact rewrites made of them.
+        normal_form: the user's network before any rewrite.
+        size: (height, width) in pixels of the images that the forms were made for.
     """
     if not getattr(normal_form, "any_size", False):
         return Sizes(calibrated=size, bound="the network's own code fixes the size of its images")
     channels = int(normal_form.spec.channels)  # type: ignore[union-attr, arg-type]
-    holds = _Judge(network, form, channels)
+    holds = _Judge(steps, channels)
     if not holds.takes((2 * size[0], 2 * size[1])):
         return Sizes(calibrated=size, bound="the network takes no other")
     # A layer that the form spells out may have had maps inside that the normal form does not show.
-    periods = [_period(graph, (channels, *size)) for graph in (normal_form, form)]
+    graphs = [normal_form, *(form for _, form in steps)]
+    periods = [_period(graph, (channels, *size)) for graph in graphs]
     if None in periods:
         return Sizes(calibrated=size, bound=_WRITTEN)
     period = math.lcm(*(found for found in periods if found))
@@ -110,31 +111,32 @@ _WRITTEN = "its form is written for maps of that size"
 
 
 class _Judge:
-    """Whether a form is the network at a size."""
+    """Whether forms are their networks at a size."""
 
-    def __init__(self, network: nn.Module, form: fx.GraphModule, channels: int) -> None:
-        self.network, self.form, self.channels = network, form, channels
+    def __init__(self, steps: Sequence[tuple[nn.Module, fx.GraphModule]], channels: int) -> None:
+        self.steps, self.channels = steps, channels
         self._known: dict[Size, bool] = {}
 
     def __call__(self, size: Size) -> bool:
         if size not in self._known:
-            self._known[size] = self._compare(size)
+            self._known[size] = all(self._compare(*step, size) for step in self.steps)
         return self._known[size]
 
     def takes(self, size: Size) -> bool:
-        """Whether the network itself takes images of a size."""
+        """Whether the networks themselves take images of a size."""
         try:
-            run(self.network, self._image(size))
+            for network, _ in self.steps:
+                run(network, self._image(size))
         except Exception:  # whatever it raises on a size that it does not take
             return False
         return True
 
-    def _compare(self, size: Size) -> bool:
+    def _compare(self, network: nn.Module, form: fx.GraphModule, size: Size) -> bool:
         image = self._image(size)
         try:
-            wanted = run(self.network, image)
+            wanted = run(network, image)
             with torch.no_grad():  # a call of a graph would print what it raises
-                found = flat_outputs(self.form.forward(image.to(float_dtype(self.form))))
+                found = flat_outputs(form.forward(image.to(float_dtype(form))))
         except Exception:  # whatever either raises on a size that it does not take
             return False
         return relative_error(wanted, found) <= FLOAT_ERROR

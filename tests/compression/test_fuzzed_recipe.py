@@ -69,7 +69,7 @@ def _check(outcomes: list[Recipe | str]) -> None:
     refusals = [outcome for outcome in outcomes if isinstance(outcome, str)]
     assert all("the recipe" in text and len(text) < 4000 for text in refusals)
     # Or the mutations try nothing.
-    assert len(outcomes) * 0.03 < len(outcomes) - len(refusals) < len(outcomes) * 0.6
+    assert len(outcomes) * 0.02 < len(outcomes) - len(refusals) < len(outcomes) * 0.6
 
 
 def test_a_mutated_recipe_is_read_or_refused(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_form_made_at_one_size_is_the_network_at_others(name: str) -> None:
     channels = model.spec.channels
     normal = normalise(model, (channels, *size))
     form = reparameterize(normal, size)
-    sizes = find_sizes(model, normal, form, size)
+    sizes = find_sizes([(model, form)], normal, size)
     assert not sizes.bound
     assert sizes.multiple == (multiple, multiple)
     for other in others:

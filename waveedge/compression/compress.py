@@ -1,14 +1,15 @@
 """The main path of compression, top to bottom.
 
-checkpoint -> choose WCC layers -> exact rewrites -> quantizers -> calibrate -> round -> measure
+checkpoint -> choose WCC layers -> fewer channels -> exact rewrites -> quantizers -> calibrate
+    -> round -> measure
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,24 +17,16 @@ from torch import fx
 
 from waveedge.calibration import ImageSet, Source
 from waveedge.compression.biases import round_biases
-from waveedge.compression.centre import centred
 from waveedge.compression.compressed import Compressed
-from waveedge.compression.equalize import equalized
-from waveedge.compression.gelus import separate_gelus
 from waveedge.compression.integers import on_integers
-from waveedge.compression.pixels import image_ends
-from waveedge.compression.recipe import FLOAT, Recipe, make_recipe
-from waveedge.compression.reparameterize import (
-    PROBES,
-    Applied,
-    LeftOut,
-    holding,
-    reparameterize,
-)
-from waveedge.compression.report import CompressionReport, LayerReport, measure
+from waveedge.compression.recipe import Recipe, make_recipe
+from waveedge.compression.reparameterize import Applied, LeftOut
+from waveedge.compression.report import CompressionReport, LayerReport, ShrinkReport, measure
 from waveedge.compression.rounding import round_weights
+from waveedge.compression.shrink import Shrunk
+from waveedge.compression.structure import shrunk_structure
 from waveedge.compression.threads import one_thread
-from waveedge.compression.wavelet import LayerDecision, choose_layers, replace_layers
+from waveedge.compression.wavelet import choose_layers, replace_layers
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import InputError, RecipeError
 from waveedge.models.build import spec_of
@@ -42,9 +35,8 @@ from waveedge.normalise import normalise, preserve
 from waveedge.opening import Network, open_float, with_images
 from waveedge.reference import Reference
 from waveedge.sizes import find_sizes
-from waveedge.spec import ModelSpec
 
-__all__ = ["Compressed", "compress", "structure"]
+__all__ = ["Compressed", "compress"]
 
 
 Progress = Callable[[str, int, int], None]
@@ -115,13 +107,17 @@ def compress(
         )
     decisions = choose_layers(published, before, recipe)
     report_progress("rewriting", 0, 1)
-    plain, form = structure(published, spec, recipe, decisions, size, reference)
+    chosen = copy.deepcopy(published)
+    replace_layers(chosen, list(decisions))
+    made = shrunk_structure(chosen, spec, recipe, reference, images.calibration, len(judged))
+    plain = made.plain
     graph, in_float = on_integers(
-        form,
+        made.form,
         plain,
         images.calibration,
         recipe,
         progress=lambda done, total: report_progress("calibrating", done, total),
+        wide=made.shrunk.bottlenecks if made.shrunk else (),
     )
     _check_patterns(recipe, [row.name for row in before.layers if row.is_layer], graph)
     round_weights(
@@ -141,7 +137,10 @@ def compress(
     rows = tuple(_layer_report(graph, row, snr, in_float) for row in _weighted(after))
     # The size it was calibrated at is the one it runs at where nobody names another.
     spec = spec.model_copy(update={"input_size": size})
-    sizes = find_sizes(reference.network, published, plain, size)
+    steps = [(made.reference.network, plain)]
+    if made.prepared is not None:
+        steps.append((reference.network, made.prepared))
+    sizes = find_sizes(steps, published, size)
     preserve(graph, spec=spec, sizes=sizes)
     return Compressed(
         graph=graph,
@@ -158,6 +157,7 @@ def compress(
             decisions=tuple((item.name, item.reason) for item in decisions),
             rewrites=tuple(f"{item.rule}: {item.where}" for item in applied),
             left_out=tuple(map(str, left_out)),
+            shrunk=_shrunk_report(made.shrunk),
             in_float=tuple(in_float.items()),
             bops_before=before.bops,
             bops_after=after.bops,
@@ -171,65 +171,13 @@ def compress(
     )
 
 
-def structure(
-    network: fx.GraphModule,
-    spec: ModelSpec,
-    recipe: Recipe,
-    decisions: Sequence[LayerDecision],
-    input_size: tuple[int, int],
-    reference: Reference,
-) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Bring a network into the form that is quantized.
-
-    Args:
-        network: the normal form; it is not changed.
-        spec: what the network is.
-        recipe: what to do.
-        decisions: which layers become WCC.
-        input_size: (height, width) in pixels.
-        reference: the user's network: what does not compute the same is left out.
-
-    Returns:
-        (the exact form in floating point, the same with WCC layers).
-
-    Raises:
-        ExportError: not even the normal form computes what the network does.
-    """
-    chosen = copy.deepcopy(network)
-    replace_layers(chosen, list(decisions))
-    shape = (1, spec.channels, *input_size)
-
-    def judge(form: fx.GraphModule, images: int | None = PROBES) -> float:
-        return reference.error(_without_wcc(form), images)
-
-    form = reparameterize(
-        chosen, input_size, cost=recipe.profile, skip=recipe.rewrites.skip, judge=judge
+def _shrunk_report(shrunk: Shrunk | None) -> ShrinkReport | None:
+    if shrunk is None:
+        return None
+    return ShrinkReport(
+        forms=tuple((form.writer, str(form)) for form in shrunk.forms),
+        snr_db=-10 * math.log10(shrunk.error) if shrunk.error else math.inf,
     )
-    if recipe.bits != FLOAT:
-        ends = image_ends(reference, spec)
-        form = centred(form, spec, input_size, ends, judge)
-        form = equalized(form, shape, reference.images[-_SEEN:], judge)
-    form = holding(form, chosen, partial(judge, images=None))
-    separate_gelus(form)
-    for tensor in (*form.parameters(), *form.buffers()):
-        # As an artifact holds it: with other strides, convolutions add up in another order.
-        tensor.data = tensor.data.contiguous()
-    return copy.deepcopy(_without_wcc(form)).eval(), form.eval()
-
-
-_SEEN = 4
-"""Images of the reference, its last, that show the ranges of channels."""
-
-
-def _without_wcc(graph: fx.GraphModule) -> fx.GraphModule:
-    """The network in floating point, without approximations; itself where it has none."""
-    layers = {
-        name: module for name, module in graph.named_modules() if isinstance(module, Selection)
-    }
-    plain = copy.deepcopy(graph) if layers else graph
-    for name, module in layers.items():
-        plain.set_submodule(name, module.to_conv())
-    return plain
 
 
 def _weighted(cost: Cost) -> list[LayerCost]:

@@ -30,6 +30,7 @@ class CostProfile(BaseModel):
         element: to read or write one element of a feature map.
         shuffle: to interleave one element (DepthToSpace).
         node: to run one operator, whatever its size.
+        multiple: numbers of channels come in multiples of it, as kernels compute so many at a time.
         fitted: how and where the prices were found.
     """
 
@@ -39,6 +40,7 @@ class CostProfile(BaseModel):
     element: Price
     shuffle: Price
     node: Price
+    multiple: Annotated[int, Field(ge=1, le=1024)] = 4
     fitted: Text = ""
 
 
@@ -56,6 +58,7 @@ GPU = CostProfile(
     element=100,
     shuffle=100,
     node=15_000_000,
+    multiple=16,
     fitted="estimated, not measured: 3 us to launch a kernel, 102 GB/s and 5e12 multiply-adds/s "
     "in float16, as data sheets of a Jetson Orin NX have it",
 )

@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from waveedge.compression.graph_queries import concatenated_along, layer_of
 from waveedge.nn import ActivationQuantizer
 
-__all__ = ["align_grids"]
+__all__ = ["align_grids", "tie_grids", "untie_grids"]
 
 _BITS = 8
 _CHANNELS = 1
@@ -30,6 +30,29 @@ _RATIO = 1.25
 
 def align_grids(graph: fx.GraphModule) -> None:
     """Give concatenated values on nearly equal grids the same scale, in place."""
+    with torch.no_grad():
+        for group in _groups(graph):
+            for quantizer in group:
+                quantizer.scale.fill_(max(_steps(group)))
+
+
+def tie_grids(graph: fx.GraphModule) -> None:
+    """Let grids that were aligned have one parameter, in place: they are then trained as one."""
+    for group in _groups(graph):
+        if _ratio(group) == 1:
+            for quantizer in group:
+                quantizer.scale = group[0].scale
+
+
+def untie_grids(graph: fx.GraphModule) -> None:
+    """Give every grid a parameter of its own again, in place."""
+    for module in graph.modules():
+        if isinstance(module, ActivationQuantizer):
+            module.scale = nn.Parameter(module.scale.detach().clone())
+
+
+def _groups(graph: fx.GraphModule) -> list[list[ActivationQuantizer]]:
+    """The grids that become one (rule 2)."""
     groups: dict[ActivationQuantizer, list[ActivationQuantizer]] = {}
     pairs = [pair for node in graph.graph.nodes for pair in _pairs(graph, node)]
     for one, other in sorted(pairs, key=_ratio):
@@ -37,9 +60,7 @@ def align_grids(graph: fx.GraphModule) -> None:
         if group is not joined and _ratio([*group, *joined]) <= _RATIO:
             group += joined
             groups.update(dict.fromkeys(joined, group))
-    with torch.no_grad():
-        for quantizer, group in groups.items():
-            quantizer.scale.fill_(max(_steps(group)))
+    return list({id(group): group for group in groups.values()}.values())
 
 
 def _pairs(

@@ -15,7 +15,9 @@ A value is quantized where integers will read or write it, and nowhere else:
 4. Values on one grid are moved, not computed: operations that only move values (reshape, pixel
    shuffle, zero padding) share the quantizer of their input, and a concatenation shares its
    quantizer with its inputs, where that costs no other reader of an input its own, finer grid.
-5. A reader that asks for fewer bits than the value has gets a narrower quantizer of its own; a
+5. The channels of a bottleneck (:mod:`waveedge.compression.shrink.bottleneck`) carry what many did:
+   they are read in 8 bits.
+6. A reader that asks for fewer bits than the value has gets a narrower quantizer of its own; a
    reader of floats (GELU, LayerNorm, a transform) of a value that rules 1-3 do not touch reads
    the value as it is.
 
@@ -28,6 +30,8 @@ quantizers is computed in integers afterwards (:mod:`~waveedge.compression.gelus
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import torch.nn.functional as F
 from torch import fx, nn
@@ -58,18 +62,23 @@ CONTAINER_BITS = 8
 """Bits of the containers that onnxruntime and TensorRT compute in."""
 
 
-def place_quantizers(graph: fx.GraphModule, shapes: Shapes, recipe: Recipe) -> dict[str, str]:
+def place_quantizers(
+    graph: fx.GraphModule, shapes: Shapes, recipe: Recipe, wide: Collection[str] = ()
+) -> dict[str, str]:
     """Quantize the weights of ``graph`` and insert activation quantizers, in place.
 
-    The result depends on the structure of the graph and on the recipe alone, so that an artifact
-    can be rebuilt from its recipe.
+    Args:
+        graph: the network in floating point.
+        shapes: of its values.
+        recipe: how many bits.
+        wide: names of layers whose output is read in 8 bits where the recipe says fewer.
 
     Returns:
         for every layer with weights that stays in floating point, the reason.
     """
     bits, left_alone = _quantize_weights(graph, recipe)
     if any(bits.values()):
-        _Placement(graph, shapes, bits).insert()
+        _Placement(graph, shapes, bits, wide).insert()
     graph.graph.lint()
     graph.recompile()
     return left_alone
@@ -110,7 +119,8 @@ def _quantize_weights(
 def _outer_layers(graph: fx.GraphModule, weighted: set[fx.Node]) -> set[fx.Node]:
     """Layers between which and the input, or the output, of the network there is no other."""
     found: set[fx.Node] = set()
-    seen: set[fx.Node] = set()
+    # By direction: a skip around the whole network joins what the input and the output reach.
+    seen: set[tuple[fx.Node, bool]] = set()
     inputs = [(node, True) for node in graph.graph.nodes if node.op == "placeholder"]
     outputs = [(node, False) for node in graph.graph.nodes if node.op == "output"]
     ways = inputs + outputs
@@ -118,8 +128,8 @@ def _outer_layers(graph: fx.GraphModule, weighted: set[fx.Node]) -> set[fx.Node]
         node, onward = ways.pop()
         if node in weighted:
             found.add(node)
-        elif node not in seen:
-            seen.add(node)
+        elif (node, onward) not in seen:
+            seen.add((node, onward))
             ways += [(other, onward) for other in (node.users if onward else node.all_input_nodes)]
     return found
 
@@ -145,9 +155,16 @@ def _quantized(module: nn.Module, weight_bits: int) -> nn.Module:
 class _Placement:
     """Decides the bits of every value, then inserts the quantizers."""
 
-    def __init__(self, graph: fx.GraphModule, shapes: Shapes, bits: dict[str, int]) -> None:
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        shapes: Shapes,
+        bits: dict[str, int],
+        wide: Collection[str],
+    ) -> None:
         self.graph = graph
         self.bits = bits
+        self.wide = wide
         # Values are tensors; what returns several (a transform) yields values through getitem.
         self.values: list[fx.Node] = [
             node
@@ -286,7 +303,8 @@ class _Placement:
     def _wanted(self, value: fx.Node, user: fx.Node) -> int:
         """Bits at which ``user`` reads ``value``; 0 when it reads floats."""
         if user.name in self.bits:
-            return self.bits[user.name]
+            least = CONTAINER_BITS if self._writer(value).target in self.wide else 0
+            return max(self.bits[user.name], least) if self.bits[user.name] else 0
         if self._shares(value, user):
             return max((self._wanted(user, reader) for reader in user.users), default=0)
         if self._fuses(value, user):
@@ -298,6 +316,12 @@ class _Placement:
             )
             return CONTAINER_BITS if quantized or value in self.integer else 0
         return CONTAINER_BITS if value in self.integer else 0
+
+    def _writer(self, value: fx.Node) -> fx.Node:
+        """The node that computed a value that may have been moved since."""
+        while value in self.moving:
+            value = value.all_input_nodes[0]
+        return value
 
     def _apply(self, value: fx.Node, quantizer: str, bits: int) -> None:
         """Let the users of ``value`` read it through ``quantizer``, or through a narrower one."""

@@ -120,6 +120,9 @@ class Recipe(BaseModel):
         skip: shell patterns of layer names to leave in floating point and without WCC.
         only: when given, only layers that match one of these patterns are touched.
         layers: overrides by layer-name pattern; later entries win.
+        shrink: leave out channels that the output does not miss (docs/shrinking.md).
+        macs: share of the multiply-adds to keep, in (0, 1], whatever it costs the output; 1 demands
+            nothing.
         cost: prices of the device by which exact rewrites choose: the name of a profile that
             waveedge ships ("cpu", "gpu"), or a profile.
         rewrites: which exact rewrites are applied.
@@ -136,6 +139,8 @@ class Recipe(BaseModel):
     skip: Patterns = ()
     only: Patterns = ()
     layers: dict[Pattern, LayerOverride] = Field(default_factory=dict, max_length=1000)
+    shrink: bool = True
+    macs: Ratio = 1.0
     cost: Cost = CPU.name
     rewrites: RewriteSettings = RewriteSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -172,7 +177,8 @@ class Recipe(BaseModel):
     def label(self) -> str:
         """Return the short name used in file names, such as ``w8a4-wcc50``."""
         wcc = f"-wcc{self.wcc_ratio * 100:g}" if self.wcc_ratio < 1 else ""
-        return f"w{self.weight_bits}a{self.bits}{wcc}"
+        macs = f"-macs{self.macs * 100:g}" if self.macs < 1 else ""
+        return f"w{self.weight_bits}a{self.bits}{wcc}{macs}"
 
 
 def make_recipe(fields: dict[str, Any]) -> Recipe:

@@ -22,6 +22,7 @@ __all__ = [
     "CompressionReport",
     "LayerReport",
     "Quality",
+    "ShrinkReport",
     "measure",
 ]
 
@@ -97,6 +98,19 @@ class Quality(BaseModel):
         return self.collapsed or (self.agreement is None and self.snr_db < LOW_DB)
 
 
+class ShrinkReport(BaseModel):
+    """Which layers exchange fewer channels than the user's network has.
+
+    ``forms`` has the layer that writes them, and what changed; ``snr_db`` is what that alone does
+    to the output, in floating point, on the held-out images.
+    """
+
+    model_config = _CONFIG
+
+    forms: tuple[tuple[Name, Text], ...]
+    snr_db: Decibels
+
+
 class CompressionReport(BaseModel):
     """The whole account; saved with the artifact and printed by the command line."""
 
@@ -108,6 +122,8 @@ class CompressionReport(BaseModel):
     rewrites: tuple[Text, ...]
     left_out: tuple[Text, ...] = ()
     """Rewrites that did not hold on this network, and why."""
+    shrunk: ShrinkReport | None = None
+    """None where no channel was left out."""
     in_float: tuple[tuple[Name, Text], ...] = ()
     """(layer that stays in floating point although 8 bits were asked for, and why)."""
     bops_before: Count

@@ -32,7 +32,7 @@ from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import WeightQuantizer
 from waveedge.normalise.capture import float_dtype
 
-__all__ = ["round_weights", "rounded"]
+__all__ = ["put_on_grid", "quantizes", "round_weights", "rounded"]
 
 _MEMORY = 1 << 29
 """Bytes that the values alive at one time may take."""
@@ -92,7 +92,7 @@ def round_weights(
             wanted[node] = float_inputs[0]
         else:
             wanted[node] = getattr(twin, node.op)(node.target, float_inputs, float_options)
-        if module is not None and module not in done and _quantizes(module):
+        if module is not None and module not in done and quantizes(module):
             _round_layer(module, inputs[0], wanted[node])
             found[node] = module(*inputs, **options)
             if isinstance(module.bias, Tensor):
@@ -168,10 +168,20 @@ def _round_layer(module: Any, x: Tensor, wanted: Tensor) -> None:
         weight = _refitted(weight, samples, moments)
         quantizer.fit(weight.reshape_as(module.weight))
     scale = quantizer.scale.reshape(len(moments), -1)
-    points = rounded(weight, scale, quantizer.qmax, moments).reshape_as(module.weight)
-    # By way of the integers, so that a saved network is this one to the last bit.
-    integers = quantizer.integers(points)
-    module.weight.copy_(integers * quantizer.scale.reshape([-1, *[1] * (integers.dim() - 1)]))
+    module.weight.copy_(rounded(weight, scale, quantizer.qmax, moments).reshape_as(module.weight))
+    put_on_grid(module)
+
+
+@torch.no_grad()
+def put_on_grid(module: Any) -> None:
+    """Round the weight of a layer that quantizes it, in place, each to its nearest grid point.
+
+    By way of the integers, so that a saved network is this one to the last bit.
+    """
+    quantizer: WeightQuantizer = module.weight_quantizer
+    integers = quantizer.integers(module.weight)
+    shape = [-1 if dim == quantizer.axis else 1 for dim in range(integers.dim())]
+    module.weight.copy_(integers * quantizer.scale.reshape(shape))
 
 
 def _refitted(weight: Tensor, samples: Samples, moments: Tensor) -> Tensor:
@@ -190,7 +200,8 @@ def _damped(moments: Tensor, share: float) -> Tensor:
     return moments + damping[:, None, None] * unit
 
 
-def _quantizes(module: nn.Module) -> bool:
+def quantizes(module: nn.Module) -> bool:
+    """Whether a layer's weight lies on a grid."""
     return isinstance(getattr(module, "weight_quantizer", None), WeightQuantizer)
 
 

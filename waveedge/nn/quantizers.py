@@ -16,6 +16,7 @@ The grids are symmetric, with no zero point: TensorRT takes no other, and uint8 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -196,9 +197,37 @@ def quantize(x: Tensor, scale: Tensor, qmin: int, qmax: int, axis: int = -1) -> 
     # A learnt scale must not reach zero: nothing would come back from there.
     step = _along(scale.clamp(min=torch.finfo(scale.dtype).tiny), x, axis).to(x.dtype)
     elements = max(1, x.numel() // scale.numel())
-    step = with_gradient_of(step, step / math.sqrt(elements * qmax))
-    clamped = torch.clamp(x / step, qmin, qmax)
-    return with_gradient_of(torch.round(clamped), clamped) * step
+    result: Tensor = _Quantize.apply(x, step, qmin, qmax, elements)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Quantize(torch.autograd.Function):
+    """``clamp(round(x / step), qmin, qmax) * step`` with the gradients of the module's head."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, qmin: int, qmax: int, elements: int) -> Tensor:
+        points = (x / step).round_().clamp_(qmin, qmax)
+        result = points * step
+        ctx.save_for_backward(x, step)
+        ctx.grid = qmin, qmax, elements
+        return result
+
+    @staticmethod
+    def backward(
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        (gradient,) = gradients
+        x, step = ctx.saved_tensors
+        qmin, qmax, elements = ctx.grid
+        exact = x / step
+        point = exact.clamp(qmin, qmax)
+        inside = exact == point
+        for_x = torch.where(inside, gradient, 0)
+        if not ctx.needs_input_grad[1]:
+            return for_x, None, None, None, None
+        slope = torch.where(inside, point.round() - point, point)
+        for_step = (gradient * slope).sum_to_size(step.shape) / math.sqrt(elements * qmax)
+        return for_x, for_step, None, None, None
 
 
 @torch.library.custom_op("waveedge::fake_quantize", mutates_args=())

@@ -6,12 +6,22 @@ from waveedge.compression.costs import CPU, GPU, PROFILES, CostProfile
 
 from .batchnorm import scale_outputs
 from .exact import PROBES, exact_form, holding
-from .pipeline import REWRITES, Judge, LeftOut, fault_of, judged, reparameterize
+from .phases import SpaceToPhase
+from .pipeline import (
+    CONTRACTING,
+    REWRITES,
+    Judge,
+    LeftOut,
+    fault_of,
+    judged,
+    reparameterize,
+)
 from .pooled import FramePool
-from .rewrite import Applied, Rewrite, Shapes
+from .rewrite import Applied, Rewrite, Shapes, macs
 from .wtconv import BandWise
 
 __all__ = [
+    "CONTRACTING",
     "CPU",
     "GPU",
     "PROBES",
@@ -25,10 +35,12 @@ __all__ = [
     "LeftOut",
     "Rewrite",
     "Shapes",
+    "SpaceToPhase",
     "exact_form",
     "fault_of",
     "holding",
     "judged",
+    "macs",
     "reparameterize",
     "scale_outputs",
 ]

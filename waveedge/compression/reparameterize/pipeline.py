@@ -31,7 +31,7 @@ from .scales import Scales
 from .transposed import Transposed
 from .wtconv import WTConv
 
-__all__ = ["REWRITES", "Judge", "LeftOut", "fault_of", "judged", "reparameterize"]
+__all__ = ["CONTRACTING", "REWRITES", "Judge", "LeftOut", "fault_of", "judged", "reparameterize"]
 
 REWRITES: tuple[type[Rewrite], ...] = (
     BatchNorm,
@@ -47,6 +47,9 @@ REWRITES: tuple[type[Rewrite], ...] = (
     WTConv,
 )
 """The order matters: each rewrite finds the patterns that those before it leave behind."""
+
+CONTRACTING = tuple(rewrite.name for rewrite in REWRITES[REWRITES.index(Residual) :])
+"""Those that make one layer of several: before them, every layer is still the network's own."""
 
 
 @dataclass(frozen=True)

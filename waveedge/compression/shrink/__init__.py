@@ -1,0 +1,8 @@
+"""Fewer channels where few would do: structural compression in closed form, before any rounding."""
+
+from __future__ import annotations
+
+from .search import output_error
+from .shrink import Shrunk, SmallerForm, shrink
+
+__all__ = ["Shrunk", "SmallerForm", "output_error", "shrink"]

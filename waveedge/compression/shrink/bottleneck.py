@@ -1,0 +1,89 @@
+"""Two layers with nothing nonlinear between them, by way of fewer channels.
+
+A layer that writes C channels and one that reads them are one linear map, often of low rank on real
+images: in a WaveMix block the 1x1 convolution and the transposed convolution behind it, or the
+reduction and what reads its Haar transform. The channels between them are replaced by r principal
+directions.
+
+With the second moments S of the channels and the metric M = sum of B^T B over the taps of the
+reader B (what an error of a channel does to the reader's outputs, where errors at neighbouring
+positions do not depend on each other), M = L L^T, the least error by r directions is that of the r
+largest eigenvectors U of L^T S L (Eckart and Young): the writer A becomes (U^T L^T) A, the
+reader B (L^-T U). Moments are not taken around the mean: a constant part is then a direction
+like any other, and zeros that the reader pads with stay zeros.
+
+The first directions carry most, and all of them share one grid when they are quantized. So they are
+turned within their space until all carry about as much; the network computes the same.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx
+
+from waveedge.compression.graph_queries import layer_of
+from waveedge.compression.shrink.forms import Form
+from waveedge.compression.shrink.moments import Moments, step_power
+from waveedge.compression.shrink.pairs import Layer, Pair, by_input, set_weight
+
+__all__ = ["Bottleneck"]
+
+_BITS = 8
+"""In which the channels of a bottleneck are read."""
+_FLOOR = 1e-9
+"""Of the largest eigenvalue of the metric: what a reader ignores has no inverse."""
+
+
+class Bottleneck(Form):
+    """See the module's head."""
+
+    kind: ClassVar[str] = "bottleneck"
+
+    def __init__(self, pair: Pair, reader: Layer, moments: Moments, bits: int) -> None:
+        self.pair = pair
+        self.channels = len(pair.columns)
+        weight = by_input(reader)[pair.columns]  # (C, n, outputs, taps)
+        rows = weight.flatten(1)
+        values, vectors = torch.linalg.eigh(rows @ rows.T)
+        root = vectors * values.clamp(min=float(values[-1]) * _FLOOR).sqrt()  # L, M = L L^T
+        energies, directions = torch.linalg.eigh(root.T @ moments.second @ root)
+        self._encode = (root @ directions).flip(1).T  # (C, C), the largest first
+        self._decode = (vectors / values.clamp(min=float(values[-1]) * _FLOOR).sqrt()) @ directions
+        self._decode = self._decode.flip(1)
+        carried = energies.clamp(min=0).flip(0).cumsum(0)
+        self.losses = torch.cat([carried[-1:], (carried[-1] - carried).clamp(min=0)])
+        # Turned, r directions have a peak of about that part of what they carry; in the reader's
+        # outputs r of them make as much noise as one.
+        peaks = moments.peak.square() / moments.second.diagonal().clamp(min=1e-30)
+        before = step_power(float(moments.peak.max()), bits) * float(values.sum())
+        after = step_power(float(peaks.median()) ** 0.5, _BITS) * carried
+        self.noise = torch.cat([after[:1], after - before]).clamp(min=0)
+        self.noise[-1] = 0
+
+    def apply(self, graph: fx.GraphModule, channels: int) -> None:
+        """See :class:`~waveedge.compression.shrink.forms.Form`."""
+        writer: Layer = layer_of(graph, self.pair.writer)  # type: ignore[assignment]
+        reader: Layer = layer_of(graph, self.pair.reader)  # type: ignore[assignment]
+        turn = _spread(channels)
+        encode, decode = turn @ self._encode[:channels], self._decode[:, :channels] @ turn.T
+        weight = torch.einsum("rc,ict->irt", encode, by_input(writer))
+        bias = None if writer.bias is None else encode @ writer.bias.double()
+        set_weight(writer, weight, bias)
+        read = torch.einsum("cr,cnot->rnot", decode, by_input(reader)[self.pair.columns])
+        set_weight(reader, _in_order(read), reader.bias)
+
+
+def _spread(channels: int) -> Tensor:
+    """An orthogonal matrix whose columns have entries of like size (DCT-II)."""
+    n = torch.arange(channels, dtype=torch.float64)
+    matrix = torch.cos(torch.pi / channels * (n[:, None] + 0.5) * n[None, :])
+    matrix[:, 0] *= 0.5**0.5
+    spread: Tensor = matrix * (2 / channels) ** 0.5
+    return spread
+
+
+def _in_order(read: Tensor) -> Tensor:
+    """(channels, n, outputs, taps) as the reader's inputs, which come n by n groups of channels."""
+    return read.transpose(0, 1).flatten(0, 1)

@@ -1,0 +1,112 @@
+"""The forms that a network might have, and what they would cost its output."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from waveedge.compression.costs import CostProfile
+from waveedge.compression.graph_queries import layer_of
+from waveedge.compression.reparameterize import Shapes, macs
+from waveedge.compression.shrink.bottleneck import Bottleneck
+from waveedge.compression.shrink.forms import Form
+from waveedge.compression.shrink.hidden import Hidden
+from waveedge.compression.shrink.moments import observe_moments
+from waveedge.compression.shrink.pairs import Layer, find_pairs
+from waveedge.decibels import power
+from waveedge.reference import run
+
+__all__ = ["find_forms", "gains", "output_error"]
+
+_PROBE_LOSS = 1e-2
+"""Of what all channels carry: a loss that the output shows, and that is small all the same."""
+
+
+def find_forms(
+    graph: fx.GraphModule,
+    images: Sequence[NDArray[np.float32]],
+    prices: CostProfile,
+    bits: int,
+    keep: Collection[str] = (),
+) -> list[Form]:
+    """Every form that a network might have, and what its sizes lose.
+
+    Args:
+        graph: the network in floating point.
+        images: (1, C, H, W) float32.
+        prices: of the device that it shall run on.
+        bits: that its activations will have.
+        keep: names of layers that stay as they are.
+    """
+    pairs = list(find_pairs(graph, keep))
+    if not pairs:
+        return []
+    shapes = Shapes(graph, images[0].shape)
+    looked_at: dict[fx.Node, int] = {}
+    for pair in pairs:
+        channels = -1 if isinstance(layer_of(graph, pair.writer), nn.Linear) else 1
+        looked_at[pair.writer if pair.linear else pair.read] = channels
+    moments = observe_moments(graph, looked_at, images)
+    forms: list[Form] = []
+    for pair in pairs:
+        reader: Layer = layer_of(graph, pair.reader)  # type: ignore[assignment]
+        form: Form
+        if pair.linear:
+            form = Bottleneck(pair, reader, moments[pair.writer], bits)
+        else:
+            form = Hidden(pair, reader, moments[pair.read], bits)
+        products = sum(macs(layer_of(graph, node), shapes[node]) for node in pair.layers)
+        elements = sum(_elements(shapes[node]) for node in (pair.writer, *pair.between))
+        form.price = products + 2 * prices.element * elements
+        forms.append(form)
+    return forms
+
+
+def gains(
+    graph: fx.GraphModule, forms: Sequence[Form], images: Sequence[NDArray[np.float32]]
+) -> list[float]:
+    """The relative squared error of the network's output for a loss of 1, of each form alone.
+
+    Args:
+        graph: the network in floating point.
+        forms: of it.
+        images: (1, C, H, W) float32.
+    """
+    wanted = [run(graph, image) for image in images]
+    found = []
+    for form in forms:
+        small = form.losses <= _PROBE_LOSS * float(form.losses[0])
+        losing = form.losses > 0
+        probes = (small & losing).nonzero().flatten()
+        if not len(probes):  # few channels, and each of them counts
+            probes = losing[1:].nonzero().flatten().flip(0) + 1
+        if not len(probes):
+            found.append(0.0)
+            continue
+        probe = int(probes[0])
+        trial = copy.deepcopy(graph)
+        form.apply(trial, probe)
+        found.append(output_error(trial, images, wanted) / float(form.losses[probe]))
+    return found
+
+
+def output_error(
+    network: Callable[[Tensor], object],
+    images: Sequence[NDArray[np.float32]],
+    wanted: Sequence[Sequence[Tensor]],
+) -> float:
+    """Power of the error over power of the output, summed over outputs; inf where not finite."""
+    found = [run(network, image) for image in images]
+    error = 0.0
+    for reference, other in zip(zip(*wanted, strict=True), zip(*found, strict=True), strict=True):
+        noise = sum(power(a - b) for a, b in zip(reference, other, strict=True))
+        error += noise / max(sum(map(power, reference)), 1e-30)
+    return error if np.isfinite(error) else float("inf")
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape))

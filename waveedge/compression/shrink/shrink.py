@@ -1,0 +1,143 @@
+"""Fewer channels where few would do: forms chosen together, in closed form, without training.
+
+1. Every pair of layers with nothing but channel by channel operations between them has a form
+   with fewer channels (:mod:`.bottleneck` where these are linear, :mod:`.hidden` where not), and
+   a loss for every number of channels.
+2. What a loss costs the network's output is measured: each form alone, on calibration images.
+3. Errors of different forms hardly depend on each other, so they add up; the numbers of channels
+   are those that save most for one sum (:mod:`.allocate`).
+4. The sum is adjusted until the error on images that no choice has seen, with what rounding
+   fewer channels adds to it, is what it may be.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from waveedge.compression.costs import CostProfile
+from waveedge.compression.shrink.allocate import allocate, options_of
+from waveedge.compression.shrink.bottleneck import Bottleneck
+from waveedge.compression.shrink.forms import Form
+from waveedge.compression.shrink.search import find_forms, gains, output_error
+
+__all__ = ["Shrunk", "SmallerForm", "shrink"]
+
+_IMAGES = 8
+"""To take moments on."""
+_PROBES = 2
+"""To measure on what a loss costs."""
+_TRIES = 6
+_NEAR = 0.7
+"""Share of the allowed error that is near enough to it."""
+
+
+@dataclass(frozen=True)
+class SmallerForm:
+    """A form that was chosen.
+
+    Attributes:
+        kind: "bottleneck" or "hidden channels".
+        writer, reader: names of the layers on both sides.
+        before, after: channels between them.
+    """
+
+    kind: str
+    writer: str
+    reader: str
+    before: int
+    after: int
+
+    def __str__(self) -> str:
+        return f"{self.before} -> {self.after} channels to {self.reader} ({self.kind})"
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A network with fewer channels.
+
+    Attributes:
+        graph: it.
+        forms: what was done.
+        error: squared error of the output over its power, on images that no choice has seen.
+    """
+
+    graph: fx.GraphModule
+    forms: tuple[SmallerForm, ...]
+    error: float
+
+    @property
+    def bottlenecks(self) -> list[str]:
+        """Names of the layers that write the channels of bottlenecks."""
+        return [form.writer for form in self.forms if form.kind == Bottleneck.kind]
+
+
+@torch.no_grad()
+def shrink(
+    graph: fx.GraphModule,
+    images: Sequence[NDArray[np.float32]],
+    judged: Sequence[NDArray[np.float32]],
+    wanted: Sequence[Sequence[Tensor]],
+    allowed: float,
+    *,
+    prices: CostProfile,
+    bits: int,
+    keep: Collection[str] = (),
+) -> Shrunk | None:
+    """Leave out channels as long as the output does not miss them.
+
+    Args:
+        graph: the network in floating point; it is not changed.
+        images: (1, C, H, W) float32, to choose on.
+        judged: others, to judge on.
+        wanted: the outputs for ``judged`` of the user's network.
+        allowed: the squared error of the output over its power that may come of it.
+        prices: of the device that it shall run on.
+        bits: that its activations will have.
+        keep: names of layers that stay as they are.
+
+    Returns:
+        None where nothing can go.
+    """
+    forms = find_forms(graph, images[:_IMAGES], prices, bits, keep)
+    costs = gains(graph, forms, images[:_PROBES])
+    options = [options_of(f, gain, prices.multiple) for f, gain in zip(forms, costs, strict=True)]
+    budget, best, nearest = allowed, None, 0.0
+    tried: set[tuple[int, ...]] = set()
+    for _ in range(_TRIES):
+        channels = allocate(options, budget)
+        if tuple(channels) in tried:
+            break
+        tried.add(tuple(channels))
+        smaller = _apply(graph, forms, channels)
+        if not smaller.forms:
+            break
+        error = output_error(smaller.graph, judged, wanted)
+        noise = sum(
+            gain * float(form.noise[count])
+            for form, gain, count in zip(forms, costs, channels, strict=True)
+        )
+        total = error + max(noise, 0.0)
+        if total <= allowed and total >= nearest:
+            nearest, best = total, Shrunk(smaller.graph, smaller.forms, error)
+            if total > _NEAR * allowed:
+                break
+        budget *= (1 + _NEAR) / 2 * allowed / max(total, 1e-3 * allowed)
+    return best
+
+
+def _apply(graph: fx.GraphModule, forms: Sequence[Form], channels: Sequence[int]) -> Shrunk:
+    smaller = copy.deepcopy(graph)
+    done = []
+    for form, count in zip(forms, channels, strict=True):
+        if count < form.channels:
+            form.apply(smaller, count)
+            writer, reader = (str(node.target) for node in form.pair.layers)
+            done.append(SmallerForm(form.kind, writer, reader, form.channels, count))
+    return Shrunk(smaller, tuple(done), 0.0)

@@ -1,0 +1,170 @@
+"""From the normal form to the form that is quantized: fewer channels, then exact rewrites."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import fx
+
+from waveedge.compression.centre import centred
+from waveedge.compression.equalize import equalized
+from waveedge.compression.gelus import separate_gelus
+from waveedge.compression.integers import on_integers
+from waveedge.compression.pixels import image_ends
+from waveedge.compression.recipe import FLOAT, Recipe
+from waveedge.compression.reparameterize import (
+    CONTRACTING,
+    PROBES,
+    REWRITES,
+    holding,
+    reparameterize,
+)
+from waveedge.compression.shrink import Shrunk, output_error, shrink
+from waveedge.nn import Selection
+from waveedge.normalise import preserve
+from waveedge.reference import Reference
+from waveedge.spec import ModelSpec
+
+__all__ = ["Structure", "shrunk_structure", "structure"]
+
+_SEEN = 4
+"""Images of the reference, its last, that show the ranges of channels."""
+_ROUNDED = 4
+"""Calibration images that show what rounding would cost."""
+_SHARE = 0.1
+"""Of the error that rounding causes: what fewer channels may cost on top of it."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A network in the form that is quantized.
+
+    Attributes:
+        form: it, in floating point, with WCC layers.
+        plain: the same without WCC: exactly what ``reference`` computes.
+        reference: the network that ``form`` was made of: the user's, or the one with fewer
+            channels.
+        prepared: where channels were left out, the last form that computes exactly what the
+            user's network does; else None.
+        shrunk: what was left out; None where nothing was.
+    """
+
+    form: fx.GraphModule
+    plain: fx.GraphModule
+    reference: Reference
+    prepared: fx.GraphModule | None = None
+    shrunk: Shrunk | None = None
+
+
+def shrunk_structure(
+    chosen: fx.GraphModule,
+    spec: ModelSpec,
+    recipe: Recipe,
+    reference: Reference,
+    images: Sequence[NDArray[np.float32]],
+    judged: int,
+) -> Structure:
+    """Bring a network into the form that is quantized, with as few channels as will do.
+
+    Args:
+        chosen: the normal form with its WCC layers; it is not changed.
+        spec: what the network is.
+        recipe: what to do.
+        reference: the user's network: what does not compute the same is left out.
+        images: (1, C, H, W) float32, to choose on.
+        judged: the first so many images of the reference are others, to judge on.
+
+    Raises:
+        ExportError: not even the normal form computes what the network does.
+    """
+    whole = structure(chosen, spec, recipe, reference)
+    if not recipe.shrink or recipe.bits == FLOAT:
+        return whole
+    size = reference.images[0].shape[-2:]
+    judge = partial(_error, reference, PROBES)
+    prepared = reparameterize(
+        chosen,
+        size,
+        cost=recipe.profile,
+        skip={*recipe.rewrites.skip, *CONTRACTING},
+        judge=judge,
+    )
+    prepared = holding(prepared, chosen, partial(_error, reference, None))
+    names = [name for name, _ in prepared.named_modules()]
+    selections = [n for n, m in prepared.named_modules() if isinstance(m, Selection)]
+    keep = {*selections, *(name for name in names if recipe.excluded(name) is not None)}
+    seen = reference.images[:judged]
+    wanted = [reference.outputs(index) for index in range(judged)]
+    activations = recipe.model_copy(
+        update={"weight_bits": FLOAT}
+    )  # rounded well, weights add little
+    rounded = on_integers(whole.plain, whole.plain, images[:_ROUNDED], activations)[0]
+    allowed = _SHARE * output_error(rounded, seen, wanted)
+    plain = without_wcc(prepared)
+    shrunk = shrink(
+        plain, images, seen, wanted, allowed, prices=recipe.profile, bits=recipe.bits, keep=keep
+    )
+    if shrunk is None:
+        return whole
+    smaller = shrunk.graph
+    for name in selections:
+        smaller.set_submodule(name, copy.deepcopy(prepared.get_submodule(name)))
+    known = {rewrite.name for rewrite in REWRITES} | dict(smaller.named_modules()).keys()
+    skip = [name for name in recipe.rewrites.skip if name in known]
+    target = Reference(without_wcc(smaller), reference.images)
+    made = structure(smaller, spec, recipe, target, skip=skip)
+    for graph in (made.form, made.plain):
+        preserve(
+            graph,
+            applied=(*prepared.applied, *graph.applied),  # type: ignore[misc]
+            left_out=(*prepared.left_out, *graph.left_out),  # type: ignore[misc]
+        )
+    return Structure(made.form, made.plain, target, plain, shrunk)
+
+
+def structure(
+    chosen: fx.GraphModule,
+    spec: ModelSpec,
+    recipe: Recipe,
+    reference: Reference,
+    *,
+    skip: Sequence[str] | None = None,
+) -> Structure:
+    """Bring a network into the form that is quantized, by exact rewrites alone.
+
+    Arguments and errors as for :func:`shrunk_structure`; ``skip`` replaces the recipe's.
+    """
+    size = reference.images[0].shape[-2:]
+    judge = partial(_error, reference, PROBES)
+    skip = recipe.rewrites.skip if skip is None else skip
+    form = reparameterize(chosen, size, cost=recipe.profile, skip=skip, judge=judge)
+    if recipe.bits != FLOAT:
+        ends = image_ends(reference, spec)
+        form = centred(form, spec, size, ends, judge)
+        form = equalized(form, reference.images[0].shape, reference.images[-_SEEN:], judge)
+    form = holding(form, chosen, partial(_error, reference, None))
+    separate_gelus(form)
+    for tensor in (*form.parameters(), *form.buffers()):
+        # As an artifact holds it: with other strides, convolutions add up in another order.
+        tensor.data = tensor.data.contiguous()
+    return Structure(form.eval(), copy.deepcopy(without_wcc(form)).eval(), reference)
+
+
+def without_wcc(graph: fx.GraphModule) -> fx.GraphModule:
+    """The network in floating point, without approximations; itself where it has none."""
+    layers = {
+        name: module for name, module in graph.named_modules() if isinstance(module, Selection)
+    }
+    plain = copy.deepcopy(graph) if layers else graph
+    for name, module in layers.items():
+        plain.set_submodule(name, module.to_conv())
+    return plain
+
+
+def _error(reference: Reference, images: int | None, form: fx.GraphModule) -> float:
+    return reference.error(without_wcc(form), images)

@@ -1,0 +1,198 @@
+"""A short distillation from the user's own network, on the images that calibrate.
+
+Weights, biases and the steps of all grids are trained together, through the rounding
+(straight-through gradients; learnt steps as in LSQ, Esser et al., "Learned step size quantization",
+ICLR 2020), until the output is as near to the float network's as it gets. No labels are asked for:
+the float network is the teacher (Hinton et al., arXiv 1503.02531).
+
+1. Batches are calibration images, half of them mirrored.
+2. Adam takes steps relative to each tensor: a weight, a bias and a step of a grid differ by
+   orders of magnitude.
+3. The state that is best on images that no step has seen is kept, the first one among them: the
+   result is never worse than what came in.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from waveedge.compression.biases import round_biases
+from waveedge.compression.gelus import fit_gelus
+from waveedge.compression.grids import tie_grids, untie_grids
+from waveedge.compression.rounding import put_on_grid, quantizes
+from waveedge.compression.shrink import output_error
+from waveedge.nn import ActivationQuantizer
+from waveedge.normalise import flat_outputs
+from waveedge.reference import run
+
+__all__ = ["Schedule", "Tuned", "tune_graph"]
+
+_RATE = 0.01
+"""Of a step of Adam, relative to the root mean square of a tensor."""
+_CHECKS = 12
+"""How often the held-out images are looked at."""
+_PIXELS = 2**15
+"""Of the images of a batch."""
+
+Progress = Callable[[int, int, float], None]
+"""Called with (steps done, steps in all, error so far)."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train.
+
+    Attributes:
+        steps: of the optimiser.
+        seed: of their choice.
+    """
+
+    steps: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of it.
+
+    Attributes:
+        before, after: squared error of the output over its power, on the held-out images.
+        steps: that were taken to the best state; 0 where the first was best.
+    """
+
+    before: float
+    after: float
+    steps: int
+
+
+def tune_graph(
+    graph: fx.GraphModule,
+    teacher: nn.Module,
+    images: Sequence[NDArray[np.float32]],
+    judged: Sequence[NDArray[np.float32]],
+    schedule: Schedule,
+    progress: Progress | None = None,
+) -> tuple[fx.GraphModule, Tuned]:
+    """Train a quantized network to give its teacher's outputs.
+
+    Args:
+        graph: the network, calibrated and rounded; it is not changed.
+        teacher: the user's network in floating point.
+        images: (1, C, H, W) float32, to train on.
+        judged: others, to judge on.
+        schedule: how long.
+        progress: called after each step.
+
+    Returns:
+        (the best state, settled; what came of it).
+    """
+    wanted = [run(teacher, image) for image in judged]
+    best, first = graph, output_error(graph, judged, wanted)
+    found = Tuned(first, first, 0)
+    student = copy.deepcopy(graph)
+    tie_grids(student)
+    tensors = _trained(student)
+    if not tensors or not schedule.steps:
+        return graph, found
+    optimiser = torch.optim.Adam([{"params": [t], "lr": _rate(t)} for t in tensors], eps=1e-12)
+    rates = [group["lr"] for group in optimiser.param_groups]
+    every = max(1, schedule.steps // _CHECKS)
+    lessons = _Lessons(images, teacher, schedule)
+    for step in range(schedule.steps):
+        share = 0.5 + 0.5 * math.cos(math.pi * step / schedule.steps)
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * share
+        x, targets = lessons.draw()
+        loss = _loss(flat_outputs(student(x)), targets)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if (step + 1) % every == 0 or step + 1 == schedule.steps:
+            candidate = copy.deepcopy(student)
+            _settle(candidate)
+            error = output_error(candidate, judged, wanted)
+            if error < found.after:
+                best, found = candidate, Tuned(first, error, step + 1)
+        if progress is not None:
+            progress(step + 1, schedule.steps, found.after)
+    for parameter in best.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return best, found
+
+
+def _settle(graph: fx.GraphModule) -> None:
+    """Put weights and biases on their grids, in place, as an artifact holds them."""
+    untie_grids(graph)
+    for module in graph.modules():
+        if quantizes(module):
+            put_on_grid(module)
+    fit_gelus(graph)
+    round_biases(graph)
+
+
+def _trained(graph: fx.GraphModule) -> list[nn.Parameter]:
+    """Every parameter but the steps of grids that an image dictates."""
+    fixed = {
+        module.scale
+        for module in graph.modules()
+        if isinstance(module, ActivationQuantizer) and module.pixel_step is not None
+    }
+    tensors = [tensor for tensor in graph.parameters() if tensor not in fixed and tensor.numel()]
+    for tensor in tensors:
+        tensor.requires_grad_(True)
+    return tensors
+
+
+def _rate(tensor: Tensor) -> float:
+    return _RATE * max(float(tensor.detach().square().mean().sqrt()), 1e-8)
+
+
+def _loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Squared error over power, summed over outputs."""
+    terms = [
+        (a - b).square().mean() / b.square().mean().clamp(min=1e-30)
+        for a, b in zip(found, wanted, strict=True)
+        if b.is_floating_point()
+    ]
+    return torch.stack(terms).sum()
+
+
+class _Lessons:
+    """Images, mirrored or not, and what the teacher makes of them, which is computed once."""
+
+    def __init__(
+        self, images: Sequence[NDArray[np.float32]], teacher: nn.Module, schedule: Schedule
+    ) -> None:
+        shape = images[0].shape
+        self.images = [image for image in images if image.shape == shape]
+        self.teacher = teacher
+        self.batch = max(1, min(len(self.images), _PIXELS // (shape[2] * shape[3])))
+        self.rng = np.random.default_rng(schedule.seed)
+        self._known: dict[tuple[int, bool], list[Tensor]] = {}
+
+    def draw(self) -> tuple[Tensor, list[Tensor]]:
+        """A batch (N, C, H, W), and the teacher's outputs for it."""
+        chosen = self.rng.choice(len(self.images), self.batch, replace=False)
+        mirrored = self.rng.random(self.batch) < 0.5
+        views = list(zip(chosen.tolist(), mirrored.tolist(), strict=True))
+        x = torch.cat([self._view(*view) for view in views])
+        outputs = zip(*(self._taught(*view) for view in views), strict=True)
+        return x, [torch.cat(tensors) for tensors in outputs]
+
+    def _view(self, index: int, mirrored: bool) -> Tensor:
+        x = torch.from_numpy(self.images[index])
+        return x.flip(3) if mirrored else x
+
+    def _taught(self, index: int, mirrored: bool) -> list[Tensor]:
+        if (index, mirrored) not in self._known:
+            self._known[index, mirrored] = run(self.teacher, self._view(index, mirrored))
+        return self._known[index, mirrored]
