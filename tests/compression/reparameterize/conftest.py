@@ -82,6 +82,7 @@ def check(randomize: Randomize) -> Check:
             assert error(small(x), exact) < 3 * error(published, exact) + 2.4e-7
         assert small.state_dict().keys() == result.state_dict().keys()
         assert not small.left_out
+        assert not result.left_out
         return result
 
     return prove
