@@ -35,7 +35,8 @@ _REARRANGING = {
     "Transpose",
     "Unsqueeze",
 }
-"""Operators that move or pick elements and change none: they stay on the grid of the input."""
+"""ONNX operators that move or pick elements and change none: they stay on the grid of the input.
+What torch calls them is in ``waveedge/compression/graph_queries.py``."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""torch's table of ONNX operators, made once a process."""
+"""What torch.onnx makes anew for every export and need not: its tables of operators."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -15,34 +15,61 @@ __all__ = ["one_table_of_operators"]
 
 @contextmanager
 def one_table_of_operators() -> Iterator[None]:
-    """Keep torch.onnx from making its table anew for every export, which takes most of a second.
+    """Keep torch.onnx from making its tables anew for every export, which takes over a second.
 
-    There is no public way to hand it one. Where its internals are others than those known here, it
+    1. The ONNX operators by torch's.
+    2. How torch's other operators are decomposed.
+    3. All composite operators that torch knows.
+
+    There is no public way to hand it any. Where its internals are others than those known here, it
     goes its own way.
     """
-    make = _maker()
-    if make is None:
-        yield
-        return
-
-    def table(*args: Any, **kwargs: Any) -> Any:
-        copied = copy.copy(make(*args, **kwargs))  # an export adds translations of its own
-        copied.functions = {name: list(found) for name, found in copied.functions.items()}
-        return copied
-
-    with patch(f"{_HOME}.ONNXRegistry.from_torchlib", staticmethod(table)):
+    with ExitStack() as stack:
+        for place, replacement in _replacements():
+            stack.enter_context(patch(place, replacement))
         yield
 
 
-_HOME = "torch.onnx._internal.exporter._registration"
+_ONNX = "torch.onnx._internal.exporter"
 
 
 @cache
-def _maker() -> Any:
-    """torch's function that makes the table, remembering what it made; None if there is none."""
+def _replacements() -> list[tuple[str, Any]]:
+    """Places in torch, and what remembers what they made."""
     try:
-        registry = import_module(_HOME).ONNXRegistry
+        registry = import_module(f"{_ONNX}._registration").ONNXRegistry
         known = isinstance(registry().functions, dict)
+        decompose = import_module(f"{_ONNX}._decomp").create_onnx_friendly_decomposition_table
+        collect = import_module("torch.export.exported_program")._collect_all_valid_cia_ops
+        again = import_module("torch.export.decomp_utils")._collect_all_valid_cia_ops
     except (ImportError, AttributeError):
-        return None
-    return cache(registry.from_torchlib) if known else None
+        return []
+    if not known or collect is not again:
+        return []
+    tables = cache(registry.from_torchlib)
+    decompositions = cache(lambda operators, _namespaces: decompose(operators))
+    composites = cache(lambda _namespaces: frozenset(collect()))
+
+    def namespaces() -> frozenset[str]:
+        """Other libraries may bring operators of their own between two exports."""
+        import torch
+
+        return frozenset(torch.ops._dir)
+
+    def table(*args: Any, **kwargs: Any) -> Any:  # rule 1
+        copied = copy.copy(tables(*args, **kwargs))  # an export adds translations of its own
+        copied.functions = {name: list(found) for name, found in copied.functions.items()}
+        return copied
+
+    def decomposition(operators: Collection[Any]) -> dict[Any, Any]:  # rule 2
+        return dict(decompositions(frozenset(operators), namespaces()))
+
+    def all_composites() -> set[Any]:  # rule 3
+        return set(composites(namespaces()))
+
+    return [
+        (f"{_ONNX}._registration.ONNXRegistry.from_torchlib", staticmethod(table)),
+        (f"{_ONNX}._decomp.create_onnx_friendly_decomposition_table", decomposition),
+        ("torch.export.exported_program._collect_all_valid_cia_ops", all_composites),
+        ("torch.export.decomp_utils._collect_all_valid_cia_ops", all_composites),
+    ]

@@ -30,7 +30,7 @@ from waveedge.nn import (
     WTConv2d,
 )
 
-__all__ = ["Kind", "layers_of", "multiply_adds"]
+__all__ = ["Kind", "layer_macs", "layers_of", "multiply_adds", "wtconv_macs"]
 
 Kind = Literal[
     "conv1x1",
@@ -92,19 +92,13 @@ def multiply_adds(
     Returns:
         (what it computes, its multiply-adds, the part of them that is wavelet transforms).
     """
-    if isinstance(module, _ConvTransposeNd):
-        per_input = module.out_channels // module.groups * math.prod(module.kernel_size)
-        return "conv_transpose", taken[0].numel() * per_input, 0
-    if isinstance(module, _ConvNd):
-        per_output = module.in_channels // module.groups * math.prod(module.kernel_size)
-        return _conv_kind(module), given[0].numel() * per_output, 0
-    if isinstance(module, nn.Linear):
-        return "linear", given[0].numel() * module.in_features, 0
+    if isinstance(module, _ConvNd | nn.Linear):
+        return _kind(module), layer_macs(module, given[0].shape), 0
     if isinstance(module, nn.RNNBase):
         weights = sum(tensor.numel() for tensor in module.parameters() if tensor.dim() == 2)
         return "recurrent", taken[0].numel() // module.input_size * weights, 0
     if isinstance(module, WTConv2d):
-        return "wtconv", *_wtconv_macs(module, taken[0])
+        return "wtconv", *wtconv_macs(module, taken[0].shape[-2:])
     if isinstance(module, Selection | PublishedWCC):
         return "wcc", *module.multiply_adds(*taken[0].shape[-2:])
     if isinstance(module, DWT2d | IDWT2d) or _is_foreign_transform(module):
@@ -116,7 +110,35 @@ def multiply_adds(
     return "other", 0, 0
 
 
-def _conv_kind(module: _ConvNd) -> Kind:
+def layer_macs(module: nn.Module | None, shape: Sequence[int]) -> int:
+    """Count a convolution or linear layer that yields a tensor of this shape; 0 for all others."""
+    if isinstance(module, _ConvTransposeNd):
+        axes = len(module.kernel_size)
+        taken: list[int] = [
+            (size - 1 - more - spacing * (kernel - 1) + 2 * int(border)) // stride + 1
+            for size, more, spacing, kernel, border, stride in zip(
+                shape[-axes:],
+                module.output_padding,
+                module.dilation,
+                module.kernel_size,
+                module.padding,
+                module.stride,
+                strict=True,
+            )
+        ]
+        per_input: int = module.out_channels // module.groups * math.prod(module.kernel_size)
+        return math.prod(shape[: -axes - 1]) * module.in_channels * math.prod(taken) * per_input
+    if isinstance(module, _ConvNd):
+        per_output: int = module.in_channels // module.groups * math.prod(module.kernel_size)
+        return math.prod(shape) * per_output
+    return math.prod(shape) * module.in_features if isinstance(module, nn.Linear) else 0
+
+
+def _kind(module: _ConvNd | nn.Linear) -> Kind:
+    if isinstance(module, nn.Linear):
+        return "linear"
+    if isinstance(module, _ConvTransposeNd):
+        return "conv_transpose"
     if module.groups > 1:
         return "depthwise" if module.groups == module.in_channels else "conv"
     return "conv1x1" if math.prod(module.kernel_size) == 1 else "conv"
@@ -130,8 +152,9 @@ def _taps(module: nn.Module) -> int:
     return filters.numel()
 
 
-def _wtconv_macs(module: WTConv2d, x: Tensor) -> tuple[int, int]:
-    channels, (height, width) = module.in_channels, x.shape[-2:]
+def wtconv_macs(module: WTConv2d, size: Sequence[int]) -> tuple[int, int]:
+    """Count a WTConv of a map of ``size`` (height, width): all of it, and its transforms."""
+    channels, (height, width) = module.in_channels, size
     area, taps = module.kernel_size**2, module.wt_filter.shape[-1] ** 2
     convs, transforms = channels * height * width * area, 0
     for _ in range(module.wt_levels):

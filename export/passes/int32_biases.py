@@ -12,7 +12,7 @@ on this grid already is left as it is, so that the graph is torch's network to t
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -20,15 +20,9 @@ import onnx_ir as ir
 from waveedge.export.fake_quantize import activation_grid
 from waveedge.export.graph_editing import array, constant, new_node
 from waveedge.export.passes.base import NodePass
+from waveedge.integer_bias import IntegerBias, integer_bias
 
 __all__ = ["Int32Biases", "RoundBiases"]
-
-
-class _IntegerBias(NamedTuple):
-    """The bias of one layer as integers, ``integers * steps``, per output channel."""
-
-    integers: np.ndarray[Any, Any]
-    steps: np.ndarray[Any, Any]
 
 
 class RoundBiases(NodePass):
@@ -38,9 +32,9 @@ class RoundBiases(NodePass):
 
     def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
         old, bias = _bias(node), _integer_bias(node)
-        if old is None or bias is None or np.array_equal(_floats(bias), _numbers(old)):
+        if old is None or bias is None or np.array_equal(bias.floats, _numbers(old)):
             return False
-        rounded = constant(graph, f"{old.name}@{node.name}", _floats(bias))
+        rounded = constant(graph, f"{old.name}@{node.name}", bias.floats)
         node.replace_input_with(2, rounded)
         return True
 
@@ -52,7 +46,7 @@ class Int32Biases(NodePass):
 
     def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
         old, bias = _bias(node), _integer_bias(node)
-        if old is None or bias is None or not np.array_equal(_floats(bias), _numbers(old)):
+        if old is None or bias is None or not np.array_equal(bias.floats, _numbers(old)):
             return False
         name = f"{node.name}/bias"
         constants = {
@@ -80,7 +74,7 @@ def _bias(node: ir.Node) -> ir.Value | None:
     return node.inputs[2] if array(node.inputs[2]) is not None else None
 
 
-def _integer_bias(node: ir.Node) -> _IntegerBias | None:
+def _integer_bias(node: ir.Node) -> IntegerBias | None:
     """The bias of a layer on the grid of its accumulator; None where rules 1 and 2 forbid it."""
     bias = _bias(node)
     if bias is None:
@@ -88,17 +82,7 @@ def _integer_bias(node: ir.Node) -> _IntegerBias | None:
     grid, steps = activation_grid(node.inputs[0]), _weight_steps(node.inputs[1])
     if grid is None or grid.axis >= 0 or steps is None:  # rule 1
         return None
-    numbers = _numbers(bias)
-    steps = np.broadcast_to(grid.scale * steps, numbers.shape).astype(np.float32)
-    integers = np.rint(numbers.astype(np.float64) / steps)
-    if np.abs(integers).max(initial=0) >= 2**31:  # rule 2
-        return None
-    return _IntegerBias(integers.astype(np.int32), steps)
-
-
-def _floats(bias: _IntegerBias) -> np.ndarray[Any, Any]:
-    numbers: np.ndarray[Any, Any] = bias.integers.astype(np.float32) * bias.steps
-    return numbers
+    return integer_bias(_numbers(bias), (grid.scale * steps).astype(np.float32))  # rule 2
 
 
 def _numbers(value: ir.Value) -> np.ndarray[Any, Any]:

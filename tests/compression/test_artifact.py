@@ -33,7 +33,7 @@ def model() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def compressed(model: torch.nn.Module) -> Compressed:
-    images = open_images(None, spec=model.spec, size=(32, 32), limit=4, held_out=2)
+    images = open_images(None, spec=model.spec, size=(32, 32), limit=2, held_out=1)
     recipe = {"bits": 4, "weight_bits": 4, "wcc_ratio": 0.5, "wcc_levels": 2}
     return compress(model, images=images, **recipe)
 

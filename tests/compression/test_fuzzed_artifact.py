@@ -27,7 +27,7 @@ from waveedge.errors import ArtifactError, InputError
 
 from .conftest import Fields, read, sign, write
 
-CASES = int(os.environ.get("WAVEEDGE_FUZZ", "800"))
+CASES = int(os.environ.get("WAVEEDGE_FUZZ", "400"))
 SLOWEST = 5.0
 """Seconds of processor time that one case may take."""
 KINDS = ("damage", "damage", "forged fields", "forged fields", "forged tensors")

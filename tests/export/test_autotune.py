@@ -1,4 +1,4 @@
-"""The choice of a form: the rule on made-up times, and every form of a trained network."""
+"""The choice of a form: the rule on made-up times, and every form of a published network."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from waveedge.export import export_model
 from waveedge.export.autotune import PUBLISHED, REWRITTEN, Choice, Form, autotune, search
 from waveedge.runtime import Session
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "super_resolution" / "model.pt"
-SIZE = (64, 64)
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+SIZE = (32, 32)
 
 
 class Race:
@@ -85,8 +85,8 @@ def test_rewrites_that_clean_up_are_never_left_out() -> None:
 
 @pytest.fixture(scope="module")
 def network():
-    """The trained example, and photos as it takes them."""
-    model = load(EXAMPLE)
+    """A published network, and photos as it takes them."""
+    model = load(GOLDEN / "wavemix_cls_l1_strided.pth")
     images = open_images(None, spec=model.spec, size=SIZE, limit=2, held_out=2)
     return model, images.held_out
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import numpy as np
@@ -19,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from waveedge.errors import ExportError, RecipeError, VerificationError
-from waveedge.export import export_model
+from waveedge.export import export_model, write_bundle
 from waveedge.export.engine_builder import backend_version
 from waveedge.export.graph_editing import constant
 from waveedge.export.layers import layers_of
@@ -258,34 +255,27 @@ def test_without_spec_and_images_noise_is_used_and_said(integers, tmp_path):
         export_model(integers.model, tmp_path / "net", target="ort")
 
 
-def test_killed_in_the_middle_leaves_no_bundle(tmp_path):
+def test_killed_in_the_middle_leaves_no_bundle(tmp_path, monkeypatch):
     """SIGKILL while the graph is being written: no folder of the final name."""
-    script = textwrap.dedent(
-        """
-        import sys, time
-        from pathlib import Path
-        import numpy as np, torch
-        from waveedge.export import export_model, write_bundle
+    out, image = tmp_path / "net", np.zeros((1, 3, 8, 8), np.float32)
+    reader, writer = os.pipe()
 
-        def stop(*_, **__):
-            print("in the middle", flush=True)
-            time.sleep(60)
+    def stop(*_, **__):
+        os.write(writer, b"in the middle")
+        time.sleep(60)
 
-        write_bundle.verify = stop
-        image = np.zeros((1, 3, 8, 8), np.float32)
-        model = torch.nn.Conv2d(3, 3, 1).eval()
-        export_model(model, Path(sys.argv[1]), target="onnx", images=[image])
-        """
-    )
-    out = tmp_path / "net"
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", script, str(out)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    with process.stdout:
-        assert process.stdout.readline() == "in the middle\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    monkeypatch.setattr(write_bundle, "verify", stop)
+    child = os.fork()  # a process of its own, with everything loaded
+    if not child:
+        try:
+            export_model(nn.Conv2d(3, 3, 1).eval(), out, target="onnx", images=[image])
+        finally:
+            os._exit(1)
+    os.close(writer)
+    assert os.read(reader, 99) == b"in the middle"
+    os.close(reader)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
     time.sleep(0.05)
     assert not out.exists()
     leftovers = list(tmp_path.iterdir())

@@ -18,12 +18,10 @@ from waveedge.spec import ModelSpec
 
 from .test_normal_form import made
 
+# What others are known for ends with their normal form, in test_normal_form.py.
 NAMES = (
-    "in place",
     "computed weights",
     "shared",
-    "hooked",
-    "subclasses",
     "nested outputs",
     "restoration",
     "mobile",

@@ -1,20 +1,14 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
-from torch import nn
-
-from waveedge.export.operator_table import one_table_of_operators
 
 # The tensors are small: threads would cost more than they save.
 torch.set_num_threads(1)
@@ -53,39 +47,3 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture(scope="session")
-def to_onnx() -> Callable[..., onnx.ModelProto]:
-    """Exports a module through torch's dynamo exporter at opset 20."""
-
-    def export(module: nn.Module, x: torch.Tensor, *, dynamic: bool = False) -> onnx.ModelProto:
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with one_table_of_operators():
-            program = torch.onnx.export(
-                module.eval(),
-                (x,),
-                dynamo=True,
-                opset_version=20,
-                dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic else None,
-                verbose=False,
-            )
-        assert program is not None
-        model: onnx.ModelProto = program.model_proto
-        onnx.checker.check_model(model)
-        return model
-
-    return export
-
-
-@pytest.fixture(scope="session")
-def run_onnx() -> Callable[[onnx.ModelProto, torch.Tensor], list[np.ndarray]]:
-    """Runs an ONNX model in onnxruntime on one thread."""
-
-    def run(model: onnx.ModelProto, x: torch.Tensor) -> list[np.ndarray]:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        return session.run(None, {session.get_inputs()[0].name: x.numpy()})  # type: ignore[no-any-return]
-
-    return run

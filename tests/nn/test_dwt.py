@@ -15,9 +15,6 @@ WAVELETS = ["db1", "db2", "db4", "sym4", "bior2.2", "bior4.4", "coif1", "rbio1.3
 MODES = ["zero", "symmetric", "reflect", "periodization", "periodic"]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
-SHAPING = {"Concat", "Gather", "Identity", "Reshape", "Shape", "Slice", "Squeeze", "Unsqueeze"}
-PLAIN = {"Conv", "ConvTranspose", "Pad"}
-
 
 def assert_equal_to_reference(
     reference: Any,
@@ -181,42 +178,6 @@ class RoundTrip(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         low, details = self.forward_transform(x)
         return self.inverse_transform((low, details)), low, details[0]
-
-
-@pytest.mark.parametrize(
-    ("levels", "wavelet", "mode", "size", "dynamic"),
-    [
-        (3, "db1", "zero", (16, 24), True),
-        (2, "bior2.2", "zero", (17, 23), False),
-        (1, "db2", "symmetric", (17, 12), True),
-        (1, "db4", "reflect", (16, 23), False),
-        (2, "db4", "periodization", (33, 16), True),
-        (1, "coif1", "periodic", (9, 10), False),
-    ],
-)
-def test_export_is_plain_convolutions(
-    to_onnx: Any,
-    run_onnx: Any,
-    levels: int,
-    wavelet: str,
-    mode: str,
-    size: tuple[int, int],
-    dynamic: bool,
-) -> None:
-    module = RoundTrip(levels, wavelet, mode)
-    model = to_onnx(module, torch.randn(2, 3, *size), dynamic=dynamic)
-    assert {node.op_type for node in model.graph.node} <= PLAIN | SHAPING
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    x = torch.randn(5 if dynamic else 2, 3, *size)
-    for actual, expected in zip(run_onnx(model, x), module(x), strict=True):
-        np.testing.assert_allclose(actual, expected.numpy(), atol=1e-5)
-
-
-def test_haar_exports_as_one_convolution_a_level(to_onnx: Any) -> None:
-    model = to_onnx(RoundTrip(2, "db1", "zero"), torch.randn(1, 3, 16, 16))
-    operators = [node.op_type for node in model.graph.node]
-    assert operators.count("Conv") == operators.count("ConvTranspose") == 2
-    assert "Pad" not in operators
 
 
 def test_transforms_are_leaves_of_a_traced_graph() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import pywt
 import torch
@@ -207,43 +206,6 @@ def test_gradient_of_the_input_is_exact_while_the_selection_holds() -> None:
     layer = WaveletCompressedConv2d(3, 4, levels=2, ratio=0.5, **FLOAT)
     x = image_like(1, 3, 6, 8).requires_grad_()
     assert torch.autograd.gradcheck(layer, (x,), eps=1e-8, atol=1e-4, fast_mode=True)
-
-
-@pytest.mark.parametrize(
-    ("options", "size", "dynamic"),
-    [
-        ({"ratio": 0.25}, (16, 24), True),
-        ({"ratio": 0.5, "levels": 2, "tiles": 4}, (17, 23), True),
-        ({"ratio": 0.25, "levels": 2, "wavelet": "db2"}, (20, 21), False),
-        ({"ratio": 1.0}, (17, 23), False),
-    ],
-)
-def test_export_selects_the_same_positions(
-    to_onnx: Any, run_onnx: Any, options: dict[str, Any], size: tuple[int, int], dynamic: bool
-) -> None:
-    layer = WaveletCompressedConv2d(8, 12, **options, **FLOAT)
-    model = to_onnx(layer, image_like(2, 8, *size), dynamic=dynamic)
-    operators = [node.op_type for node in model.graph.node]
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert not set(operators) & {"Loop", "Scan", "If", "NonZero", "ScatterND"}
-    assert max(init.ByteSize() for init in model.graph.initializer) < 2000, "no stored zeros"
-
-    x = image_like(5 if dynamic else 2, 8, *size)
-    if layer.ratio < 1:
-        (top,) = (node for node in model.graph.node if node.op_type == "TopK")
-        assert top.input[1] in {init.name for init in model.graph.initializer}, "k is constant"
-        assert {a.name: a.i for a in top.attribute}["sorted"] == 1
-        (scatter,) = (node for node in model.graph.node if node.op_type == "ScatterElements")
-        assert {a.name: a.s for a in scatter.attribute}.get("reduction", b"none") == b"none"
-        model.graph.output.append(onnx.ValueInfoProto(name=top.output[1]))
-        y, indices = run_onnx(model, x)
-        positions = indices * layer.tiles + np.arange(layer.tiles)
-        for ours, theirs in zip(layer.selected(x).tolist(), positions, strict=True):
-            assert set(ours) == set(theirs.ravel().tolist())
-    else:
-        assert "TopK" not in operators
-        (y,) = run_onnx(model, x)
-    np.testing.assert_allclose(y, layer(x).detach().numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -68,15 +67,6 @@ def test_everything_but_the_wavelet_learns() -> None:
     layer(torch.randn(1, 4, 9, 9)).square().sum().backward()
     for name, parameter in layer.named_parameters():
         assert (parameter.grad is None) == ("wt_filter" in name), name
-
-
-def test_exports_as_plain_operators(to_onnx: Any, run_onnx: Any) -> None:
-    layer = WTConv2d(4, 4, 3, 2, wt_levels=2)
-    model = to_onnx(layer, torch.randn(2, 4, 13, 18), dynamic=True)
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-    assert not {node.op_type for node in model.graph.node} & {"Loop", "Scan", "If"}
-    x = torch.randn(3, 4, 13, 18)
-    np.testing.assert_allclose(run_onnx(model, x)[0], layer(x).detach().numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 An integer convolution adds its bias to a sum of products of integers, so the bias must be a
 multiple of the step ``scale of the input x scale of the weight`` of its channel. Export rounds
-every bias to that grid. Rounded here already, as part of what is measured and saved, torch computes
-what the runtime will.
+every bias to that grid (:mod:`~waveedge.integer_bias`). Rounded here already, as part of what is
+measured and saved, torch computes what the runtime will.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import torch
 from torch import fx
 
 from waveedge.compression.graph_queries import is_pass_through, layer_of, layers
+from waveedge.integer_bias import integer_bias
 from waveedge.nn import ActivationQuantizer, QuantizedConv2d, QuantizedLinear, WeightQuantizer
 
 __all__ = ["round_biases"]
-
-_LIMIT = 2**31
-"""A bias of as many steps does not fit int32; then the layer keeps its float bias."""
 
 
 @torch.no_grad()
@@ -29,10 +27,10 @@ def round_biases(graph: fx.GraphModule) -> None:
         quantizer = _quantizer_of(graph, node.all_input_nodes[0])
         if quantizer is None or not isinstance(layer.weight_quantizer, WeightQuantizer):
             continue
-        steps = (quantizer.scale * layer.weight_quantizer.scale).double()
-        integers = torch.round(layer.bias.double() / steps)
-        if float(integers.abs().max()) < _LIMIT:
-            layer.bias.copy_((integers.float() * steps.float()).to(layer.bias.dtype))
+        steps = quantizer.scale * layer.weight_quantizer.scale
+        rounded = integer_bias(layer.bias.numpy(force=True), steps.numpy(force=True))
+        if rounded is not None:
+            layer.bias.copy_(torch.from_numpy(rounded.floats))
 
 
 def _quantizer_of(graph: fx.GraphModule, value: fx.Node) -> ActivationQuantizer | None:

@@ -20,7 +20,10 @@ __all__ = [
     "layers",
 ]
 
-# Operations that only move values: their output lies on the grid of their input.
+# Operations of torch that only move or pick values: their output lies on the grid of their input.
+# Export asks the same of ONNX operators (export/fake_quantize.py), which are others by name and
+# number; tests/export/test_moving_operations.py has both agree. What ``reparameterize/mixing.py``
+# and ``equalize.py`` list is more: what is linear, and what lets a positive factor through.
 _MOVING_MODULES = (
     nn.Identity,
     nn.Dropout,

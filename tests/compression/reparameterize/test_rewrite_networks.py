@@ -24,10 +24,12 @@ Check = Callable[..., fx.GraphModule]
 Randomize = Callable[[nn.Module], nn.Module]
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
+_OTHER_HEADS = ("wtconvnext_head_norm_first", "wtconvnext_head_hidden")
+"""They differ from others behind the last map, where no rewrite reaches."""
 PUBLISHED: dict[str, Any] = {
     name: entry
     for name, entry in json.loads((GOLDEN / "index.json").read_text()).items()
-    if entry["family"] in ("wavemix", "wtconvnext")
+    if entry["family"] in ("wavemix", "wtconvnext") and name not in _OTHER_HEADS
 }
 SMALL = {
     "super-resolution": {"stem": "strided", "stride": 1, "head": "expand", "head_widths": (8,)},
@@ -50,25 +52,16 @@ shared = functools.cache(small)
 """One network for all tests that leave it as it is, and so one normal form."""
 
 
-@functools.cache
-def published(name: str) -> nn.Module:
-    return waveedge.load(GOLDEN / f"{name}.pth")
-
-
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_variant_computes_the_same(check: Check, name: str) -> None:
     _, channels, *size = PUBLISHED[name]["input"]
-    model = published(name)
+    model = waveedge.load(GOLDEN / f"{name}.pth")
     result = check(model, tuple(size), channels=channels)
     assert result.spec == model.spec
     kinds = {type(module) for module in result.modules()}
     assert not kinds & {DWT2d, nn.Dropout, nn.Identity}
-
-
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if "wtconv" not in name])
-def test_every_published_variant_where_multiply_adds_decide(check: Check, name: str) -> None:
-    _, channels, *size = PUBLISHED[name]["input"]
-    check(published(name), tuple(size), channels=channels, cost=MACS_ALONE)
+    if "wtconv" not in name:  # where multiply-adds alone decide, more is rewritten
+        check(model, tuple(size), channels=channels, cost=MACS_ALONE, in_float32=False)
 
 
 @pytest.mark.parametrize("kind", ["super-resolution", "classifier"])
@@ -96,7 +89,7 @@ LEVELS = [
 def test_levels_one_to_four(check: Check, kind: str, levels: int) -> None:
     model = shared(kind, levels)
     multiple = model.config.size_multiple
-    check(model, (multiple, multiple * 2), cost=MACS_ALONE)
+    check(model, (multiple, multiple * 2), cost=MACS_ALONE, in_float32=False)
 
 
 @pytest.mark.parametrize("kind", SMALL)

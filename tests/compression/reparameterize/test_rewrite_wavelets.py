@@ -87,9 +87,10 @@ def wavelet_convolution(kernel: int, levels: int, stride: int) -> nn.Module:
     return nn.Sequential(layer)
 
 
-@pytest.mark.parametrize("size", [(28, 28), (27, 35), (9, 16)], ids=str)
-@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("kernel", "levels"), [(5, 1), (3, 2), (5, 3), (3, 4)])
+@pytest.mark.parametrize(
+    ("size", "stride"), [((28, 28), 1), ((27, 35), 1), ((27, 35), 2), ((9, 16), 2)], ids=str
+)
 def test_wavelet_convolutions_go_band_by_band(
     check: Check, kernel: int, levels: int, stride: int, size: tuple[int, int]
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
-from .rewrite import Applied, Rewrite, Shapes, called, drop, macs, only_user, source, split
+from waveedge.macs import layer_macs
+
+from .rewrite import Applied, Rewrite, Shapes, called, drop, only_user, source, split
 
 __all__ = ["BatchNorm"]
 
@@ -58,7 +60,7 @@ class BatchNorm(Rewrite):
                 layer, where = after, before
             else:
                 continue
-            cost = macs(called(layer, graph_module), shapes[layer])
+            cost = layer_macs(called(layer, graph_module), shapes[layer])
             applied.append(Applied(f"batchnorm.{rule}", str(node.target), cost, cost))
             drop(node, where)
         return applied

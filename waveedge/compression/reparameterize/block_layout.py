@@ -35,7 +35,7 @@ class Layout(NamedTuple):
         return tuple((axis.up, axis.shift, axis.blocks) for axis in self)
 
     def macs(self, in_channels: int, out_channels: int) -> int:
-        """Multiply-adds of all its convolutions."""
+        """Multiply-adds of all its convolutions, planned: there are no layers yet to count."""
         return in_channels * out_channels * self.phases * self.rows.taps * self.columns.taps
 
     def cost(self, in_channels: int, out_channels: int, prices: CostProfile) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import fx
 
 from waveedge.compression.costs import CostProfile
+from waveedge.macs import layer_macs
 
 from .block_layout import chain_cost, plan, sizes_of
 from .graph_builder import Builder
 from .linear_steps import Step, step_of
-from .rewrite import Applied, Rewrite, Shapes, called, macs, only_user, prune, source
+from .rewrite import Applied, Rewrite, Shapes, called, only_user, prune, source
 
 __all__ = ["Chains", "chain_from"]
 
@@ -72,7 +73,7 @@ def _contract(
             stretch, nodes = steps[start:end], [node for node, _ in chain[start:end]]
             layout = plan(stretch, sizes[start])
             assert layout is not None
-            before = sum(macs(called(node, graph_module), shapes[node]) for node in nodes)
+            before = sum(layer_macs(called(node, graph_module), shapes[node]) for node in nodes)
             after = layout.macs(stretch[0].in_channels, stretch[-1].out_channels)
             build, name = Builder(graph_module, nodes[0]), str(nodes[-1].target)
             terms = [(source(nodes[0]), stretch)]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from waveedge.macs import layer_macs
 from waveedge.nn import DWT2d, IDWT2d
 
 from .graph_builder import Builder
@@ -22,7 +23,6 @@ from .rewrite import (
     calls,
     concatenated,
     fresh_name,
-    macs,
     new_conv,
     prune,
     source,
@@ -138,7 +138,7 @@ class Haar(Rewrite):
         matrix = matrix_of(SpaceToPhase()(image))
         if matrix is None or len(matrix) > layer.out_channels:
             return []
-        cost = macs(layer, shapes[conv])
+        cost = layer_macs(layer, shapes[conv])
         weight = torch.einsum("pk,kiyx->piyx", matrix, layer.weight.double())
         bias = None if layer.bias is None else matrix @ layer.bias.double()
         build, name = Builder(graph_module, node), str(conv.target)
@@ -230,9 +230,9 @@ def _fold(level: _Level, readers: list[fx.Node]) -> list[Applied]:
     transform = transform_macs(shapes[value], 1)
     applied = []
     for conv in readers:
-        before = transform + macs(called(conv, graph_module), shapes[conv])
+        before = transform + layer_macs(called(conv, graph_module), shapes[conv])
         result = _read_phases(level, conv, phases)
-        after = macs(called(result, graph_module), shapes[result])
+        after = layer_macs(called(result, graph_module), shapes[result])
         applied.append(Applied("haar.1", str(conv.target), before, after))
     for low in level.bands.low:
         if set(_through_joins(low)) - set(readers) - level.values.keys():
@@ -242,7 +242,7 @@ def _fold(level: _Level, readers: list[fx.Node]) -> list[Applied]:
             result = build.module(fresh_name(graph_module, f"{name}_low"), conv_low, phases)
             shapes[result] = shapes[low]
             low.replace_all_uses_with(result)
-            cost = macs(conv_low, shapes[low])
+            cost = layer_macs(conv_low, shapes[low])
             applied.append(Applied("haar.2", name, transform, cost))
     for conv in readers:
         prune(conv)

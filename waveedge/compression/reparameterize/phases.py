@@ -11,9 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
+from waveedge.macs import layer_macs
 from waveedge.normalise.modules import set_module
 
-from .rewrite import Applied, Rewrite, Shapes, called, drop, macs, new_conv, source
+from .rewrite import Applied, Rewrite, Shapes, called, drop, new_conv, source
 
 __all__ = ["ELEMENTWISE", "Lower", "PhaseToSpace", "SpaceToPhase"]
 
@@ -77,7 +78,7 @@ class Lower(Rewrite):
                 for user, layer in readers.items():
                     assert isinstance(layer, nn.Conv2d)
                     set_module(graph_module, str(user.target), _as_strided(layer))
-                    cost = macs(layer, shapes[user])
+                    cost = layer_macs(layer, shapes[user])
                     applied.append(Applied("lower.1", str(user.target), cost, cost))
                 drop(node, source(node))
         for node, shuffle in self.modules(graph_module, nn.PixelShuffle):

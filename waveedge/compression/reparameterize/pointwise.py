@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from waveedge.macs import layer_macs
+
 from .graph_builder import Builder
 from .phases import ELEMENTWISE
-from .rewrite import Applied, Rewrite, Shapes, called, macs, new_conv, only_user, prune, source
+from .rewrite import Applied, Rewrite, Shapes, called, new_conv, only_user, prune, source
 
 __all__ = ["Pointwise"]
 
@@ -49,7 +51,7 @@ class Pointwise(Rewrite):
             for value in chain:
                 name, layer = str(value.target), called(value, graph_module)
                 if isinstance(layer, nn.Linear):
-                    cost = macs(layer, shapes[value])
+                    cost = layer_macs(layer, shapes[value])
                     applied.append(Applied("pointwise.1", name, cost, cost))
                     conv = new_conv(layer.weight[:, :, None, None], layer.bias, layer)
                     map_ = build.module(name, conv, map_)

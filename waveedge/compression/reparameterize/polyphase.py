@@ -8,10 +8,12 @@ import operator
 import torch
 from torch import fx, nn
 
+from waveedge.macs import layer_macs
+
 from .graph_builder import Builder
 from .linear_steps import step_of
 from .phases import PhaseToSpace, SpaceToPhase
-from .rewrite import Applied, Rewrite, Shapes, called, macs, numel, pair, prune, source
+from .rewrite import Applied, Rewrite, Shapes, called, numel, pair, prune, source
 from .spans import Span
 
 __all__ = ["Polyphase"]
@@ -96,9 +98,9 @@ class _Converter:
             assert step is not None
             size_in, size_out = (self.shapes[node][2:] for node in (source(value), value))
             result = build.phases(name, source(value), step, size_in, size_out)
-            before = macs(module, self.shapes[value])
+            before = layer_macs(module, self.shapes[value])
             shape = (1, step.out_channels, size_out[0] // 2, size_out[1] // 2)
-            after = sum(macs(called(phase, self.graph_module), shape) for phase in result)
+            after = sum(layer_macs(called(phase, self.graph_module), shape) for phase in result)
             self.applied.append(Applied("polyphase.1", name, before, after))
         elif isinstance(module, PhaseToSpace):
             result = self._windows(build, source(value), self.shapes[value][1])

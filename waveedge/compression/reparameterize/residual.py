@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
+from waveedge.macs import layer_macs
+
 from .graph_builder import Builder
 from .phases import SpaceToPhase
 from .pooled import pooled_weight
 from .residual_streams import Stream, describe, find_streams
-from .rewrite import Applied, Rewrite, Shapes, called, macs, prune, source
+from .rewrite import Applied, Rewrite, Shapes, called, prune, source
 from .stream_plans import Way, cheapest
 
 __all__ = ["Residual"]
@@ -52,7 +54,9 @@ class Residual(Rewrite):
             replaced = {layer for term in stream.terms[made + 1 :] for layer in term.layers}
             for way in ways:
                 replaced.update(way.reader.layers[: way.depth])
-            before = sum(macs(called(layer, graph_module), shapes[layer]) for layer in replaced)
+            before = sum(
+                layer_macs(called(layer, graph_module), shapes[layer]) for layer in replaced
+            )
             after = sum(way.macs for way in ways)
             rule = 2 if any(way.frames for way in ways) else 1
             where = str((*ways[0].reader.layers, ways[0].reader.last)[0].target)

@@ -204,18 +204,6 @@ def fresh_name(graph_module: fx.GraphModule, name: str) -> str:
     return next(candidate for candidate in names if candidate not in taken)
 
 
-def macs(module: nn.Module | None, out_shape: Any) -> int:
-    """Multiply-adds of one layer that yields ``out_shape``; 0 for layers without weights."""
-    if isinstance(module, nn.ConvTranspose2d):
-        k_h, k_w = module.kernel_size
-        s_h, s_w = module.stride
-        per_pixel = module.in_channels // module.groups * k_h * k_w / (s_h * s_w)
-        return round(numel(out_shape) * per_pixel)
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
-        return numel(out_shape) * numel(module.weight.shape[1:])
-    return 0
-
-
 def numel(shape: Any) -> int:
     """Number of elements of a tensor of this shape."""
     return math.prod(int(size) for size in shape)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from waveedge.macs import layer_macs
 from waveedge.nn import ChannelScale
 
 from .batchnorm import scale_outputs
-from .rewrite import Applied, Rewrite, Shapes, called, drop, macs, only_user
+from .rewrite import Applied, Rewrite, Shapes, called, drop, only_user
 
 __all__ = ["Scales"]
 
@@ -42,7 +43,7 @@ class Scales(Rewrite):
             vector = _per_channel(factor, layer, len(shapes[value]))
             if vector is not None:
                 scale_outputs(layer, vector)
-                cost = macs(layer, shapes[value])
+                cost = layer_macs(layer, shapes[value])
                 applied.append(Applied(f"scales.{rule}", str(value.target), cost, cost))
                 drop(node, value)
         return applied

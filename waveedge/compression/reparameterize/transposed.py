@@ -8,22 +8,13 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import fx, nn
 
+from waveedge.macs import layer_macs
 from waveedge.normalise.modules import set_module
 
 from .block_layout import plan
 from .graph_builder import Builder
 from .linear_steps import step_of
-from .rewrite import (
-    Applied,
-    Rewrite,
-    Shapes,
-    macs,
-    new_conv,
-    pair,
-    prune,
-    source,
-    split,
-)
+from .rewrite import Applied, Rewrite, Shapes, new_conv, pair, prune, source, split
 from .spans import Span
 
 __all__ = ["Transposed"]
@@ -63,7 +54,7 @@ class Transposed(Rewrite):
             if not _convertible(node, layer):
                 continue
             name, size = str(node.target), entering[node][2:]
-            before = after = macs(layer, shapes[node])
+            before = after = layer_macs(layer, shapes[node])
             if pair(layer.stride) == (1, 1):
                 rule = 3
                 set_module(graph_module, name, _stride_one(layer))
@@ -113,7 +104,7 @@ def _shuffled(
     ]
     node.replace_all_uses_with(build.window(shuffled, None, *windows))
     prune(node)
-    return macs(conv, (conv.out_channels, *counts))
+    return layer_macs(conv, (conv.out_channels, *counts))
 
 
 def _grouped(layer: nn.ConvTranspose2d) -> nn.Conv2d:

@@ -7,11 +7,12 @@ import operator
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from waveedge.macs import layer_macs, wtconv_macs
 from waveedge.nn import WTConv2d
 from waveedge.normalise.modules import set_module
 
 from .graph_builder import Builder
-from .rewrite import Applied, Rewrite, Shapes, new_conv, numel, prune, source, split
+from .rewrite import Applied, Rewrite, Shapes, new_conv, prune, source, split
 from .spans import Span
 
 __all__ = ["BandWise", "WTConv"]
@@ -51,16 +52,11 @@ class WTConv(Rewrite):
             result = _Expansion(build, str(node.target), layer).expand(source(node), size[2:])
             node.replace_all_uses_with(result)
             prune(node)
-            cost = _macs(layer, size)
-            applied.append(Applied("wtconv.1", str(node.target), cost, cost))
+            before, _ = wtconv_macs(layer, size[2:])
+            base, out = layer.base_conv, shapes[node]
+            after = before - layer_macs(base, size) + layer_macs(base, out)  # rule 3
+            applied.append(Applied("wtconv.1", str(node.target), before, after))
         return applied
-
-
-def _macs(layer: WTConv2d, size: tuple[int, ...]) -> int:
-    """Multiply-adds: every level has as many coefficients as its map has pixels."""
-    taps, elements = layer.kernel_size**2, numel(size)
-    levels = sum((taps + 8) * elements // 4**level for level in range(layer.wt_levels))
-    return int(taps * elements // layer.stride**2 + levels)
 
 
 class _Expansion:
