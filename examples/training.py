@@ -1,4 +1,4 @@
-"""What the three training scripts share: schedule, weight average, and how a network is saved."""
+"""What the training scripts share: schedule, weight average, and how a network is saved."""
 
 from __future__ import annotations
 

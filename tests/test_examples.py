@@ -30,6 +30,21 @@ ENLARGER = WaveMixConfig(
     head="expand",
     head_widths=(24,),
 )
+SEGMENTER = WaveMixConfig(
+    depth=4,
+    dim=48,
+    ff_channels=32,
+    levels=3,
+    num_classes=9,
+    stem="strided",
+    head="expand",
+    head_widths=(24, 12),
+)
+CONFIGURATIONS = {
+    "fashion_mnist": CLASSIFIER,
+    "super_resolution": ENLARGER,
+    "brain_mri": SEGMENTER,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -63,26 +78,31 @@ def test_weights_are_a_small_plain_float32_state_dict(name):
     assert all(value.is_contiguous() and value.isfinite().all() for value in floats)
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "super_resolution"])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_the_file_alone_tells_the_whole_configuration(name):
     config = load(EXAMPLES / name / "model.pt").config
     # Dropout leaves no trace in a file and does nothing outside training.
     found = config.model_copy(update={"dropout": 0.0})
-    assert found == (CLASSIFIER if name == "fashion_mnist" else ENLARGER)
+    assert found == CONFIGURATIONS[name]
 
 
 @pytest.mark.parametrize(
     ("name", "batch", "tolerance"),
-    [("fashion_mnist", 250, 0.1), ("super_resolution", 1, 0.05), ("denoiser", 1, 0.05)],
+    [
+        ("fashion_mnist", 250, 0.1),
+        ("super_resolution", 1, 0.05),
+        ("denoiser", 1, 0.05),
+        ("brain_mri", 6, 0.1),
+    ],
 )
 def test_scores_what_the_readme_says(name, batch, tolerance):
     model = trained(name)
     with torch.inference_mode():
         result = scoring.score(name, lambda x: model(torch.from_numpy(x)).numpy(), batch=batch)
-    value = 100 * result["value"] if result["metric"] == "accuracy" else result["value"]
-    assert value == pytest.approx(promised(name), abs=tolerance)
+    scale = 1 if result["metric"] == "psnr_db" else 100  # shares are written in percent
+    assert scale * result["value"] == pytest.approx(promised(name), abs=tolerance)
     if result["baseline"] is not None:
-        assert result["value"] > result["baseline"] + 0.4
+        assert scale * result["value"] > scale * result["baseline"] + 0.4
 
 
 def test_psnr_of_a_known_error():
@@ -92,6 +112,33 @@ def test_psnr_of_a_known_error():
     images[..., 8] += 10
     expected = 10 * np.log10(255**2 / (10**2 / 8))
     assert scoring.psnr(images, targets, border=4) == pytest.approx(expected)
+
+
+def test_mean_iou_of_known_overlaps():
+    targets = np.array([[0, 0, 0, 0], [1, 1, 2, 2]], np.uint8)
+    classes = np.array([[0, 0, 0, 1], [1, 1, 2, 3]], np.uint8)
+    # Class 3 is predicted where it is not: it counts, with nothing; classes 4 to 8 do not.
+    assert scoring.mean_iou(classes, targets) == pytest.approx((3 / 4 + 2 / 3 + 1 / 2 + 0) / 4)
+
+
+def test_the_brain_is_scored_over_all_pixels_together():
+    whole = scoring.load_test_set("brain_mri")
+    planes = np.eye(scoring.CLASSES, dtype=np.float32)[whole.targets[:2]].transpose(0, 3, 1, 2)
+    right = scoring.score("brain_mri", lambda x: planes[: len(x)], batch=2, limit=2)
+    assert right["value"] == right["pixel_accuracy"] == 1
+    assert right["each"] == [1, 1]
+    planes[0] = np.roll(planes[0], 3, axis=2)  # one of the two moved to the side
+    moved = scoring.score("brain_mri", lambda x: planes[: len(x)], batch=2, limit=2)
+    assert moved["each"][0] < moved["value"] < moved["each"][1] == 1
+    assert moved["value"] < moved["pixel_accuracy"] < 1
+
+
+def test_a_slice_of_the_brain_lies_between_its_neighbours_in_the_channels():
+    inputs = scoring.load_test_set("brain_mri").inputs
+    assert np.array_equal(inputs[:-1, 2], inputs[1:, 1])
+    assert np.array_equal(inputs[1:, 0], inputs[:-1, 1])
+    # From the ear to the middle: the first slice shows less of the head than the last.
+    assert (inputs[0, 0] > 0.1).mean() < (inputs[-1, 2] > 0.1).mean()
 
 
 def test_photos_are_cut_to_the_input_size_and_stay_aligned():
