@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,15 @@ processor\t: 1
 model name\t: another
 """
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU part\t: 0xd42\n"
+NVPMODEL = """# comment: < POWER_MODEL ID=9 NAME=COMMENT >
+< PARAM TYPE=FILE NAME=CPU_ONLINE >
+< POWER_MODEL ID=0 NAME=15W >
+CPU_ONLINE CORE_0 1
+< POWER_MODEL ID=1 NAME=25W >
+< POWER_MODEL ID=2 NAME=MAXN_SUPER >
+< POWER_MODEL ID=3 NAME=7W >
+< PM_CONFIG DEFAULT=1 >
+"""
 
 
 def write(root: Path, name: str, text: str) -> None:
@@ -52,17 +62,14 @@ def test_a_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("lowest", "fixed"), [("729600", False), ("1728000", True)])
-def test_a_jetson(
-    tmp_path: Path, lowest: str, fixed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_jetson(tmp_path: Path, lowest: str, fixed: bool) -> None:
     write(tmp_path, "proc/cpuinfo", ARM)
     write(tmp_path, "proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit\0")
     frequencies = "sys/devices/system/cpu/cpu0/cpufreq/scaling_"
     for name, value in (("governor", "schedutil"), ("min_freq", lowest), ("max_freq", "1728000")):
         write(tmp_path, frequencies + name, value + "\n")
-    answer = SimpleNamespace(stdout="NVPM WARN: fan mode is not set!\nNV Power Mode: 15W\n0\n")
-    monkeypatch.setattr(machine.shutil, "which", lambda _: "/usr/sbin/nvpmodel")
-    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: answer)
+    write(tmp_path, "etc/nvpmodel.conf", NVPMODEL)
+    write(tmp_path, "var/lib/nvpmodel/status", "pmode:0000 fmode:quiet\n")
     found = describe_machine(tmp_path)
     assert found.board == "NVIDIA Jetson Orin Nano Developer Kit"
     assert found.isa == ("asimd", "asimddp", "i8mm")
@@ -70,6 +77,26 @@ def test_a_jetson(
     assert found.cpu_governor == "schedutil"
     assert found.cpu_clock_fixed is fixed
     assert found.summary().startswith("NVIDIA Jetson Orin Nano Developer Kit")
+
+
+def test_nvpmodel_is_asked_where_its_files_do_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    program = tmp_path / "nvpmodel"
+    answers = {
+        "echo 'NVPM WARN: fan mode is not set!'; echo 'NV Power Mode: 15W'; echo 0": "15W",
+        "exec sleep 60": None,
+        "echo 'NV Power Mode: 15W'; exit 1": None,
+        "printf 'NV Power Mode: \\377\\n'": "\ufffd",
+    }
+    monkeypatch.setattr(machine, "_ANSWER_SECONDS", 0.5)
+    for script, mode in answers.items():
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        assert machine._power_mode() == mode
+    program.unlink()
+    assert machine._power_mode() is None
 
 
 def test_an_empty_tree_leaves_what_it_cannot_tell_open(tmp_path: Path) -> None:
