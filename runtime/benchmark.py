@@ -18,7 +18,7 @@ from waveedge.runtime.inputs import example_inputs
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
-from waveedge.runtime.power import average_power
+from waveedge.runtime.power import measure_power
 from waveedge.runtime.report import Bits, Comparison, Variant
 from waveedge.runtime.schema import shown
 from waveedge.runtime.session import Session
@@ -99,11 +99,17 @@ def benchmark(
     if a_session.backend != b_session.backend:
         notes.append("A and B ran on different runtimes: the ratio compares those as well.")
     shape = tuple(inputs[0][0].shape)
-    sides = []
+    sides: list[Variant] = []
+    without_energy: list[str] = []
     for column, (session, load) in enumerate(((a_session, a_load), (b_session, b_load))):
         peak, note = _peak(session, threads, shape) if memory else (None, "")
         notes += [f"No peak memory for {'AB'[column]}: {note}."] if note else []
         notes += _foreign_target_note("AB"[column], session)
+        power, reason = measure_power(
+            partial(session.run, *inputs[0]), gpu=not _is_onnx(session.path)
+        )
+        notes += power.notes("AB"[column]) if power else []
+        without_energy.append(reason)
         sides.append(
             Variant(
                 name=_name(session),
@@ -115,11 +121,10 @@ def benchmark(
                 file_bytes=_file_bytes(session.path),
                 peak_bytes=peak,
                 bits=_bits(session.manifest),
-                power=average_power(
-                    partial(session.run, *inputs[0]), gpu=not _is_onnx(session.path)
-                ),
+                power=power,
             )
         )
+    notes += _without_energy_notes(*without_energy)
     side_a, side_b = sides
     if b is None:  # the baseline's file knows neither its role nor its bits
         side_b = replace(side_b, name="published", bits=Bits("w32a32", "w32a32"))
@@ -179,6 +184,13 @@ def _foreign_target_note(side: str, session: Session) -> list[str]:
         f"{side} was exported for {target} and ran on onnxruntime: these times say nothing about "
         "the engine's. Measure on the device, or export with --target ort for this machine."
     ]
+
+
+def _without_energy_notes(a: str, b: str) -> list[str]:
+    """Say why there is no energy of a side; both mostly lack one thing."""
+    if a == b:
+        return [f"No energy: {a}."] if a else []
+    return [f"No energy of {side}: {why}." for side, why in (("A", a), ("B", b)) if why]
 
 
 def _load_both(

@@ -17,6 +17,7 @@ from pathlib import Path
 from waveedge.runtime import jetson
 from waveedge.runtime.libraries import Library, find_libraries
 from waveedge.runtime.machine import Machine, describe_machine, memory
+from waveedge.runtime.sensors import describe_sensor
 from waveedge.runtime.system_files import SystemFiles
 
 __all__ = ["Findings", "Python", "find", "this_python"]
@@ -64,6 +65,8 @@ class Findings:
         swap: bytes of swap space; 0 where there is none.
         swap_free: bytes of it that are free.
         disk_free: bytes that this user can still write in the working folder.
+        power_sensor: what measures power here, and by what.
+        no_power_sensor: why nothing does; empty where something does.
     """
 
     machine: Machine
@@ -83,6 +86,8 @@ class Findings:
     swap: int | None
     swap_free: int | None
     disk_free: int | None
+    power_sensor: str | None
+    no_power_sensor: str
 
     @property
     def jetson(self) -> bool:
@@ -106,6 +111,7 @@ def find(
     files = SystemFiles(root)
     libraries = find_libraries() if libraries is None else libraries
     runtime = libraries["onnxruntime"].version
+    sensor, no_sensor = describe_sensor(root)
     return Findings(
         machine=describe_machine(root, onnxruntime=lambda: runtime),
         architecture=architecture or platform.machine(),
@@ -124,6 +130,8 @@ def find(
         swap=memory(files, "SwapTotal"),
         swap_free=memory(files, "SwapFree"),
         disk_free=_disk_free(Path() if files.is_own else root),
+        power_sensor=sensor,
+        no_power_sensor=no_sensor,
     )
 
 

@@ -43,6 +43,10 @@ ORIN = {
     "sys/class/hwmon/hwmon0/pwm1": "102\n",
     "sys/class/hwmon/hwmon1/name": "pwm_tach\n",
     "sys/class/hwmon/hwmon1/rpm": "2400\n",
+    "sys/class/hwmon/hwmon2/name": "ina3221\n",
+    "sys/class/hwmon/hwmon2/in1_label": "VDD_IN\n",
+    "sys/class/hwmon/hwmon2/in1_input": "5040\n",
+    "sys/class/hwmon/hwmon2/curr1_input": "1000\n",
     "usr/lib/aarch64-linux-gnu/libnvinfer.so.10": "",
     "usr/lib/aarch64-linux-gnu/libnvinfer.so.10.3.0": "",
     "usr/lib/python3.10/dist-packages/tensorrt/__init__.py": "",
@@ -89,6 +93,7 @@ def test_an_orin_in_order(tmp_path: Path) -> None:
     assert found.fan is not None
     assert (found.fan.drive, found.fan.rpm) == (0.4, 2400)
     assert (found.memory_free, found.swap) == (5000000 * 1024, 3900992 * 1024)
+    assert found.power_sensor == "VDD_IN, the input of the module, by INA3221 in sysfs"
     assert verdict(diagnosis, "trt").runs
     assert verdict(diagnosis, "trt").by == "TensorRT 10.3.0 (SM 8.7)"
     assert verdict(diagnosis, "ort").by == "onnxruntime 1.23.2 (CPU)"
@@ -297,6 +302,8 @@ def test_no_file_of_the_system_can_make_it_fail(damage: str, tmp_path: Path) -> 
     found = desktop(tmp_path)
     assert (found.machine.board, found.machine.l4t, found.machine.power_mode) == (None,) * 3
     assert (found.memory_free, found.swap, found.fan, found.cuda_toolkit) == (None,) * 4
+    assert found.power_sensor is None
+    assert found.no_power_sensor
     values = json.loads(json.dumps(diagnose(found).to_dict()))
     assert {item["target"] for item in values["targets"]} == set(JUDGES)
 

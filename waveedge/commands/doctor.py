@@ -75,6 +75,7 @@ def _board(found: Findings) -> list[tuple[str, str]]:
     governor = f", governor {machine.cpu_governor}" if machine.cpu_governor else ""
     rows.append(("CPU clock", _clock(machine.cpu_clock_fixed) + governor))
     rows.append(("fan", _fan(found)))
+    rows.append(("power sensor", found.power_sensor or f"none: {found.no_power_sensor}"))
     return rows
 
 

@@ -1,18 +1,15 @@
-"""What is said about a machine, on fake trees of files, and power from fake sensors."""
+"""What is said about a machine, on fake trees of files."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import onnxruntime
 import pytest
 
-from waveedge.runtime import average_power, describe_machine, machine
+from waveedge.runtime import describe_machine, machine
 
 X86 = """processor\t: 0
 model name\t: Some Processor 9000
@@ -104,92 +101,3 @@ def test_an_empty_tree_leaves_what_it_cannot_tell_open(tmp_path: Path) -> None:
     assert found.memory_bytes is None
     assert (found.isa, found.gpus) == ((), ())
     assert found.cpu
-
-
-class JtopException(Exception):  # noqa: N818, jtop's own name
-    pass
-
-
-def fake_jtop(milliwatts: int, *, alive: bool = True) -> Any:
-    class Jtop:
-        def start(self) -> None:
-            if not alive:
-                raise JtopException("the service is not active")
-
-        def close(self) -> None:
-            closed.append(True)
-
-        @property
-        def power(self) -> dict[str, Any]:
-            return {"rail": {}, "tot": {"power": milliwatts, "avg": 0}}
-
-    closed: list[bool] = []
-    return SimpleNamespace(jtop=Jtop, JtopException=JtopException, closed=closed)
-
-
-class NVMLError(Exception):
-    pass
-
-
-def fake_nvml(milliwatts: int, *, alive: bool = True) -> Any:
-    def init() -> None:
-        if not alive:
-            raise NVMLError("driver not loaded")
-
-    return SimpleNamespace(
-        NVMLError=NVMLError,
-        nvmlInit=init,
-        nvmlShutdown=lambda: None,
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetPowerUsage=lambda card: milliwatts,
-    )
-
-
-@pytest.fixture
-def sensors(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def install(jtop: Any = None, nvml: Any = None) -> None:
-        monkeypatch.setitem(sys.modules, "jtop", jtop)
-        monkeypatch.setitem(sys.modules, "pynvml", nvml)
-
-    return install
-
-
-def test_without_sensors_there_is_no_reading_and_no_work(sensors: Any) -> None:
-    sensors()
-    runs: list[int] = []
-    assert average_power(lambda: runs.append(1), gpu=True) is None
-    sensors(fake_jtop(0, alive=False), fake_nvml(0, alive=False))
-    assert average_power(lambda: runs.append(1), gpu=True) is None
-    assert runs == []
-
-
-def test_a_jetson_reads_the_whole_board(sensors: Any) -> None:
-    jtop = fake_jtop(7500)
-    sensors(jtop, fake_nvml(1))
-    for gpu in (False, True):
-        power = average_power(lambda: None, seconds=0.01, gpu=gpu)
-        assert power is not None
-        assert power.watts == pytest.approx(7.5)
-        assert power.source == "whole board, by jtop"
-    assert jtop.closed == [True, True]
-
-
-def test_energy_is_power_times_time_over_runs(
-    sensors: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sensors(fake_jtop(10_000))
-    clock = iter([0.0, 0.0, 0.5, 1.0, 1.5, 2.0])
-    monkeypatch.setattr("waveedge.runtime.power.time.perf_counter", lambda: next(clock))
-    power = average_power(lambda: None, seconds=2.0)
-    assert power is not None
-    assert power.readings == 4
-    assert power.joules_per_run == pytest.approx(10 * 2.0 / 4)
-
-
-def test_a_gpu_card_is_read_only_for_work_on_it(sensors: Any) -> None:
-    sensors(None, fake_nvml(250_000))
-    assert average_power(lambda: None, seconds=0.01) is None
-    power = average_power(lambda: None, seconds=0.01, gpu=True)
-    assert power is not None
-    assert power.watts == pytest.approx(250)
-    assert power.source == "GPU card, by NVML"
