@@ -11,6 +11,7 @@ from typing import Any
 from waveedge.errors import MissingDependencyError
 from waveedge.filetypes import PICTURE_TEXT
 from waveedge.outputs import PICTURE, new_file
+from waveedge.runtime.drift import Drift
 from waveedge.runtime.machine import Machine
 from waveedge.runtime.power import Power
 from waveedge.runtime.schema import shown
@@ -96,6 +97,7 @@ class Comparison:
         input_shape: shape that both ran on.
         input_source: ``"random"`` or ``"images"``.
         machine: where it was measured.
+        drift: how the machine changed meanwhile.
         notes: what a reader must know to trust the figures.
     """
 
@@ -112,6 +114,7 @@ class Comparison:
     input_shape: tuple[int, ...]
     input_source: str
     machine: Machine
+    drift: Drift
     notes: tuple[str, ...]
 
     @property

@@ -150,6 +150,8 @@ def test_the_result_is_plain_json(comparison: Comparison) -> None:
     assert values["threads"] == 1
     assert values["runs"] == 6
     assert values["machine"]["cores"] >= 1
+    assert set(values["drift"]) == {"temperatures", "clocks", "throttled", "time_ratio"}
+    assert values["drift"]["time_ratio"] is None, "six runs are too few to tell"
 
 
 def test_the_table_states_figures_and_conditions(comparison: Comparison) -> None:
