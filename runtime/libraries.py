@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from waveedge.errors import reason
+from waveedge.runtime.child import environment
 from waveedge.runtime.schema import shown
 
 __all__ = ["LIBRARIES", "Library", "find_libraries"]
@@ -29,6 +29,7 @@ LIBRARIES = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda")
 
 _SECONDS = 60.0
 _CAUSE = 200
+_MARK = "waveedge found: "
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,10 @@ def find_libraries(
 def _find(name: str, seconds: float) -> Library:
     if name != "cuda" and not _installed(name):
         return Library(None, "not installed")
-    # The child finds the same packages as this process, however they were put on the path.
-    search_path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "waveedge.runtime.libraries", name],
-            env={**os.environ, "PYTHONPATH": search_path, "PYTHONSAFEPATH": "1"},
+            env=environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -89,8 +88,8 @@ def _find(name: str, seconds: float) -> Library:
     if done.returncode < 0:
         return Library(None, f"its import ended the process ({_signal(-done.returncode)})")
     for line in reversed(done.stdout.splitlines()):  # libraries print lines of their own
-        if line.startswith('{"version"'):
-            values = json.loads(line)
+        if line.startswith(_MARK):
+            values = json.loads(line.removeprefix(_MARK))
             return Library(values["version"], values["problem"], tuple(values["details"]))
     cause = (done.stderr.strip().splitlines() or ["no message"])[-1]
     return Library(None, f"status {done.returncode}: {shown(cause, _CAUSE)}")
@@ -130,4 +129,4 @@ def _try(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print("\n" + json.dumps(_try(sys.argv[1])))
+    print(f"\n{_MARK}{json.dumps(_try(sys.argv[1]))}")

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from waveedge.runtime.child import environment
 from waveedge.runtime.sensors.line_process import LineSensor
 from waveedge.runtime.sensors.sensor import NoSensor
 
@@ -39,13 +40,11 @@ class JtopSensor(LineSensor):
         python = _python()
         if python is None:
             raise NoSensor("jetson-stats is not installed")
-        environment = dict(os.environ)
-        if python == sys.executable:
-            # The child finds the same packages as this process, however they are on the path.
-            search_path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-            environment.update(PYTHONPATH=search_path, PYTHONSAFEPATH="1")
         super().__init__(
-            [python, "-c", _PROGRAM], _watts, seconds=_FIRST_SECONDS, environment=environment
+            [python, "-c", _PROGRAM],
+            _watts,
+            seconds=_FIRST_SECONDS,
+            environment=environment() if python == sys.executable else None,
         )
 
 

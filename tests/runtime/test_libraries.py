@@ -34,7 +34,7 @@ def test_onnxruntime_and_its_providers_are_found() -> None:
     ("text", "version", "problem"),
     [
         ("__version__ = '10.3.0'", "10.3.0", ""),
-        ("print('{\"version\": 1}'); __version__ = '10.3.0-rc'", "10.3.0", ""),
+        ("import atexit; atexit.register(print, 'bye'); __version__ = '10.3.0-rc'", "10.3.0", ""),
         ("raise OSError('libnvinfer.so.10: cannot open')", None, "OSError: libnvinfer.so.10: c"),
         ("import os; os.kill(os.getpid(), 4)", None, "its import ended the process (SIGILL)"),
         ("import os; os._exit(3)", None, "status 3: no message"),
@@ -45,7 +45,8 @@ def test_onnxruntime_and_its_providers_are_found() -> None:
 )
 def test_what_an_import_may_do(text: str, version: str | None, problem: str, install: Any) -> None:
     install("tensorrt", text)
-    found = find_libraries(["tensorrt"], seconds=3)["tensorrt"]
+    seconds = 3 if "sleep" in text else 60
+    found = find_libraries(["tensorrt"], seconds=seconds)["tensorrt"]
     assert found.version == version
     assert found.problem.startswith(problem)
     assert len(found.problem) < 300
