@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from waveedge.commands import doctor as command
 from waveedge.export import target_names
 from waveedge.runtime.doctor import Diagnosis, diagnose
 from waveedge.runtime.findings import Findings, Python, find, this_python
@@ -306,6 +310,40 @@ def test_no_file_of_the_system_can_make_it_fail(damage: str, tmp_path: Path) -> 
     assert found.no_power_sensor
     values = json.loads(json.dumps(diagnose(found).to_dict()))
     assert {item["target"] for item in values["targets"]} == set(JUDGES)
+
+
+TREE = st.dictionaries(
+    st.sampled_from([*ORIN, "var/lib/dpkg/status", "etc/group", "usr/local/cuda/version.txt"]),
+    st.binary(max_size=200)
+    | st.sampled_from(
+        [
+            b"pmode:9999",
+            b"# R36 (release), REVISION: 4.3.99.1.2,",
+            b"# R0 (release), REVISION: 0",
+            b"< POWER_MODEL ID=0 NAME=MAXN >" * 50,
+            b'{"cuda": []}',
+            b'{"cuda": {"version": 1e999}}',
+            b"MemTotal: -1 kB\nSwapTotal: 9999999999999999999999 kB\nMemAvailable: kB",
+            b"Package: nvidia-jetpack\nVersion: ...",
+            b"video:x:99999999999:root",
+            b"-9223372036854775808",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tree=TREE)
+def test_any_files_give_a_diagnosis(tree: dict[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in tree.items():
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_bytes(content)
+        diagnosis = diagnose(desktop(Path(folder)))
+        json.dumps(diagnosis.to_dict(), allow_nan=False)
+        assert [item.target for item in diagnosis.targets] == list(JUDGES)
+        command.show(diagnosis)
 
 
 def test_this_python_is_described() -> None:
