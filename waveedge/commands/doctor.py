@@ -49,7 +49,7 @@ def show(diagnosis: Diagnosis) -> None:
     mends = {item.command: item.what for item in diagnosis.advice}
     for verdict in diagnosis.targets:
         if verdict.mend:  # targets may lack one thing together
-            mends.setdefault(verdict.mend, verdict.missing)
+            mends.setdefault(verdict.mend, f"{verdict.target}: {verdict.missing}")
     for command, what in mends.items():
         # On lines of their own: a command is to be copied whole.
         console.out.print(f"{what}\n    {command}")
@@ -61,7 +61,8 @@ def _board(found: Findings) -> list[tuple[str, str]]:
     machine = found.machine
     rows = [
         ("board", machine.board or _UNKNOWN),
-        ("processor", f"{machine.cpu}, {machine.cores} cores, {found.architecture}"),
+        ("processor", f"{machine.cpu}, {machine.cores} cores"),
+        ("architecture", found.architecture),
         ("system", machine.system),
         ("Python", f"{machine.python}{', a virtual environment' if found.python.venv else ''}"),
     ]
