@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from waveedge.errors import InputError
+from waveedge.runtime import notes as notes_of
 from waveedge.runtime.backend import Array
 from waveedge.runtime.bundle import open_bundle
+from waveedge.runtime.drift import Watch
 from waveedge.runtime.external import external_files
 from waveedge.runtime.inputs import example_inputs
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
-from waveedge.runtime.power import average_power
+from waveedge.runtime.power import measure_power
 from waveedge.runtime.report import Bits, Comparison, Variant
 from waveedge.runtime.schema import shown
 from waveedge.runtime.session import Session
@@ -76,12 +77,19 @@ def benchmark(
     path_a = Path(a)
     path_b = _baseline_of(path_a) if b is None else Path(b)
     machine = describe_machine()
-    notes = _busy_note(machine.cores)
+    notes = notes_of.busy(machine.cores)
 
     # A bundle's own baseline runs by what runs the bundle: the ratio is of the networks alone.
     providers = provider, _provider_of(path_a, provider) if b is None else provider
     a_session, b_session, a_load, b_load = _load_both(path_a, path_b, threads, providers)
     inputs = _common_inputs(a_session, b_session, images, input_size, seed)
+
+    watch = Watch(warmup)
+
+    def pair(done: int, total: int) -> None:
+        watch.pair(done, total)
+        if progress:
+            progress(done, total)
 
     cpu, wall, order = time_pairs(
         [partial(a_session.run, *arrays) for arrays in inputs],
@@ -89,8 +97,10 @@ def benchmark(
         runs=runs,
         warmup=warmup,
         seed=seed,
-        progress=progress,
+        progress=pair,
     )
+    drift = watch.drift(wall[:, 0].tolist(), wall[:, 1].tolist())
+    notes += drift.notes(gpu=not (_is_onnx(a_session.path) and _is_onnx(b_session.path)))
 
     if len(inputs[0]) > 1:
         notes.append(
@@ -99,11 +109,17 @@ def benchmark(
     if a_session.backend != b_session.backend:
         notes.append("A and B ran on different runtimes: the ratio compares those as well.")
     shape = tuple(inputs[0][0].shape)
-    sides = []
+    sides: list[Variant] = []
+    no_energy: list[str] = []
     for column, (session, load) in enumerate(((a_session, a_load), (b_session, b_load))):
         peak, note = _peak(session, threads, shape) if memory else (None, "")
         notes += [f"No peak memory for {'AB'[column]}: {note}."] if note else []
-        notes += _foreign_target_note("AB"[column], session)
+        notes += notes_of.foreign_target("AB"[column], session)
+        power, reason = measure_power(
+            partial(session.run, *inputs[0]), gpu=not _is_onnx(session.path)
+        )
+        notes += power.notes("AB"[column]) if power else []
+        no_energy.append(reason)
         sides.append(
             Variant(
                 name=_name(session),
@@ -115,11 +131,10 @@ def benchmark(
                 file_bytes=_file_bytes(session.path),
                 peak_bytes=peak,
                 bits=_bits(session.manifest),
-                power=average_power(
-                    partial(session.run, *inputs[0]), gpu=not _is_onnx(session.path)
-                ),
+                power=power,
             )
         )
+    notes += notes_of.without_energy(*no_energy)
     side_a, side_b = sides
     if b is None:  # the baseline's file knows neither its role nor its bits
         side_b = replace(side_b, name="published", bits=Bits("w32a32", "w32a32"))
@@ -138,6 +153,7 @@ def benchmark(
         input_shape=shape,
         input_source="random" if images is None else "images",
         machine=machine,
+        drift=drift,
         notes=tuple(notes),
     )
 
@@ -156,29 +172,6 @@ def _baseline_of(path: Path) -> Path:
             hint="Name one: waveedge bench A --vs B",
         )
     return baseline
-
-
-def _busy_note(cores: int) -> list[str]:
-    if not hasattr(os, "getloadavg"):
-        return []
-    load = os.getloadavg()[0]
-    # One busy core is what a shell that just finished an export looks like.
-    return (
-        [f"The machine was busy (load {load:.1f} on {cores} cores): times are not its best."]
-        if load > 0.5 * cores + 1
-        else []
-    )
-
-
-def _foreign_target_note(side: str, session: Session) -> list[str]:
-    """Warn where a graph made for TensorRT was timed on onnxruntime."""
-    target = session.manifest["target"] if session.manifest is not None else ""
-    if not target.startswith("trt") or not _is_onnx(session.path):
-        return []
-    return [
-        f"{side} was exported for {target} and ran on onnxruntime: these times say nothing about "
-        "the engine's. Measure on the device, or export with --target ort for this machine."
-    ]
 
 
 def _load_both(

@@ -12,7 +12,10 @@ from typing import Any
 from waveedge.errors import MissingDependencyError, WaveedgeError
 from waveedge.runtime.backend import Array
 
-__all__ = ["Cuda", "gpu_count"]
+__all__ = ["Cuda", "compute_capabilities", "driver_version", "gpu_count"]
+
+# Of CUdevice_attribute.
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
 
 @cache
@@ -31,6 +34,32 @@ def gpu_count(driver: Any = None) -> int:
     if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
+
+
+def driver_version(driver: Any = None) -> str | None:
+    """Return the newest CUDA that the driver runs, such as 12.6; None without a driver."""
+    driver = driver or _driver()
+    number = ctypes.c_int(0)
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(number)):
+        return None
+    return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+
+def compute_capabilities(driver: Any = None) -> list[str]:
+    """Return the compute capability of every GPU that the driver sees, such as 8.7."""
+    driver = driver or _driver()
+    found = []
+    for index in range(gpu_count(driver)):
+        device, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
+        if driver.cuDeviceGet(ctypes.byref(device), index):
+            continue
+        parts = (major, _CAPABILITY_MAJOR), (minor, _CAPABILITY_MINOR)
+        if not any(
+            driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, device)
+            for part, attribute in parts
+        ):
+            found.append(f"{major.value}.{minor.value}")
+    return found
 
 
 class Cuda:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Machine", "describe_machine", "int8_saturates"]
+from waveedge.runtime import jetson
+from waveedge.runtime.system_files import SystemFiles
+
+__all__ = ["Machine", "describe_machine", "int8_saturates", "memory", "onnxruntime_version"]
+
+_CPUINFO = "proc/cpuinfo"
+
+_ANSWER_SECONDS = 10.0
+"""How long a command may take to say what it knows."""
 
 # The instructions that decide how fast int8 and low-precision convolutions run.
 _ISA_FLAGS = (
@@ -49,6 +59,10 @@ class Machine:
         cpu_governor: the first core's frequency governor.
         cpu_clock_fixed: whether lowest and highest allowed frequency coincide, as
             ``jetson_clocks`` sets them.
+        gpu_clock_fixed: the same of an embedded GPU.
+        l4t: release of NVIDIA's Linux for Tegra.
+        jetpack: release of JetPack; where its package is not installed, what the release of
+            L4T belongs to.
     """
 
     cpu: str
@@ -63,6 +77,9 @@ class Machine:
     power_mode: str | None
     cpu_governor: str | None
     cpu_clock_fixed: bool | None
+    gpu_clock_fixed: bool | None
+    l4t: str | None
+    jetpack: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -83,30 +100,46 @@ class Machine:
         return ", ".join(parts)
 
 
-def describe_machine(root: Path = Path("/")) -> Machine:
+def onnxruntime_version() -> str | None:
+    """Version of onnxruntime as this process imports it."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    return str(onnxruntime.__version__)
+
+
+def describe_machine(
+    root: Path = Path("/"), *, onnxruntime: Callable[[], str | None] = onnxruntime_version
+) -> Machine:
     """Describe this machine.
 
     Args:
         root: where ``/proc`` and ``/sys`` are; tests give another.
+        onnxruntime: tells its version; by default by importing it.
     """
-    cpuinfo = _cpuinfo(root)
-    frequencies = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    lowest, highest = (_text(frequencies / f"scaling_{end}_freq") for end in ("min", "max"))
+    files = SystemFiles(root)
+    cpuinfo = files.fields(_CPUINFO)
+    frequencies = "sys/devices/system/cpu/cpu0/cpufreq"
+    lowest, highest = (files.number(f"{frequencies}/scaling_{end}_freq") for end in ("min", "max"))
     # Arm kernels spell the flags' line differently.
     flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
     return Machine(
-        cpu=cpuinfo.get("model name") or platform.processor() or platform.machine(),
+        cpu=(cpuinfo.get("model name") or platform.processor() or platform.machine())[:200],
         cores=_usable_cores(),
         isa=tuple(flag for flag in _ISA_FLAGS if flag in flags),
-        memory_bytes=_memory_bytes(root),
+        memory_bytes=memory(files, "MemTotal"),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        onnxruntime=_onnxruntime_version(),
-        board=_text(root / "proc/device-tree/model"),
-        gpus=_gpus(root),
-        power_mode=_power_mode(),
-        cpu_governor=_text(frequencies / "scaling_governor"),
+        onnxruntime=onnxruntime(),
+        board=files.line("proc/device-tree/model"),
+        gpus=_gpus(files),
+        power_mode=jetson.power_modes(files).current or (_power_mode() if files.is_own else None),
+        cpu_governor=files.line(f"{frequencies}/scaling_governor"),
         cpu_clock_fixed=None if None in (lowest, highest) else lowest == highest,
+        gpu_clock_fixed=jetson.gpu_clock_fixed(files),
+        l4t=jetson.l4t_release(files),
+        jetpack=jetson.jetpack_release(files),
     )
 
 
@@ -118,30 +151,16 @@ def int8_saturates(root: Path = Path("/")) -> bool:
     Args:
         root: where ``/proc`` is; tests give another.
     """
-    flags = set(_cpuinfo(root).get("flags", "").split())  # Arm has none of that name
+    flags = set(
+        SystemFiles(root).fields(_CPUINFO).get("flags", "").split()
+    )  # Arm has none of that name
     return bool(flags) and not flags & {"avx_vnni", "avx512_vnni"}
 
 
-def _text(path: Path) -> str | None:
-    try:
-        # Device-tree strings end in a zero byte.
-        return path.read_text(errors="replace").strip().strip("\0") or None
-    except OSError:
-        return None
-
-
-def _fields(text: str | None) -> dict[str, str]:
-    """Parse ``key : value`` lines; the first of a repeated key counts (the first core's)."""
-    fields: dict[str, str] = {}
-    for line in (text or "").splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(key.strip(), value.strip())
-    return fields
-
-
-def _cpuinfo(root: Path) -> dict[str, str]:
-    return _fields(_text(root / "proc/cpuinfo"))
+def memory(files: SystemFiles, field: str) -> int | None:
+    """A field of ``/proc/meminfo``, such as MemAvailable, in bytes; None where there is none."""
+    number, _, unit = files.fields("proc/meminfo").get(field, "").partition(" ")
+    return int(number) * 1024 if unit == "kB" and number.isdecimal() else None
 
 
 def _usable_cores() -> int:
@@ -150,24 +169,11 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _memory_bytes(root: Path) -> int | None:
-    total = _fields(_text(root / "proc/meminfo")).get("MemTotal")
-    return int(total.split()[0]) * 1024 if total else None
-
-
-def _onnxruntime_version() -> str | None:
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    return str(onnxruntime.__version__)
-
-
-def _gpus(root: Path) -> tuple[str, ...]:
+def _gpus(files: SystemFiles) -> tuple[str, ...]:
     # The driver lists its GPUs in /proc: no library is needed to name them.
-    found = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
-    names = (_fields(_text(path)).get("Model") for path in found)
-    return tuple(name for name in names if name)
+    found = files.names("proc/driver/nvidia/gpus/*/information")
+    names = (files.fields(name).get("Model") for name in found)
+    return tuple(name[:200] for name in names if name)
 
 
 def _power_mode() -> str | None:
@@ -176,8 +182,15 @@ def _power_mode() -> str | None:
         return None
     try:
         answer = subprocess.run(
-            ["nvpmodel", "-q"], capture_output=True, text=True, timeout=10, check=True
+            ["nvpmodel", "-q"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ANSWER_SECONDS,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return _fields(answer.stdout).get("NV Power Mode")
+    found = re.search(r"^NV Power Mode: *(\S{1,60})", answer.stdout, re.MULTILINE)
+    return found[1] if found else None

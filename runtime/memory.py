@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from waveedge.errors import InputError, WaveedgeError
+from waveedge.runtime.child import environment
 
 __all__ = ["PeakMemory", "added_by", "peak_memory"]
 
@@ -72,11 +72,9 @@ def peak_memory(
     command += ["--in-process", "--threads", str(threads), "--runs", str(runs)]
     if shape is not None:
         command += ["--shape", "x".join(str(size) for size in shape)]
-    # The child finds the same packages as this process, however they were put on the path.
-    search_path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     child = subprocess.run(
         command,
-        env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": search_path, "PYTHONSAFEPATH": "1"},
+        env={**environment(), **_ENVIRONMENT},
         capture_output=True,
         text=True,
         check=False,

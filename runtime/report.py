@@ -11,6 +11,7 @@ from typing import Any
 from waveedge.errors import MissingDependencyError
 from waveedge.filetypes import PICTURE_TEXT
 from waveedge.outputs import PICTURE, new_file
+from waveedge.runtime.drift import Drift
 from waveedge.runtime.machine import Machine
 from waveedge.runtime.power import Power
 from waveedge.runtime.schema import shown
@@ -96,6 +97,7 @@ class Comparison:
         input_shape: shape that both ran on.
         input_source: ``"random"`` or ``"images"``.
         machine: where it was measured.
+        drift: how the machine changed meanwhile.
         notes: what a reader must know to trust the figures.
     """
 
@@ -112,6 +114,7 @@ class Comparison:
     input_shape: tuple[int, ...]
     input_source: str
     machine: Machine
+    drift: Drift
     notes: tuple[str, ...]
 
     @property
@@ -144,10 +147,7 @@ class Comparison:
                         "",
                     )
                 )
-        if a.power and b.power:
-            joules = a.power.joules_per_run, b.power.joules_per_run
-            rows.append(_row("energy of a run", _mj, *joules, joules[1] / joules[0]))
-        return rows
+        return [*rows, *_power_rows(a.power, b.power)]
 
     def table(self) -> str:
         """Return the comparison as plain text."""
@@ -253,6 +253,25 @@ def _time_rows(title: str, a: Timing, b: Timing, ratio: Ratio) -> list[Row]:
     ]
 
 
+def _power_rows(a: Power | None, b: Power | None) -> list[Row]:
+    if a is None and b is None:
+        return []
+
+    def row(title: str, form: Callable[[float], str], of: Callable[[Power], float]) -> Row:
+        values = [None if power is None else of(power) for power in (a, b)]
+        return _row(title, form, values[0], values[1])
+
+    rows = [
+        row("energy of a run, above rest", _mj, lambda power: power.joules_per_run),
+        row("energy of a run, in all", _mj, lambda power: power.total_joules_per_run),
+        row("power under load", _watts, lambda power: power.watts),
+    ]
+    # A run that is lost in what the machine takes at rest has no ratio to another.
+    if a and b and min(a.joules_per_run, b.joules_per_run) > 0:
+        rows[0] = (*rows[0][:3], f"{b.joules_per_run / a.joules_per_run:.2f}x")
+    return rows
+
+
 def _row(
     title: str,
     form: Callable[[float], str],
@@ -270,6 +289,10 @@ def _ms(value: float) -> str:
 
 def _size(value: float) -> str:
     return f"{value / 2**20:.2f} MiB" if value >= 2**20 else f"{value / 2**10:.1f} KiB"
+
+
+def _watts(value: float) -> str:
+    return f"{value:.2f} W"
 
 
 def _mj(value: float) -> str:

@@ -339,6 +339,15 @@ def fit_cost(
     run(out, overwrite=overwrite, as_json=json)
 
 
+@app.command(epilog="Example: waveedge doctor --json > board.json")
+@standard_streams.results_alone()
+def doctor(json: Json = False) -> None:
+    """Say what this machine is as a place to run bundles, and what would mend what is missing."""
+    from waveedge.commands.doctor import run
+
+    run(as_json=json)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit with 0, or with 1 or 2 (usage) after one clear message."""
     # Threads that wait should sleep: on a shared or small machine, spinning ones take the core

@@ -74,6 +74,8 @@ def test_a_device_runs_a_bundle_and_says_what_it_lacks(
     command = place / "bin" / "waveedge"
     comparison = json.loads(done(command, "bench", bundle, "--runs", "3", "--json"))
     assert len(comparison["a"]["cpu"]["samples"]) == 3
+    targets = json.loads(done(command, "doctor", "--json"))["targets"]
+    assert {item["target"] for item in targets if item["runs"]} == {"onnx", "ort"}
     (tmp_path / "model.pt").write_bytes(b"")
     refused = subprocess.run(
         [command, "inspect", tmp_path / "model.pt"], capture_output=True, text=True, check=False
@@ -114,6 +116,20 @@ def test_a_verb_of_the_desk_names_the_line_that_installs_it(
     assert refused.stderr.count("\n") == 2
     assert "which is not installed here\n" in refused.stderr
     assert refused.stderr.endswith("pip install 'waveedge[desk]'\n")
+
+
+def test_the_doctor_needs_nothing_of_the_desk() -> None:
+    values = json.loads(done(sys.executable, "-c", BLOCKING, "doctor", "--json"))
+    verdicts = {item["target"]: item for item in values["targets"]}
+    assert list(verdicts) == ["onnx", "openvino", "ort", "trt", "trt-rtx"]
+    assert verdicts["ort"]["by"].startswith("onnxruntime ")
+    assert values["machine"]["cores"] >= 1
+    shown = done(sys.executable, "-c", BLOCKING, "doctor")
+    for text in ("power mode" if values["machine"]["l4t"] else "board", "memory", "trt-rtx"):
+        assert text in shown
+    for item in verdicts.values():
+        assert item["runs"] or (item["missing"] in shown)
+        assert not item["mend"] or f"\n    {item['mend']}\n" in shown
 
 
 def done(*command: str | Path) -> str:

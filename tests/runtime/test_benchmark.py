@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waveedge.errors import ArtifactError, InputError, MissingDependencyError
-from waveedge.runtime import Comparison, Ratio, Session, benchmark
+from waveedge.runtime import Comparison, Power, Ratio, Session, benchmark
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
 
 Make = Callable[..., Path]
@@ -150,6 +150,8 @@ def test_the_result_is_plain_json(comparison: Comparison) -> None:
     assert values["threads"] == 1
     assert values["runs"] == 6
     assert values["machine"]["cores"] >= 1
+    assert set(values["drift"]) == {"temperatures", "clocks", "throttled", "time_ratio"}
+    assert values["drift"]["time_ratio"] is None, "six runs are too few to tell"
 
 
 def test_the_table_states_figures_and_conditions(comparison: Comparison) -> None:
@@ -170,6 +172,33 @@ def test_the_table_states_figures_and_conditions(comparison: Comparison) -> None
     ratios = [line[column:] for line in figures[2:] if len(line) > column]
     assert len(ratios) == 3, "CPU time, wall time and file size"
     assert all(ratio[0].isdigit() and "x" in ratio for ratio in ratios), "the columns are aligned"
+
+
+def test_energy_is_in_the_report_or_a_reason_is(comparison: Comparison) -> None:
+    told = [note.startswith("Energy of A") for note in comparison.notes]
+    reasons = [note.startswith(("No energy: ", "No energy of A: ")) for note in comparison.notes]
+    assert (any(told), any(reasons)) == (comparison.a.power is not None, comparison.a.power is None)
+
+    # As an Orin Nano would give it.
+    power = Power(8.0, (3.0, 3.0), 0.05, 0.08, "VDD_IN", "INA3221 in sysfs", 60, 3.0, 300, 0.01)
+    dearer = replace(power, joules_per_run=0.1, total_joules_per_run=0.16)
+    measured = replace(
+        comparison,
+        a=replace(comparison.a, power=power),
+        b=replace(comparison.b, power=dearer),
+    )
+    assert measured.rows()[-3:] == [
+        ("energy of a run, above rest", "50.0 mJ", "100.0 mJ", "2.00x"),
+        ("energy of a run, in all", "80.0 mJ", "160.0 mJ", ""),
+        ("power under load", "8.00 W", "8.00 W", ""),
+    ]
+    values = json.loads(json.dumps(measured.to_dict()))
+    assert values["a"]["power"]["idle_watts"] == [3.0, 3.0]
+    assert values["a"]["power"]["rail"] == "VDD_IN"
+    one = replace(measured, b=replace(comparison.b, power=None))
+    assert one.rows()[-1] == ("power under load", "8.00 W", "-", "")
+    lost = replace(measured, a=replace(comparison.a, power=replace(power, joules_per_run=-0.01)))
+    assert lost.rows()[-3] == ("energy of a run, above rest", "-10.0 mJ", "100.0 mJ", "")
 
 
 def test_the_plot_is_a_png(comparison: Comparison, tmp_path: Path) -> None:

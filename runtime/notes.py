@@ -1,0 +1,40 @@
+"""What a reader of a benchmark must know to trust its figures."""
+
+from __future__ import annotations
+
+import os
+
+from waveedge.runtime.session import Session
+
+__all__ = ["busy", "foreign_target", "without_energy"]
+
+
+def busy(cores: int) -> list[str]:
+    """Say that a machine of so many cores had other work."""
+    if not hasattr(os, "getloadavg"):
+        return []
+    load = os.getloadavg()[0]
+    # One busy core is what a shell that just finished an export looks like.
+    return (
+        [f"The machine was busy (load {load:.1f} on {cores} cores): times are not its best."]
+        if load > 0.5 * cores + 1
+        else []
+    )
+
+
+def foreign_target(side: str, session: Session) -> list[str]:
+    """Warn where a graph made for TensorRT was timed on onnxruntime."""
+    target = session.manifest["target"] if session.manifest is not None else ""
+    if not target.startswith("trt") or session.path.suffix not in (".onnx", ".ort"):
+        return []
+    return [
+        f"{side} was exported for {target} and ran on onnxruntime: these times say nothing about "
+        "the engine's. Measure on the device, or export with --target ort for this machine."
+    ]
+
+
+def without_energy(a: str, b: str) -> list[str]:
+    """Say why there is no energy of a side, by the reasons of both; both mostly lack one thing."""
+    if a == b:
+        return [f"No energy: {a}."] if a else []
+    return [f"No energy of {side}: {why}." for side, why in (("A", a), ("B", b)) if why]
