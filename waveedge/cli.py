@@ -118,6 +118,9 @@ def compress(
         typer.Option(help="Share of wavelet coefficients that 1x1 convolutions keep; 1: all. [1]"),
     ] = None,
     wcc_levels: Annotated[int | None, typer.Option(help="Wavelet levels in WCC. [3]")] = None,
+    wcc_select: Annotated[
+        str | None, typer.Option(help="How WCC chooses: static, or topk, as published. [static]")
+    ] = None,
     macs: Annotated[
         float | None, typer.Option(help="Share of the multiply-adds to keep; 1: no demand. [1]")
     ] = None,
@@ -137,6 +140,13 @@ def compress(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A YAML recipe; flags override it.")
     ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS", help="Steps of training on the calibration images; 0: none. [200 or 0]"
+        ),
+    ] = None,
+    no_tune: Annotated[bool, typer.Option("--no-tune", help="The same as --tune 0.")] = False,
     cost: Cost = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [0]")] = None,
     out: Annotated[
@@ -163,8 +173,10 @@ def compress(
         "weight_bits": weight_bits,
         "wcc_ratio": wcc_ratio,
         "wcc_levels": wcc_levels,
+        "wcc_select": wcc_select,
         "macs": macs,
         "shrink": shrink,
+        "tune": 0 if no_tune else tune,
         "skip": skip,
         "only": only,
         "seed": seed,

@@ -59,7 +59,7 @@ def own_network() -> nn.Module:
 def own_compressed(own_network: nn.Module) -> Compressed:
     """:class:`Net` with WCC, and weights of 4 and 8 bits."""
     images = open_images(None, spec=own_network.spec, size=(16, 16), limit=2, held_out=1)
-    recipe = {"weight_bits": 4, "wcc_ratio": 0.5, "wcc_levels": 1}
+    recipe = {"weight_bits": 4, "wcc_ratio": 0.5, "wcc_levels": 1, "wcc_select": "topk", "tune": 0}
     return compress(own_network, images=images, **recipe)
 
 

@@ -34,7 +34,8 @@ def model() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def compressed(model: torch.nn.Module) -> Compressed:
     images = open_images(None, spec=model.spec, size=(32, 32), limit=2, held_out=1)
-    recipe = {"bits": 4, "weight_bits": 4, "wcc_ratio": 0.5, "wcc_levels": 2}
+    recipe = {"bits": 4, "weight_bits": 4, "wcc_ratio": 0.5, "wcc_levels": 2, "wcc_select": "topk"}
+    recipe["tune"] = 2
     return compress(model, images=images, **recipe)
 
 
@@ -81,7 +82,9 @@ def test_packing_loses_nothing(count: int) -> None:
     assert torch.equal(unpack(packed, values.shape), values)
 
 
-@pytest.mark.parametrize("fields", [{"bits": 32, "wcc_ratio": 0.5}, {"bits": 8}, {"bits": 32}])
+@pytest.mark.parametrize(
+    "fields", [{"bits": 32, "wcc_ratio": 0.5, "wcc_select": "topk"}, {"bits": 8}, {"bits": 32}]
+)
 def test_each_kind_of_compression_alone(
     model: torch.nn.Module, tmp_path: Path, fields: dict[str, Any]
 ) -> None:

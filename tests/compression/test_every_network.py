@@ -43,7 +43,9 @@ def test_8_bits_keep_the_output_and_the_artifact_keeps_the_bits(name: str, tmp_p
 def test_wcc_goes_the_whole_way(tmp_path: Path) -> None:
     model = waveedge.load(GOLDEN / "wavemix_seg_l2.pth")
     images = open_images(None, spec=model.spec, size=(32, 48), limit=4, held_out=2)
-    small = compress(model, images=images, bits=8, wcc_ratio=0.5, wcc_levels=1)
+    small = compress(
+        model, images=images, bits=8, wcc_ratio=0.5, wcc_select="topk", wcc_levels=1, tune=0
+    )
     layers = [m for m in small.graph.modules() if isinstance(m, WaveletCompressedConv2d)]
     chosen = [item for item in small.decisions if item.compressed]
     assert len(layers) == len(chosen) > 1
@@ -63,7 +65,7 @@ def test_ratio_1_is_no_wcc_and_more_ratio_is_more_quality() -> None:
     images = open_images(None, spec=model.spec, size=(16, 16), limit=4, held_out=2)
     quality = {
         ratio: compress(
-            model, images=images, bits=32, wcc_ratio=ratio, wcc_levels=2
+            model, images=images, bits=32, wcc_ratio=ratio, wcc_select="topk", wcc_levels=2
         ).report.quality.snr_db
         for ratio in (0.25, 0.5, 1.0)
     }

@@ -78,6 +78,14 @@ def show(report: CompressionReport) -> None:
         ),
         [_row(layer, report.macs_after) for layer in report.layers],
     )
+    if report.coefficients < 1:
+        console.out.print(f"coefficients kept by these layers: {report.coefficients:.1%}")
+    if report.shrunk is not None:
+        console.table(
+            f"\nChannels left out: alone, that leaves the output {report.shrunk.snr_db:.1f} dB",
+            ("layer", "what it writes"),
+            report.shrunk.forms,
+        )
     if report.in_float:
         console.table(
             "\nLeft in floating point: in 8 bits they cost the output too much",
@@ -104,6 +112,13 @@ def show(report: CompressionReport) -> None:
         console.out.print(f"note: {item}", highlight=False, markup=False)
     coverage = report.coverage() or "all multiply-adds are on integers"
     console.out.print(f"\n{coverage}", highlight=False, markup=False)
+    if report.tuned is not None:
+        tuned = report.tuned
+        console.out.print(
+            f"tuned in {tuned.steps} steps: {tuned.snr_db_before:.1f} to {tuned.snr_db:.1f} dB",
+            highlight=False,
+            markup=False,
+        )
     console.out.print(
         f"output against the float network on {report.quality.images} held-out images: {quality}",
         highlight=False,

@@ -1,7 +1,7 @@
 """The main path of compression, top to bottom.
 
 checkpoint -> choose WCC layers -> fewer channels -> exact rewrites -> quantizers -> calibrate
-    -> round -> measure
+    -> round -> tune -> measure
 """
 
 from __future__ import annotations
@@ -19,14 +19,26 @@ from waveedge.calibration import ImageSet, Source
 from waveedge.compression.biases import round_biases
 from waveedge.compression.compressed import Compressed
 from waveedge.compression.integers import on_integers
-from waveedge.compression.recipe import Recipe, make_recipe
+from waveedge.compression.recipe import FLOAT, STATIC, Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, LeftOut
-from waveedge.compression.report import CompressionReport, LayerReport, ShrinkReport, measure
+from waveedge.compression.report import (
+    CompressionReport,
+    LayerReport,
+    ShrinkReport,
+    TuningReport,
+    measure,
+)
 from waveedge.compression.rounding import round_weights
 from waveedge.compression.shrink import Shrunk
 from waveedge.compression.structure import shrunk_structure
 from waveedge.compression.threads import one_thread
-from waveedge.compression.wavelet import choose_layers, replace_layers
+from waveedge.compression.tuning import Tuned, tune_graph
+from waveedge.compression.wavelet import (
+    LayerDecision,
+    choose_layers,
+    replace_layers,
+    select_static,
+)
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.errors import InputError, RecipeError
 from waveedge.models.build import spec_of
@@ -108,8 +120,12 @@ def compress(
     decisions = choose_layers(published, before, recipe)
     report_progress("rewriting", 0, 1)
     chosen = copy.deepcopy(published)
-    replace_layers(chosen, list(decisions))
-    made = shrunk_structure(chosen, spec, recipe, reference, images.calibration, len(judged))
+    replace_layers(chosen, decisions)
+    base = reference
+    if recipe.wcc_select == STATIC and any(item.compressed for item in decisions):
+        decisions = select_static(chosen, decisions, images.calibration, recipe)
+        base = Reference(chosen, reference.images)
+    made = shrunk_structure(chosen, spec, recipe, base, images.calibration, len(judged))
     plain = made.plain
     graph, in_float = on_integers(
         made.form,
@@ -127,6 +143,17 @@ def compress(
         progress=lambda done, total: report_progress("rounding weights", done, total),
     )
     round_biases(graph)
+    tuned = None
+    if recipe.tuning_steps and recipe.bits != FLOAT:
+        graph, tuned = tune_graph(
+            graph,
+            reference.network,
+            images.calibration,
+            judged,
+            recipe.tuning_steps,
+            recipe.seed,
+            progress=lambda done, total: report_progress("tuning", done, total),
+        )
     report_progress("measuring", 0, 1)
     quality, snr = measure(reference, plain, graph, len(judged), spec.task)
     after = profile(graph, size)
@@ -139,7 +166,7 @@ def compress(
     spec = spec.model_copy(update={"input_size": size})
     steps = [(made.reference.network, plain)]
     if made.prepared is not None:
-        steps.append((reference.network, made.prepared))
+        steps.append((base.network, made.prepared))
     sizes = find_sizes(steps, published, size)
     preserve(graph, spec=spec, sizes=sizes)
     return Compressed(
@@ -155,9 +182,11 @@ def compress(
         report=CompressionReport(
             layers=rows,
             decisions=tuple((item.name, item.reason) for item in decisions),
+            coefficients=_coefficients(decisions, before),
             rewrites=tuple(f"{item.rule}: {item.where}" for item in applied),
             left_out=tuple(map(str, left_out)),
             shrunk=_shrunk_report(made.shrunk),
+            tuned=_tuning_report(tuned),
             in_float=tuple(in_float.items()),
             bops_before=before.bops,
             bops_after=after.bops,
@@ -171,13 +200,33 @@ def compress(
     )
 
 
+def _coefficients(decisions: Sequence[LayerDecision], cost: Cost) -> float:
+    """The share of their inputs that layers with WCC keep."""
+    sizes = {row.name: math.prod(row.input_shape) for row in cost.layers}
+    chosen = [item for item in decisions if item.compressed]
+    whole = sum(sizes[item.name] for item in chosen)
+    return sum(item.ratio * sizes[item.name] for item in chosen) / whole if whole else 1.0
+
+
 def _shrunk_report(shrunk: Shrunk | None) -> ShrinkReport | None:
     if shrunk is None:
         return None
     return ShrinkReport(
         forms=tuple((form.writer, str(form)) for form in shrunk.forms),
-        snr_db=-10 * math.log10(shrunk.error) if shrunk.error else math.inf,
+        snr_db=_decibels(shrunk.error),
     )
+
+
+def _tuning_report(tuned: Tuned | None) -> TuningReport | None:
+    if tuned is None:
+        return None
+    return TuningReport(
+        steps=tuned.steps, snr_db_before=_decibels(tuned.before), snr_db=_decibels(tuned.after)
+    )
+
+
+def _decibels(error: float) -> float:
+    return -10 * math.log10(error) if error else math.inf
 
 
 def _weighted(cost: Cost) -> list[LayerCost]:

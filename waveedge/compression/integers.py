@@ -14,8 +14,8 @@ from waveedge.compression.floats import costly_layers
 from waveedge.compression.gelus import fit_gelus, place_gelus
 from waveedge.compression.graph_queries import is_addition, layers
 from waveedge.compression.grids import align_grids
-from waveedge.compression.quantize import CONTAINER_BITS, place_quantizers
-from waveedge.compression.recipe import Recipe
+from waveedge.compression.quantize import place_quantizers
+from waveedge.compression.recipe import CONTAINER_BITS, Recipe
 from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import ActivationQuantizer, Selection
 
@@ -78,7 +78,7 @@ def _streams(graph: fx.GraphModule) -> set[str]:
 
     These keep rewrites from doing without the streams. What a stream loses of one image is lost to
     all layers after it, and other images reach further than those that calibrate: a range of least
-    mean error costs some photos 5 dB. Where the streams that are left are few, it is the better one.
+    mean error costs some photos 5 dB. Where few streams are left, it is the better one.
     """
     if not any(isinstance(module, Selection) for module in graph.modules()):
         return set()

@@ -46,7 +46,7 @@ from waveedge.compression.graph_queries import (
     layer_of,
     layers,
 )
-from waveedge.compression.recipe import FLOAT, LayerSettings, Recipe
+from waveedge.compression.recipe import CONTAINER_BITS, FLOAT, LayerSettings, Recipe
 from waveedge.compression.reparameterize import BandWise, FramePool, Shapes
 from waveedge.nn import (
     ActivationQuantizer,
@@ -57,9 +57,6 @@ from waveedge.nn import (
 )
 
 __all__ = ["place_quantizers"]
-
-CONTAINER_BITS = 8
-"""Bits of the containers that onnxruntime and TensorRT compute in."""
 
 
 def place_quantizers(

@@ -6,7 +6,7 @@ The command line builds one from its flags; ``--recipe FILE`` reads the same fie
     weight_bits: 8
     wcc_ratio: 0.5     # share of wavelet coefficients kept by 1x1 convolutions; 1 is no WCC
     wcc_levels: 3
-    wcc_select: topk   # how the coefficients are chosen
+    wcc_select: static # how the coefficients are chosen
     skip: ["layers.0.*"]
     cost: gpu          # what exact rewrites choose by: cpu, gpu, or the prices themselves
     rewrites: {skip: [polyphase]}
@@ -17,6 +17,7 @@ The command line builds one from its flags; ``--recipe FILE`` reads the same fie
 from __future__ import annotations
 
 import os
+import pkgutil
 import reprlib
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -31,7 +32,9 @@ from waveedge.errors import RecipeError, UsageError
 from waveedge.limits import LONGEST_NAME
 
 __all__ = [
+    "CONTAINER_BITS",
     "FLOAT",
+    "STATIC",
     "LayerOverride",
     "LayerSettings",
     "Recipe",
@@ -44,6 +47,9 @@ __all__ = [
 
 FLOAT = 32
 """Bits that stand for "not quantized"."""
+CONTAINER_BITS = 8
+"""Bits of the containers that onnxruntime and TensorRT compute in."""
+_STEPS = 200
 
 
 def _known_bits(bits: int) -> int:
@@ -95,6 +101,19 @@ class RewriteSettings(BaseModel):
     skip: Patterns = ()
 
 
+_SELECTIONS = Path(__file__).parent.parent / "nn" / "selections"
+STATIC = "static"
+"""The selection that leaves a layer what it is; each of the others has a module of its name."""
+
+
+def _known_selection(name: str) -> str:
+    # By the names of files: a recipe is read before torch is loaded.
+    known = (STATIC, *(module.name for module in pkgutil.iter_modules([str(_SELECTIONS)])))
+    if name not in known:
+        raise ValueError(f"must be {' or '.join(known)}")
+    return name
+
+
 def _known_profile(cost: CostProfile | str) -> CostProfile | str:
     if isinstance(cost, str) and cost not in PROFILES:
         raise ValueError(f"must be {' or '.join(PROFILES)}, or a cost profile")
@@ -114,15 +133,17 @@ class Recipe(BaseModel):
     Attributes:
         bits: activation bits, 2 to 8; 32 is no quantization.
         weight_bits: weight bits, 2 to 8 or 32. Follows ``bits`` to 32 unless given.
-        wcc_ratio: share of wavelet coefficients a 1x1 convolution keeps, in (0, 1]; 1 is no WCC.
+        wcc_ratio: share of the coefficients that 1x1 convolutions keep, in (0, 1]; 1 is no WCC.
         wcc_levels: levels of the wavelet transform in WCC.
-        wcc_select: name of the selection of coefficients (:data:`waveedge.nn.SELECTIONS`).
+        wcc_select: how coefficients are chosen: "static" (at calibration), or the name of a
+            selection of every image anew (:data:`waveedge.nn.SELECTIONS`).
         skip: shell patterns of layer names to leave in floating point and without WCC.
         only: when given, only layers that match one of these patterns are touched.
         layers: overrides by layer-name pattern; later entries win.
         shrink: leave out channels that the output does not miss (docs/shrinking.md).
         macs: share of the multiply-adds to keep, in (0, 1], whatever it costs the output; 1 demands
             nothing.
+        tune: steps of tuning; None: as many as pay (:attr:`tuning_steps`); 0: none.
         cost: prices of the device by which exact rewrites choose: the name of a profile that
             waveedge ships ("cpu", "gpu"), or a profile.
         rewrites: which exact rewrites are applied.
@@ -135,12 +156,13 @@ class Recipe(BaseModel):
     weight_bits: Bits = 8
     wcc_ratio: Ratio = 1.0
     wcc_levels: Levels = 3
-    wcc_select: Name = "topk"
+    wcc_select: Annotated[Name, AfterValidator(_known_selection)] = STATIC
     skip: Patterns = ()
     only: Patterns = ()
     layers: dict[Pattern, LayerOverride] = Field(default_factory=dict, max_length=1000)
     shrink: bool = True
     macs: Ratio = 1.0
+    tune: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     cost: Cost = CPU.name
     rewrites: RewriteSettings = RewriteSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -149,6 +171,14 @@ class Recipe(BaseModel):
     def profile(self) -> CostProfile:
         """The prices of ``cost``."""
         return profile_of(self.cost)
+
+    @property
+    def tuning_steps(self) -> int:
+        """Steps of tuning: unless given, some where little else makes up for what is lost."""
+        if self.tune is not None:
+            return self.tune
+        loses = self.bits < CONTAINER_BITS or self.weight_bits < CONTAINER_BITS
+        return _STEPS if loses or self.wcc_ratio < 1 or self.macs < 1 else 0
 
     def settings(self, layer: str) -> LayerSettings:
         """Return the settings of one layer: the recipe's, then every matching override in order."""

@@ -23,6 +23,7 @@ __all__ = [
     "LayerReport",
     "Quality",
     "ShrinkReport",
+    "TuningReport",
     "measure",
 ]
 
@@ -111,6 +112,19 @@ class ShrinkReport(BaseModel):
     snr_db: Decibels
 
 
+class TuningReport(BaseModel):
+    """What training did: signal-to-noise ratio of the output on held-out images, before and after.
+
+    ``steps`` were taken to the state that was kept; 0 where that is the one before training.
+    """
+
+    model_config = _CONFIG
+
+    steps: Count
+    snr_db_before: Decibels
+    snr_db: Decibels
+
+
 class CompressionReport(BaseModel):
     """The whole account; saved with the artifact and printed by the command line."""
 
@@ -122,8 +136,12 @@ class CompressionReport(BaseModel):
     rewrites: tuple[Text, ...]
     left_out: tuple[Text, ...] = ()
     """Rewrites that did not hold on this network, and why."""
+    coefficients: Share = 1.0
+    """Share of the inputs of the layers that WCC chose which they keep together."""
     shrunk: ShrinkReport | None = None
     """None where no channel was left out."""
+    tuned: TuningReport | None = None
+    """None where nothing was trained."""
     in_float: tuple[tuple[Name, Text], ...] = ()
     """(layer that stays in floating point although 8 bits were asked for, and why)."""
     bops_before: Count
@@ -176,7 +194,7 @@ class CompressionReport(BaseModel):
         )
         few = any(min(layer.weight_bits, layer.activation_bits) < 8 for layer in self.layers)
         mends = ["raise --bits"] if few else []
-        if any(layer.ratio < 1 for layer in self.layers):
+        if self.coefficients < 1:
             mends.insert(0, "raise --wcc-ratio, or use --wcc-ratio 1")
         mends.append("leave the worst layers alone with --skip")
         verdict = "collapsed" if self.quality.collapsed else "is low"

@@ -16,7 +16,7 @@ from waveedge.compression.equalize import equalized
 from waveedge.compression.gelus import separate_gelus
 from waveedge.compression.integers import on_integers
 from waveedge.compression.pixels import image_ends
-from waveedge.compression.recipe import FLOAT, Recipe
+from waveedge.compression.recipe import CONTAINER_BITS, FLOAT, Recipe
 from waveedge.compression.reparameterize import (
     CONTRACTING,
     PROBES,
@@ -25,6 +25,7 @@ from waveedge.compression.reparameterize import (
     reparameterize,
 )
 from waveedge.compression.shrink import Shrunk, output_error, shrink
+from waveedge.cost import profile
 from waveedge.nn import Selection
 from waveedge.normalise import preserve
 from waveedge.reference import Reference
@@ -83,7 +84,7 @@ def shrunk_structure(
         ExportError: not even the normal form computes what the network does.
     """
     whole = structure(chosen, spec, recipe, reference)
-    if not recipe.shrink or recipe.bits == FLOAT:
+    if recipe.macs == 1 and (not recipe.shrink or recipe.bits == FLOAT):
         return whole
     size = reference.images[0].shape[-2:]
     judge = partial(_error, reference, PROBES)
@@ -100,14 +101,30 @@ def shrunk_structure(
     keep = {*selections, *(name for name in names if recipe.excluded(name) is not None)}
     seen = reference.images[:judged]
     wanted = [reference.outputs(index) for index in range(judged)]
-    activations = recipe.model_copy(
-        update={"weight_bits": FLOAT}
-    )  # rounded well, weights add little
-    rounded = on_integers(whole.plain, whole.plain, images[:_ROUNDED], activations)[0]
-    allowed = _SHARE * output_error(rounded, seen, wanted)
+    allowed = 0.0
+    if recipe.shrink and recipe.bits != FLOAT:
+        # Rounded well, weights add little to what activations cost; and what fewer bits cost more
+        # than 8, tuning makes up for.
+        eight = recipe.model_copy(update={"bits": CONTAINER_BITS, "weight_bits": FLOAT})
+        rounded = on_integers(whole.plain, whole.plain, images[:_ROUNDED], eight)[0]
+        allowed = _SHARE * output_error(rounded, seen, wanted)
+    limit = recipe.macs * profile(whole.plain, size).macs
+
+    def fits(smaller: fx.GraphModule) -> bool:
+        form = reparameterize(smaller, size, cost=recipe.profile, judge=lambda _: 0.0)
+        return profile(form, size).macs <= limit
+
     plain = without_wcc(prepared)
     shrunk = shrink(
-        plain, images, seen, wanted, allowed, prices=recipe.profile, bits=recipe.bits, keep=keep
+        plain,
+        images,
+        seen,
+        wanted,
+        allowed,
+        prices=recipe.profile,
+        bits=recipe.bits,
+        keep=keep,
+        fits=fits if recipe.macs < 1 else None,
     )
     if shrunk is None:
         return whole

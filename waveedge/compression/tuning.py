@@ -33,7 +33,7 @@ from waveedge.nn import ActivationQuantizer
 from waveedge.normalise import flat_outputs
 from waveedge.reference import run
 
-__all__ = ["Schedule", "Tuned", "tune_graph"]
+__all__ = ["Tuned", "tune_graph"]
 
 _RATE = 0.01
 """Of a step of Adam, relative to the root mean square of a tensor."""
@@ -42,21 +42,8 @@ _CHECKS = 12
 _PIXELS = 2**15
 """Of the images of a batch."""
 
-Progress = Callable[[int, int, float], None]
-"""Called with (steps done, steps in all, error so far)."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long to train.
-
-    Attributes:
-        steps: of the optimiser.
-        seed: of their choice.
-    """
-
-    steps: int
-    seed: int = 0
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +65,8 @@ def tune_graph(
     teacher: nn.Module,
     images: Sequence[NDArray[np.float32]],
     judged: Sequence[NDArray[np.float32]],
-    schedule: Schedule,
+    steps: int,
+    seed: int,
     progress: Progress | None = None,
 ) -> tuple[fx.GraphModule, Tuned]:
     """Train a quantized network to give its teacher's outputs.
@@ -88,7 +76,8 @@ def tune_graph(
         teacher: the user's network in floating point.
         images: (1, C, H, W) float32, to train on.
         judged: others, to judge on.
-        schedule: how long.
+        steps: of the optimiser.
+        seed: of the choice of images.
         progress: called after each step.
 
     Returns:
@@ -100,29 +89,29 @@ def tune_graph(
     student = copy.deepcopy(graph)
     tie_grids(student)
     tensors = _trained(student)
-    if not tensors or not schedule.steps:
-        return graph, found
     optimiser = torch.optim.Adam([{"params": [t], "lr": _rate(t)} for t in tensors], eps=1e-12)
     rates = [group["lr"] for group in optimiser.param_groups]
-    every = max(1, schedule.steps // _CHECKS)
-    lessons = _Lessons(images, teacher, schedule)
-    for step in range(schedule.steps):
-        share = 0.5 + 0.5 * math.cos(math.pi * step / schedule.steps)
+    every = max(1, steps // _CHECKS)
+    lessons = _Lessons(images, teacher, seed)
+    for step in range(steps):
+        share = 0.5 + 0.5 * math.cos(math.pi * step / steps)
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * share
         x, targets = lessons.draw()
         loss = _loss(flat_outputs(student(x)), targets)
+        if loss is None or not loss.requires_grad:
+            break  # nothing that is trained reaches an output
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        if (step + 1) % every == 0 or step + 1 == schedule.steps:
+        if (step + 1) % every == 0 or step + 1 == steps:
             candidate = copy.deepcopy(student)
             _settle(candidate)
             error = output_error(candidate, judged, wanted)
             if error < found.after:
                 best, found = candidate, Tuned(first, error, step + 1)
         if progress is not None:
-            progress(step + 1, schedule.steps, found.after)
+            progress(step + 1, steps)
     for parameter in best.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
@@ -156,27 +145,27 @@ def _rate(tensor: Tensor) -> float:
     return _RATE * max(float(tensor.detach().square().mean().sqrt()), 1e-8)
 
 
-def _loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """Squared error over power, summed over outputs."""
+def _loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor | None:
+    """Squared error over power, summed over outputs; None where none of them is of floats."""
     terms = [
         (a - b).square().mean() / b.square().mean().clamp(min=1e-30)
         for a, b in zip(found, wanted, strict=True)
         if b.is_floating_point()
     ]
-    return torch.stack(terms).sum()
+    return torch.stack(terms).sum() if terms else None
 
 
 class _Lessons:
     """Images, mirrored or not, and what the teacher makes of them, which is computed once."""
 
     def __init__(
-        self, images: Sequence[NDArray[np.float32]], teacher: nn.Module, schedule: Schedule
+        self, images: Sequence[NDArray[np.float32]], teacher: nn.Module, seed: int
     ) -> None:
         shape = images[0].shape
         self.images = [image for image in images if image.shape == shape]
         self.teacher = teacher
         self.batch = max(1, min(len(self.images), _PIXELS // (shape[2] * shape[3])))
-        self.rng = np.random.default_rng(schedule.seed)
+        self.rng = np.random.default_rng(seed)
         self._known: dict[tuple[int, bool], list[Tensor]] = {}
 
     def draw(self) -> tuple[Tensor, list[Tensor]]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import fx, nn
 
 from waveedge.bounds import Name, Text
-from waveedge.compression.recipe import Recipe
+from waveedge.compression.recipe import STATIC, Recipe
+from waveedge.compression.shrink import select_inputs
 from waveedge.cost import Cost
 from waveedge.nn.selections import find_selection
 
-__all__ = ["LayerDecision", "choose_layers", "replace_layers"]
+__all__ = ["LayerDecision", "choose_layers", "replace_layers", "select_static"]
 
 _Extent = Annotated[int, Field(ge=0, le=2**16)]
 
@@ -52,7 +56,9 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
     Raises:
         RecipeError: the recipe names no known selection.
     """
-    selection = find_selection(recipe.wcc_select)
+    static = recipe.wcc_select == STATIC
+    # Small maps have nothing to give, whatever the selection: one rule makes them comparable.
+    selection = find_selection("topk" if static else recipe.wcc_select)
     rows = [row for row in cost.layers if row.is_layer and _has_weights(model, row.name)]
     decisions = []
     for position, row in enumerate(rows):
@@ -74,9 +80,9 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
                 LayerDecision(
                     name=row.name,
                     type=type(module).__name__,
-                    selection=selection.selection,
+                    selection=recipe.wcc_select,
                     ratio=settings.wcc_ratio,
-                    levels=settings.wcc_levels,
+                    levels=0 if static else settings.wcc_levels,
                     map_size=(height, width),
                     weight_bits=settings.weight_bits,
                     activation_bits=settings.bits,
@@ -88,10 +94,33 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
     return decisions
 
 
+def select_static(
+    model: fx.GraphModule,
+    decisions: Sequence[LayerDecision],
+    images: Sequence[NDArray[np.float32]],
+    recipe: Recipe,
+) -> list[LayerDecision]:
+    """Let the chosen layers read a share of their inputs, in place: static WCC.
+
+    Returns:
+        the decisions, with what each layer keeps.
+    """
+    ratios = {item.name: item.ratio for item in decisions if item.compressed}
+    kept = select_inputs(model, ratios, images, recipe.bits)
+    found = []
+    for item in decisions:
+        if item.name in kept:
+            count, inputs = kept[item.name]
+            reason = f"1x1 on {item.map_size[0]}x{item.map_size[1]}: {count} of {inputs} inputs"
+            item = item.model_copy(update={"ratio": count / inputs, "reason": reason})
+        found.append(item)
+    return found
+
+
 def replace_layers(model: nn.Module, decisions: list[LayerDecision]) -> None:
     """Put a WCC in the place of every chosen layer of ``model``, which is changed."""
     for decision in decisions:
-        if not decision.compressed:
+        if not decision.compressed or decision.selection == STATIC:
             continue
         conv = model.get_submodule(decision.name)
         assert isinstance(conv, nn.Conv2d)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from waveedge.compression.costs import CPU
+from waveedge.compression.shrink.elimination import eliminate
 from waveedge.compression.shrink.forms import Form
-from waveedge.compression.shrink.hidden import Hidden, eliminate
+from waveedge.compression.shrink.hidden import Hidden
 from waveedge.compression.shrink.pairs import find_pairs
 from waveedge.compression.shrink.search import find_forms
 from waveedge.reference import run

@@ -72,7 +72,7 @@ def test_the_allocation_is_the_best_for_its_budget() -> None:
         errors = torch.rand(6, generator=generator).double().sort(descending=True).values ** 4
         errors[-1] = 0
         options.append(Options(torch.arange(1, 7), errors, torch.arange(1, 7).double()))
-    chosen = allocate(options, 0.05)
+    chosen = allocate(options, error=0.05)
     spent = sum(float(o.errors[n - 1]) for o, n in zip(options, chosen, strict=True))
     price = sum(chosen)
     assert spent <= 0.05
@@ -120,3 +120,11 @@ def test_an_artifact_with_fewer_channels_survives(tmp_path: Path) -> None:
     assert torch.equal(loaded(x), small(x))
     bundle = waveedge.export(loaded, tmp_path / "b", target="ort", images=images.numpy())
     assert waveedge.Session(bundle.path).run(x.numpy()).shape == small(x).shape
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_a_share_of_the_multiply_adds_is_reached(bits: int) -> None:
+    images = torch.rand(6, 3, 24, 24)
+    whole = waveedge.compress(wide(), images, bits=bits, shrink=False)
+    small = waveedge.compress(wide(), images, bits=bits, macs=0.4, tune=0)
+    assert 0.2 < small.report.macs_after / whole.report.macs_after <= 0.4

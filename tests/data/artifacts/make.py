@@ -22,7 +22,10 @@ HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "golden"
 ARTIFACTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sisr_w8a8": ("wavemix_sisr_l1", {}),
-    "sisr_w8a4_wcc50": ("wavemix_sisr_l1", {"bits": 4, "wcc_ratio": 0.5, "wcc_levels": 1}),
+    "sisr_w8a4_wcc50": (
+        "wavemix_sisr_l1",
+        {"bits": 4, "wcc_ratio": 0.5, "wcc_levels": 1, "wcc_select": "topk", "tune": 0},
+    ),
     "classifier_w4a6": ("wavemix_cls_l1_strided", {"bits": 6, "weight_bits": 4}),
 }
 

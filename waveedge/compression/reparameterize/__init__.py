@@ -17,7 +17,7 @@ from .pipeline import (
     reparameterize,
 )
 from .pooled import FramePool
-from .rewrite import Applied, Rewrite, Shapes, macs
+from .rewrite import Applied, Rewrite, Shapes
 from .wtconv import BandWise
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "fault_of",
     "holding",
     "judged",
-    "macs",
     "reparameterize",
     "scale_outputs",
 ]

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .search import output_error
 from .shrink import Shrunk, SmallerForm, shrink
+from .static import select_inputs
 
-__all__ = ["Shrunk", "SmallerForm", "output_error", "shrink"]
+__all__ = ["Shrunk", "SmallerForm", "output_error", "select_inputs", "shrink"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -43,7 +44,9 @@ def options_of(form: Form, gain: float, multiple: int) -> Options:
     return Options(channels, gain * (form.losses + form.noise)[channels], share * form.price)
 
 
-def allocate(options: Sequence[Options], budget: float) -> list[int]:
+def allocate(
+    options: Sequence[Options], *, error: float = math.inf, price: float = 0.0
+) -> list[int]:
     """The channels of each form, at one rate of exchange of error for multiply-adds.
 
     At the best point, a little more error would save the same in every form (Shoham and Gersho,
@@ -51,17 +54,26 @@ def allocate(options: Sequence[Options], budget: float) -> list[int]:
 
     Args:
         options: of each form.
-        budget: relative squared error of the output that all may cost together.
+        error: relative squared error of the output that all may cost together.
+        price: what all may cost together, in multiply-adds; no more is saved than that asks for.
+
+    Returns:
+        numbers of channels; those that save least where the error cannot pay for the price.
     """
 
     def choose(rate: float) -> list[int]:
         return [int((o.errors + rate * o.prices).argmin()) for o in options]
 
-    def error(chosen: list[int]) -> float:
-        return sum(float(o.errors[n]) for o, n in zip(options, chosen, strict=True))
+    def goes_too_far(chosen: list[int]) -> bool:
+        picked = list(zip(options, chosen, strict=True))
+        if error < sum(float(o.errors[n]) for o, n in picked):
+            return True
+        return price > 0 and price >= sum(float(o.prices[n]) for o, n in picked)
 
     low, high = _LOW, _HIGH
     for _ in range(_STEPS):
         rate = (low * high) ** 0.5
-        low, high = (rate, high) if error(choose(rate)) <= budget else (low, rate)
-    return [int(o.channels[n]) for o, n in zip(options, choose(low), strict=True)]
+        low, high = (low, rate) if goes_too_far(choose(rate)) else (rate, high)
+    # A price is reached by the first rate that goes so far, an error by the last that does not.
+    best = choose(high if price else low)
+    return [int(o.channels[n]) for o, n in zip(options, best, strict=True)]

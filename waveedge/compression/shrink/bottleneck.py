@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, fx
 
 from waveedge.compression.graph_queries import layer_of
-from waveedge.compression.shrink.forms import Form
+from waveedge.compression.shrink.forms import PairForm
 from waveedge.compression.shrink.moments import Moments, step_power
 from waveedge.compression.shrink.pairs import Layer, Pair, by_input, set_weight
 
@@ -36,7 +36,7 @@ _FLOOR = 1e-9
 """Of the largest eigenvalue of the metric: what a reader ignores has no inverse."""
 
 
-class Bottleneck(Form):
+class Bottleneck(PairForm):
     """See the module's head."""
 
     kind: ClassVar[str] = "bottleneck"

@@ -9,25 +9,21 @@ from torch import Tensor, fx
 
 from waveedge.compression.shrink.pairs import Pair
 
-__all__ = ["Form"]
+__all__ = ["Form", "PairForm"]
 
 
 class Form(ABC):
-    """Channels between two layers, of which fewer may do.
+    """Channels of which fewer may do.
 
     Attributes:
-        kind: of the form, for reports.
-        pair: the layers.
-        channels: between them.
+        channels: as many as there are.
         losses: (channels + 1,) float64, what keeping 0, 1, ... of them costs: the squared error
-            of the reader's outputs, up to a factor. Descending; the last is 0.
+            of their reader's outputs, up to a factor. Descending; the last is 0.
         noise: (channels + 1,) float64, in the units of ``losses``: how much more the rounding of
             these channels costs than that of all of them, with fewer to average over.
-        price: of both layers and of the map between them for one image, in multiply-adds.
+        price: of all of them for one image.
     """
 
-    kind: ClassVar[str]
-    pair: Pair
     channels: int
     losses: Tensor
     noise: Tensor
@@ -36,3 +32,17 @@ class Form(ABC):
     @abstractmethod
     def apply(self, graph: fx.GraphModule, channels: int) -> None:
         """Leave so many channels in ``graph``, which has the nodes of the one looked at."""
+
+
+class PairForm(Form):
+    """Channels between two layers.
+
+    Their price is that of both layers and of the map between them, in multiply-adds.
+
+    Attributes:
+        kind: of the form, for reports.
+        pair: the layers.
+    """
+
+    kind: ClassVar[str]
+    pair: Pair

@@ -23,11 +23,13 @@ class Moments(NamedTuple):
         second: (channels, channels) float64, the mean of x x^T over positions and images.
         mean: (channels,) float64.
         peak: (channels,) float64, the largest magnitude.
+        positions: of one image.
     """
 
     second: Tensor
     mean: Tensor
     peak: Tensor
+    positions: int
 
     @property
     def covariance(self) -> Tensor:
@@ -56,12 +58,14 @@ def observe_moments(
     seconds: dict[fx.Node, Tensor] = {}
     means: dict[fx.Node, Tensor] = {}
     peaks: dict[fx.Node, Tensor] = {}
+    positions: dict[fx.Node, int] = {}
 
     class Observer(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             result = super().run_node(n)
             if n in values:
                 rows = result.movedim(values[n], -1).flatten(0, -2)
+                positions[n] = len(rows) // len(result)
                 # An odd step visits every column of a map whose width is a power of two.
                 rows = rows[:: len(rows) // _POSITIONS | 1].double()
                 seconds[n] = seconds.get(n, 0) + rows.T @ rows / (len(rows) * len(images))
@@ -73,4 +77,6 @@ def observe_moments(
     like = next(graph.parameters())
     for image in images:
         Observer(graph).run(torch.from_numpy(image).to(like))
-    return {node: Moments(seconds[node], means[node], peaks[node]) for node in seconds}
+    return {
+        node: Moments(seconds[node], means[node], peaks[node], positions[node]) for node in seconds
+    }

@@ -11,13 +11,14 @@ from torch import Tensor, fx, nn
 
 from waveedge.compression.costs import CostProfile
 from waveedge.compression.graph_queries import layer_of
-from waveedge.compression.reparameterize import Shapes, macs
+from waveedge.compression.reparameterize import Shapes
 from waveedge.compression.shrink.bottleneck import Bottleneck
-from waveedge.compression.shrink.forms import Form
+from waveedge.compression.shrink.forms import Form, PairForm
 from waveedge.compression.shrink.hidden import Hidden
 from waveedge.compression.shrink.moments import observe_moments
 from waveedge.compression.shrink.pairs import Layer, find_pairs
 from waveedge.decibels import power
+from waveedge.macs import layer_macs
 from waveedge.reference import run
 
 __all__ = ["find_forms", "gains", "output_error"]
@@ -32,7 +33,7 @@ def find_forms(
     prices: CostProfile,
     bits: int,
     keep: Collection[str] = (),
-) -> list[Form]:
+) -> list[PairForm]:
     """Every form that a network might have, and what its sizes lose.
 
     Args:
@@ -51,15 +52,15 @@ def find_forms(
         channels = -1 if isinstance(layer_of(graph, pair.writer), nn.Linear) else 1
         looked_at[pair.writer if pair.linear else pair.read] = channels
     moments = observe_moments(graph, looked_at, images)
-    forms: list[Form] = []
+    forms: list[PairForm] = []
     for pair in pairs:
         reader: Layer = layer_of(graph, pair.reader)  # type: ignore[assignment]
-        form: Form
+        form: PairForm
         if pair.linear:
             form = Bottleneck(pair, reader, moments[pair.writer], bits)
         else:
             form = Hidden(pair, reader, moments[pair.read], bits)
-        products = sum(macs(layer_of(graph, node), shapes[node]) for node in pair.layers)
+        products = sum(layer_macs(layer_of(graph, node), shapes[node]) for node in pair.layers)
         elements = sum(_elements(shapes[node]) for node in (pair.writer, *pair.between))
         form.price = products + 2 * prices.element * elements
         forms.append(form)

@@ -13,8 +13,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor, fx
 from waveedge.compression.costs import CostProfile
 from waveedge.compression.shrink.allocate import allocate, options_of
 from waveedge.compression.shrink.bottleneck import Bottleneck
-from waveedge.compression.shrink.forms import Form
+from waveedge.compression.shrink.forms import PairForm
 from waveedge.compression.shrink.search import find_forms, gains, output_error
 
 __all__ = ["Shrunk", "SmallerForm", "shrink"]
@@ -34,6 +34,7 @@ _IMAGES = 8
 _PROBES = 2
 """To measure on what a loss costs."""
 _TRIES = 6
+_HALVINGS = 12
 _NEAR = 0.7
 """Share of the allowed error that is near enough to it."""
 
@@ -89,8 +90,9 @@ def shrink(
     prices: CostProfile,
     bits: int,
     keep: Collection[str] = (),
+    fits: Callable[[fx.GraphModule], bool] | None = None,
 ) -> Shrunk | None:
-    """Leave out channels as long as the output does not miss them.
+    """Leave out channels as long as the output does not miss them, or until the network fits.
 
     Args:
         graph: the network in floating point; it is not changed.
@@ -101,6 +103,7 @@ def shrink(
         prices: of the device that it shall run on.
         bits: that its activations will have.
         keep: names of layers that stay as they are.
+        fits: whether a network is small enough, whatever the error; None where any is.
 
     Returns:
         None where nothing can go.
@@ -108,31 +111,37 @@ def shrink(
     forms = find_forms(graph, images[:_IMAGES], prices, bits, keep)
     costs = gains(graph, forms, images[:_PROBES])
     options = [options_of(f, gain, prices.multiple) for f, gain in zip(forms, costs, strict=True)]
-    budget, best, nearest = allowed, None, 0.0
-    tried: set[tuple[int, ...]] = set()
-    for _ in range(_TRIES):
-        channels = allocate(options, budget)
-        if tuple(channels) in tried:
-            break
-        tried.add(tuple(channels))
+
+    def within(budget: float) -> tuple[Shrunk, float]:
+        """What a budget buys, and its error with that of rounding fewer channels."""
+        channels = allocate(options, error=budget)
         smaller = _apply(graph, forms, channels)
+        error = output_error(smaller.graph, judged, wanted)
+        found = zip(forms, costs, channels, strict=True)
+        noise = sum(gain * float(form.noise[count]) for form, gain, count in found)
+        return replace(smaller, error=error), error + max(noise, 0.0)
+
+    budget, best, nearest = allowed, None, 0.0
+    for _ in range(_TRIES):
+        smaller, total = within(budget)
         if not smaller.forms:
             break
-        error = output_error(smaller.graph, judged, wanted)
-        noise = sum(
-            gain * float(form.noise[count])
-            for form, gain, count in zip(forms, costs, channels, strict=True)
-        )
-        total = error + max(noise, 0.0)
         if total <= allowed and total >= nearest:
-            nearest, best = total, Shrunk(smaller.graph, smaller.forms, error)
+            nearest, best = total, smaller
             if total > _NEAR * allowed:
                 break
         budget *= (1 + _NEAR) / 2 * allowed / max(total, 1e-3 * allowed)
-    return best
+    if fits is None or fits(best.graph if best else graph):
+        return best
+    low, high = 1e-9, 1e3
+    for _ in range(_HALVINGS):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if fits(within(middle)[0].graph) else (middle, high)
+    smaller = within(high)[0]
+    return smaller if smaller.forms else None
 
 
-def _apply(graph: fx.GraphModule, forms: Sequence[Form], channels: Sequence[int]) -> Shrunk:
+def _apply(graph: fx.GraphModule, forms: Sequence[PairForm], channels: Sequence[int]) -> Shrunk:
     smaller = copy.deepcopy(graph)
     done = []
     for form, count in zip(forms, channels, strict=True):

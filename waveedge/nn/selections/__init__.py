@@ -32,6 +32,6 @@ def find_selection(name: str) -> type[Selection]:
     if name not in SELECTIONS:
         raise RecipeError(
             f"the WCC selection {name!r} is unknown",
-            hint=f"Known selections: {', '.join(SELECTIONS)}.",
+            hint=f"Known selections: static, {', '.join(SELECTIONS)}.",
         )
     return SELECTIONS[name]

@@ -1,0 +1,122 @@
+"""Tuning: nearer to the float network, never further, the same for one seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import waveedge
+from waveedge.compression.compressed import Compressed
+from waveedge.compression.tuning import tune_graph
+from waveedge.nn import ActivationQuantizer, WeightQuantizer
+
+IMAGES = np.random.default_rng(0).random((8, 3, 16, 16), np.float32)
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.GELU(),
+        nn.Conv2d(16, 8, 1),
+        nn.ReLU(),
+        nn.Conv2d(8, 3, 1),
+    ).eval()
+
+
+def small(steps: int, **fields: object) -> Compressed:
+    return waveedge.compress(net(), IMAGES, bits=3, weight_bits=4, tune=steps, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def untuned() -> Compressed:
+    return small(0)
+
+
+@pytest.fixture(scope="module")
+def tuned() -> Compressed:
+    return small(60)
+
+
+def test_the_output_comes_nearer(untuned: Compressed, tuned: Compressed) -> None:
+    assert untuned.report.tuned is None
+    assert tuned.report.tuned is not None
+    assert tuned.report.tuned.steps > 0
+    assert tuned.report.tuned.snr_db_before == pytest.approx(untuned.report.quality.snr_db)
+    assert tuned.report.tuned.snr_db == pytest.approx(tuned.report.quality.snr_db)
+    assert tuned.report.quality.snr_db > untuned.report.quality.snr_db + 1
+
+
+def test_what_ships_is_on_its_grids(tuned: Compressed, tmp_path: Path) -> None:
+    for module in tuned.graph.modules():
+        quantizer = getattr(module, "weight_quantizer", None)
+        if isinstance(quantizer, WeightQuantizer):
+            assert isinstance(module.weight, Tensor)
+            assert torch.equal(quantizer(module.weight), module.weight)
+    assert not any(parameter.requires_grad for parameter in tuned.graph.parameters())
+    waveedge.save_artifact(tuned, tmp_path / "a.safetensors")
+    x = torch.from_numpy(IMAGES[:1])
+    assert torch.equal(waveedge.load_artifact(tmp_path / "a.safetensors")(x), tuned(x))
+    bundle = waveedge.export(tuned, tmp_path / "b", target="ort", images=IMAGES)
+    report = (bundle.path / "verification.json").read_text()
+    assert '"passed": true' in report or "snr_db" in report
+
+
+def test_one_seed_gives_one_network(tuned: Compressed) -> None:
+    again = small(60)
+    for one, other in zip(tuned.graph.parameters(), again.graph.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_untuned_network_is_kept_where_training_harms(
+    untuned: Compressed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waveedge.compression.tuning._RATE", 100.0)
+    images = list(IMAGES[:, None])
+    before = [parameter.clone() for parameter in untuned.graph.parameters()]
+    graph, found = tune_graph(untuned.graph, net(), images[:6], images[6:], 12, 0)
+    assert (graph, found.steps) == (untuned.graph, 0)
+    assert found.before == found.after
+    for one, other in zip(before, untuned.graph.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_network_without_trained_parts_stays() -> None:
+    """An arg-max has no gradient."""
+
+    class Labels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = net()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x).argmax(1)
+
+    result = waveedge.compress(Labels(), IMAGES, bits=4, tune=5)
+    assert result.report.tuned is not None
+    assert result.report.tuned.steps == 0
+
+
+def test_grids_of_images_stay(tuned: Compressed) -> None:
+    grids = [m for m in tuned.graph.modules() if isinstance(m, ActivationQuantizer)]
+    assert any(float(grid.scale) != 1.0 for grid in grids)
+    assert all(float(grid.scale) > 0 for grid in grids)
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps"),
+    [
+        ({"bits": 8}, 0),
+        ({"bits": 4}, 200),
+        ({"bits": 8, "wcc_ratio": 0.5}, 200),
+        ({"bits": 8, "weight_bits": 4}, 200),
+        ({"bits": 4, "tune": 0}, 0),
+        ({"bits": 8, "tune": 7}, 7),
+    ],
+)
+def test_it_is_done_where_it_pays(fields: dict[str, int], steps: int) -> None:
+    assert waveedge.Recipe(**fields).tuning_steps == steps  # type: ignore[arg-type]

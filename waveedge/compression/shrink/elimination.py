@@ -1,0 +1,138 @@
+"""Inputs of a layer removed one after another, the least missed first.
+
+Always the one goes whose loss costs the layer's outputs least once the weights that read the others
+have been refitted: optimal brain surgeon (Hassibi and Stork, 1992), by channels. With the second
+moments H of the inputs and the weight W, losing the inputs q costs W_q ((H^-1)_qq)^-1 W_q^T, and
+the others change by -W_q ((H^-1)_qq)^-1 (H^-1)_q.
+
+Weights that make up for others enlarge the rounding of what they read. So H holds, besides the
+moments of the inputs, that of their rounding.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from waveedge.compression.shrink.moments import Moments, step_power
+from waveedge.compression.shrink.pairs import Layer, by_input
+
+__all__ = ["Elimination", "Inputs", "eliminate"]
+
+_DAMPING = 1e-4
+"""Share of the mean second moment that every input gets at least, for what was never seen."""
+_AT_ONCE = 64
+"""A step removes up to this part of the channels that are left, the cheapest ones."""
+
+
+class Inputs:
+    """The inputs of a layer, and what each number of them costs.
+
+    Args:
+        layer: that reads them.
+        moments: of its input channels.
+        columns: (channels, n) which of them come and go together.
+        bits: that they will be rounded to.
+
+    Attributes:
+        order: the channels as they go, the last ones last.
+        losses: (channels + 1,) float64, what keeping 0, 1, ... of them costs: the squared error of
+            the outputs, up to a factor.
+        noise: (channels + 1,) float64, what rounding those costs more than rounding all.
+    """
+
+    def __init__(self, layer: Layer, moments: Moments, columns: Tensor, bits: int) -> None:
+        self.columns = columns
+        self._mean = moments.mean
+        # What the bias can take out, which it cannot where zeros are padded.
+        self._centred = layer.bias is not None and not _pads(layer)
+        second = moments.covariance if self._centred else moments.second
+        rounding = step_power(float(moments.peak.max()), bits)
+        damping = max(rounding, _DAMPING * float(second.diagonal().mean()), 1e-30)
+        self._second = second + damping * torch.eye(len(second), dtype=second.dtype)
+        found = eliminate(by_input(layer), self._second, columns)
+        more = found.powers - found.powers[-1]
+        self.order = found.order
+        self.noise = rounding * more
+        self.losses = (found.losses - damping * more).clamp(min=0)  # which count the damping
+
+    def kept(self, channels: int) -> Tensor:
+        """(channels,) the indices of those that stay, ascending."""
+        return torch.tensor(sorted(self.order[len(self.order) - channels :]))
+
+    def refitted(self, layer: Layer, channels: int) -> tuple[Tensor, Tensor | None]:
+        """The weight of ``layer`` as of ``by_input``, zeros where nothing is read, and its bias."""
+        before = by_input(layer)
+        weight = eliminate(before, self._second, self.columns, down_to=channels).weight
+        bias = layer.bias
+        if self._centred and bias is not None:
+            bias = bias.double() + torch.einsum("i,iot->o", self._mean, before - weight)
+        return weight, bias
+
+
+class Elimination(NamedTuple):
+    """What came of removing input channels of a layer, one after another.
+
+    Attributes:
+        order: the channels as they went, those that stay last.
+        losses: (channels + 1,) the error of keeping 0, 1, ... of them; infinite where not found.
+        powers: (channels + 1,) the sum of squares of the weight that is left; likewise.
+        weight: (inputs, outputs, taps) what is left at the end, zeros where nothing is read.
+    """
+
+    order: list[int]
+    losses: Tensor
+    powers: Tensor
+    weight: Tensor
+
+
+def eliminate(weight: Tensor, second: Tensor, columns: Tensor, *, down_to: int = 0) -> Elimination:
+    """Remove input channels of a layer, the least missed first.
+
+    Args:
+        weight: (inputs, outputs, taps) float64.
+        second: (inputs, inputs) second moments of the inputs, positive definite.
+        columns: (channels, n) the inputs that a channel is.
+        down_to: channels that are left.
+    """
+    channels = len(columns)
+    left = weight.flatten(1).clone()  # (inputs, outputs * taps)
+    inverse = torch.linalg.inv(second)
+    alive = torch.ones(channels, dtype=torch.bool)
+    losses = torch.full((channels + 1,), torch.inf, dtype=torch.float64)
+    powers = losses.clone()
+    losses[channels] = lost = 0.0
+    powers[channels] = left.square().sum()
+    order: list[int] = []
+    while (count := int(alive.sum())) > down_to:
+        blocks = inverse[columns[:, :, None], columns[:, None, :]]  # (channels, n, n)
+        blocks[~alive] = torch.eye(columns.shape[1]).double()
+        read = left[columns]  # (channels, n, outputs * taps)
+        costs = (read * torch.linalg.solve(blocks, read)).sum((1, 2))
+        costs[~alive] = torch.inf
+        for channel in costs.argsort(stable=True)[: max(1, count // _AT_ONCE)].tolist():
+            if count == down_to:
+                break
+            gone = columns[channel]
+            block = inverse[gone[:, None], gone[None]]
+            shift = torch.linalg.solve(block, left[gone])
+            lost += float((left[gone] * shift).sum())
+            left -= inverse[:, gone] @ shift
+            inverse = inverse - inverse[:, gone] @ torch.linalg.solve(block, inverse[gone])
+            alive[channel] = False
+            left[gone] = 0
+            inverse[gone] = 0
+            inverse[:, gone] = 0
+            order.append(channel)
+            count -= 1
+            losses[count] = lost
+            powers[count] = left.square().sum()
+    order += alive.nonzero().flatten().tolist()
+    return Elimination(order, losses, powers, left.reshape_as(weight))
+
+
+def _pads(layer: Layer) -> bool:
+    padding = getattr(layer, "padding", 0)
+    return padding not in (0, (0, 0), "valid") and layer.weight[0, 0].numel() > 1
