@@ -16,6 +16,26 @@ from waveedge.errors import RecipeError, UsageError
 from waveedge.export import target_names
 from waveedge.files import require_regular
 from waveedge.limits import parse_count, parse_settings, parse_size
+from waveedge.options import (
+    Arch,
+    Bits,
+    Cost,
+    InputSize,
+    Json,
+    Key,
+    Macs,
+    NoTune,
+    Overwrite,
+    Set,
+    Shrink,
+    TrustPickle,
+    Tune,
+    WccLevels,
+    WccRatio,
+    WccSelect,
+    WeightBits,
+    output,
+)
 from waveedge.outputs import ARTIFACT, check_output, default_name
 
 __all__ = ["app", "main"]
@@ -29,43 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="What shapes cannot tell: stride=1, mean=0.5"),
-]
-Arch = Annotated[
-    str | None,
-    typer.Option(help="A callable that returns the network, as package.module:factory."),
-]
-Key = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Which network of a file with several: netG, model.teacher"),
-]
-TrustPickle = Annotated[
-    bool,
-    typer.Option("--trust-pickle", help="Unpickle a whole module. This RUNS CODE from the file."),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace a file that waveedge did not write, too.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Cost = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PROFILE",
-        help="What exact rewrites choose by: cpu, gpu, or a file of waveedge fit-cost.",
-    ),
-]
-InputSize = Annotated[
-    str | None, typer.Option(metavar="HxW", help="Height and width of the input in pixels.")
-]
-
-
-def _output(text: str) -> Path:
-    if not text:  # Path("") would be the working folder
-        raise UsageError("the name of the output is empty", hint="Name a file, or a folder.")
-    return Path(text)
 
 
 @app.callback(invoke_without_command=True)
@@ -109,25 +92,13 @@ def inspect(
 @standard_streams.results_alone()
 def compress(
     model: Annotated[Path, typer.Argument(help="A checkpoint: .pt, .pth or .safetensors.")],
-    bits: Annotated[
-        int | None, typer.Option(help="Activation bits, 2 to 8; 32: no quantization. [8]")
-    ] = None,
-    weight_bits: Annotated[int | None, typer.Option(help="Weight bits, 2 to 8, or 32. [8]")] = None,
-    wcc_ratio: Annotated[
-        float | None,
-        typer.Option(help="Share of wavelet coefficients that 1x1 convolutions keep; 1: all. [1]"),
-    ] = None,
-    wcc_levels: Annotated[int | None, typer.Option(help="Wavelet levels in WCC. [3]")] = None,
-    wcc_select: Annotated[
-        str | None, typer.Option(help="How WCC chooses: static, or topk, as published. [static]")
-    ] = None,
-    macs: Annotated[
-        float | None, typer.Option(help="Share of the multiply-adds to keep; 1: no demand. [1]")
-    ] = None,
-    shrink: Annotated[
-        bool | None,
-        typer.Option("--shrink/--no-shrink", help="Leave out channels that nothing misses. [yes]"),
-    ] = None,
+    bits: Bits = None,
+    weight_bits: WeightBits = None,
+    wcc_ratio: WccRatio = None,
+    wcc_levels: WccLevels = None,
+    wcc_select: WccSelect = None,
+    macs: Macs = None,
+    shrink: Shrink = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Layers to leave alone.")
     ] = None,
@@ -140,19 +111,14 @@ def compress(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A YAML recipe; flags override it.")
     ] = None,
-    tune: Annotated[
-        int | None,
-        typer.Option(
-            metavar="STEPS", help="Steps of training on the calibration images; 0: none. [200 or 0]"
-        ),
-    ] = None,
-    no_tune: Annotated[bool, typer.Option("--no-tune", help="The same as --tune 0.")] = False,
+    tune: Tune = None,
+    no_tune: NoTune = False,
     cost: Cost = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [0]")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            parser=_output,
+            parser=output,
             metavar="PATH",
             help="The artifact to write, or the folder to write it in.",
         ),
@@ -253,7 +219,7 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(parser=_output, metavar="PATH", help="The bundle folder to write."),
+        typer.Option(parser=output, metavar="PATH", help="The bundle folder to write."),
     ] = None,
     overwrite: Overwrite = False,
     set_: Set = None,
@@ -311,7 +277,7 @@ def bench(
     input_size: InputSize = None,
     plot: Annotated[
         Path | None,
-        typer.Option(parser=_output, metavar="FILE", help="Where the picture goes. [bench.png]"),
+        typer.Option(parser=output, metavar="FILE", help="Where the picture goes. [bench.png]"),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -340,7 +306,7 @@ def bench(
 @standard_streams.results_alone()
 def fit_cost(
     out: Annotated[
-        Path, typer.Option(parser=_output, metavar="FILE", help="The cost profile to write.")
+        Path, typer.Option(parser=output, metavar="FILE", help="The cost profile to write.")
     ] = Path("cost.yaml"),
     overwrite: Overwrite = False,
     json: Json = False,
