@@ -80,7 +80,8 @@ def test_inspect_prints_what_it_assumes(inside: Inside, model: Path) -> None:
 
 
 def test_a_recipe_reproduces_a_run_to_the_byte(inside: Inside, model: Path, tmp_path: Path) -> None:
-    flags = inside("compress", model, "--bits", "6", "--skip", "expand.*", "--json", *SMALL)
+    given = ("--bits", "6", "--skip", "expand.*", "--tune", "3")
+    flags = inside("compress", model, *given, "--json", *SMALL)
     assert flags.code == 0, flags.err
     recipe = json.loads(flags.out)["recipe"]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -92,7 +93,17 @@ def test_a_recipe_reproduces_a_run_to_the_byte(inside: Inside, model: Path, tmp_
 
 def test_collapsed_quality_is_said_loudly(inside: Inside, tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "wavemix_seg_l2.pth", tmp_path / "model.pt")
-    flags = ("--bits", "2", "--weight-bits", "2", "--wcc-ratio", "0.05", "--wcc-levels", "1")
+    flags = (
+        "--bits",
+        "2",
+        "--weight-bits",
+        "2",
+        "--wcc-ratio",
+        "0.05",
+        "--wcc-levels",
+        "1",
+        "--no-tune",
+    )
     result = inside("compress", "model.pt", *flags, *SMALL, "--json")
     assert result.code == 0, result.err
     assert "WARNING: Quality collapsed" in result.err

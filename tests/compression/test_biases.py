@@ -24,7 +24,7 @@ SIZE = (32, 32)
 def small(request: pytest.FixtureRequest) -> Compressed:
     model = waveedge.load(GOLDEN / "wavemix_sisr_l1.pth")
     images = open_images(None, spec=model.spec, size=SIZE, limit=4, held_out=2)
-    return compress(model, images=images, bits=request.param)
+    return compress(model, images=images, bits=request.param, tune=2)
 
 
 def test_the_runtime_computes_what_torch_computes(small: Compressed) -> None:

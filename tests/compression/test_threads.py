@@ -39,7 +39,7 @@ def test_threads_of_torch(tmp_path: Path) -> None:
     digests = set()
     for count in (1, 2):
         torch.set_num_threads(count)
-        small = compress(model, images=images, bits=8)
+        small = compress(model, images=images, bits=8, tune=2)
         assert torch.get_num_threads() == count
         save_artifact(small, tmp_path / "a.safetensors")
         digests.add(sha256(tmp_path / "a.safetensors"))

@@ -154,6 +154,8 @@ def compress(
             recipe.seed,
             progress=lambda done, total: report_progress("tuning", done, total),
         )
+        if tuned.reason:
+            warn(f"tuning ended after {tuned.steps} steps: {tuned.reason}")
     report_progress("measuring", 0, 1)
     quality, snr = measure(reference, plain, graph, len(judged), spec.task)
     after = profile(graph, size)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,8 +29,10 @@ from waveedge.compression.gelus import fit_gelus
 from waveedge.compression.grids import tie_grids, untie_grids
 from waveedge.compression.rounding import put_on_grid, quantizes
 from waveedge.compression.shrink import output_error
+from waveedge.errors import reason as because
 from waveedge.nn import ActivationQuantizer
 from waveedge.normalise import flat_outputs
+from waveedge.normalise.capture import float_dtype
 from waveedge.reference import run
 
 __all__ = ["Tuned", "tune_graph"]
@@ -53,13 +55,16 @@ class Tuned:
     Attributes:
         before, after: squared error of the output over its power, on the held-out images.
         steps: that were taken to the best state; 0 where the first was best.
+        reason: why it ended before its time; empty where it did not.
     """
 
     before: float
     after: float
     steps: int
+    reason: str = ""
 
 
+@torch.enable_grad()
 def tune_graph(
     graph: fx.GraphModule,
     teacher: nn.Module,
@@ -92,28 +97,33 @@ def tune_graph(
     optimiser = torch.optim.Adam([{"params": [t], "lr": _rate(t)} for t in tensors], eps=1e-12)
     rates = [group["lr"] for group in optimiser.param_groups]
     every = max(1, steps // _CHECKS)
-    lessons = _Lessons(images, teacher, seed)
+    lessons = _Lessons(images, teacher, seed, float_dtype(student))
     for step in range(steps):
         share = 0.5 + 0.5 * math.cos(math.pi * step / steps)
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * share
-        x, targets = lessons.draw()
-        loss = _loss(flat_outputs(student(x)), targets)
-        if loss is None or not loss.requires_grad:
-            break  # nothing that is trained reaches an output
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        try:
+            x, targets = lessons.draw()
+            loss = _loss(flat_outputs(student(x)), targets)
+            if loss is None or not loss.requires_grad:
+                found = replace(found, reason="no output has a gradient")
+                break
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        except (RuntimeError, NotImplementedError) as failure:  # an operation of the user's own
+            found = replace(found, reason=because(failure))
+            break
         optimiser.step()
         if (step + 1) % every == 0 or step + 1 == steps:
             candidate = copy.deepcopy(student)
             _settle(candidate)
             error = output_error(candidate, judged, wanted)
             if error < found.after:
-                best, found = candidate, Tuned(first, error, step + 1)
+                best, found = candidate, replace(found, after=error, steps=step + 1)
         if progress is not None:
             progress(step + 1, steps)
-    for parameter in best.parameters():
-        parameter.requires_grad_(False)
+    for parameter, before in zip(best.parameters(), graph.parameters(), strict=True):
+        parameter.requires_grad_(before.requires_grad)
         parameter.grad = None
     return best, found
 
@@ -159,11 +169,16 @@ class _Lessons:
     """Images, mirrored or not, and what the teacher makes of them, which is computed once."""
 
     def __init__(
-        self, images: Sequence[NDArray[np.float32]], teacher: nn.Module, seed: int
+        self,
+        images: Sequence[NDArray[np.float32]],
+        teacher: nn.Module,
+        seed: int,
+        dtype: torch.dtype,
     ) -> None:
         shape = images[0].shape
         self.images = [image for image in images if image.shape == shape]
         self.teacher = teacher
+        self.dtype = dtype
         self.batch = max(1, min(len(self.images), _PIXELS // (shape[2] * shape[3])))
         self.rng = np.random.default_rng(seed)
         self._known: dict[tuple[int, bool], list[Tensor]] = {}
@@ -178,7 +193,7 @@ class _Lessons:
         return x, [torch.cat(tensors) for tensors in outputs]
 
     def _view(self, index: int, mirrored: bool) -> Tensor:
-        x = torch.from_numpy(self.images[index])
+        x = torch.as_tensor(self.images[index]).to(self.dtype)
         return x.flip(3) if mirrored else x
 
     def _taught(self, index: int, mirrored: bool) -> list[Tensor]:
