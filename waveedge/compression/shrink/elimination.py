@@ -107,30 +107,38 @@ def eliminate(weight: Tensor, second: Tensor, columns: Tensor, *, down_to: int =
     powers[channels] = left.square().sum()
     order: list[int] = []
     while (count := int(alive.sum())) > down_to:
-        blocks = inverse[columns[:, :, None], columns[:, None, :]]  # (channels, n, n)
-        blocks[~alive] = torch.eye(columns.shape[1]).double()
-        read = left[columns]  # (channels, n, outputs * taps)
-        costs = (read * torch.linalg.solve(blocks, read)).sum((1, 2))
+        costs = _costs(inverse, left, columns, alive)
         costs[~alive] = torch.inf
-        for channel in costs.argsort(stable=True)[: max(1, count // _AT_ONCE)].tolist():
-            if count == down_to:
-                break
-            gone = columns[channel]
-            block = inverse[gone[:, None], gone[None]]
-            shift = torch.linalg.solve(block, left[gone])
-            lost += float((left[gone] * shift).sum())
-            left -= inverse[:, gone] @ shift
-            inverse = inverse - inverse[:, gone] @ torch.linalg.solve(block, inverse[gone])
-            alive[channel] = False
-            left[gone] = 0
-            inverse[gone] = 0
-            inverse[:, gone] = 0
-            order.append(channel)
-            count -= 1
-            losses[count] = lost
-            powers[count] = left.square().sum()
+        together = min(max(1, count // _AT_ONCE), count - down_to)
+        going = costs.argsort(stable=True)[:together]
+        gone = columns[going].flatten()
+        block = inverse[gone[:, None], gone[None]]
+        shift = torch.linalg.solve(block, left[gone])
+        lost += float((left[gone] * shift).sum())
+        reached = inverse[:, gone]
+        left.addmm_(reached, shift, alpha=-1)
+        inverse.addmm_(reached, torch.linalg.solve(block, inverse[gone]), alpha=-1)
+        alive[going] = False
+        left[gone] = 0
+        inverse[gone] = 0
+        inverse[:, gone] = 0
+        order += going.tolist()
+        # Of those that go together, the first is charged with all.
+        losses[count - together : count] = lost
+        powers[count - together : count] = left.square().sum()
     order += alive.nonzero().flatten().tolist()
     return Elimination(order, losses, powers, left.reshape_as(weight))
+
+
+def _costs(inverse: Tensor, left: Tensor, columns: Tensor, alive: Tensor) -> Tensor:
+    """(channels,) what losing each of them costs; of those that are gone, anything."""
+    if columns.shape[1] == 1:
+        numbers = columns[:, 0]
+        return left[numbers].square().sum(1) / inverse.diagonal()[numbers].clamp(min=1e-300)
+    blocks = inverse[columns[:, :, None], columns[:, None, :]]  # (channels, n, n)
+    blocks[~alive] = torch.eye(columns.shape[1], dtype=blocks.dtype)
+    read = left[columns]  # (channels, n, outputs * taps)
+    return (read * torch.linalg.solve(blocks, read)).sum((1, 2))
 
 
 def _pads(layer: Layer) -> bool:
