@@ -134,11 +134,15 @@ def _costs(inverse: Tensor, left: Tensor, columns: Tensor, alive: Tensor) -> Ten
     """(channels,) what losing each of them costs; of those that are gone, anything."""
     if columns.shape[1] == 1:
         numbers = columns[:, 0]
-        return left[numbers].square().sum(1) / inverse.diagonal()[numbers].clamp(min=1e-300)
+        costs: Tensor = left[numbers].square().sum(1) / inverse.diagonal()[numbers].clamp(
+            min=1e-300
+        )
+        return costs
     blocks = inverse[columns[:, :, None], columns[:, None, :]]  # (channels, n, n)
     blocks[~alive] = torch.eye(columns.shape[1], dtype=blocks.dtype)
     read = left[columns]  # (channels, n, outputs * taps)
-    return (read * torch.linalg.solve(blocks, read)).sum((1, 2))
+    costs = (read * torch.linalg.solve(blocks, read)).sum((1, 2))
+    return costs
 
 
 def _pads(layer: Layer) -> bool:
