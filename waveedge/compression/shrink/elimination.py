@@ -132,16 +132,15 @@ def eliminate(weight: Tensor, second: Tensor, columns: Tensor, *, down_to: int =
 
 def _costs(inverse: Tensor, left: Tensor, columns: Tensor, alive: Tensor) -> Tensor:
     """(channels,) what losing each of them costs; of those that are gone, anything."""
+    costs: Tensor
     if columns.shape[1] == 1:
         numbers = columns[:, 0]
-        costs: Tensor = left[numbers].square().sum(1) / inverse.diagonal()[numbers].clamp(
-            min=1e-300
-        )
-        return costs
-    blocks = inverse[columns[:, :, None], columns[:, None, :]]  # (channels, n, n)
-    blocks[~alive] = torch.eye(columns.shape[1], dtype=blocks.dtype)
-    read = left[columns]  # (channels, n, outputs * taps)
-    costs = (read * torch.linalg.solve(blocks, read)).sum((1, 2))
+        costs = left[numbers].square().sum(1) / inverse.diagonal()[numbers].clamp(min=1e-300)
+    else:
+        blocks = inverse[columns[:, :, None], columns[:, None, :]]  # (channels, n, n)
+        blocks[~alive] = torch.eye(columns.shape[1], dtype=blocks.dtype)
+        read = left[columns]  # (channels, n, outputs * taps)
+        costs = (read * torch.linalg.solve(blocks, read)).sum((1, 2))
     return costs
 
 
