@@ -40,6 +40,7 @@ from waveedge.compression.wavelet import (
     select_static,
 )
 from waveedge.cost import Cost, LayerCost, profile
+from waveedge.decibels import ratio_db
 from waveedge.errors import InputError, RecipeError
 from waveedge.models.build import spec_of
 from waveedge.nn import Selection
@@ -215,7 +216,7 @@ def _shrunk_report(shrunk: Shrunk | None) -> ShrinkReport | None:
         return None
     return ShrinkReport(
         forms=tuple((form.writer, str(form)) for form in shrunk.forms),
-        snr_db=_decibels(shrunk.error),
+        snr_db=ratio_db(1.0, shrunk.error),
     )
 
 
@@ -223,12 +224,10 @@ def _tuning_report(tuned: Tuned | None) -> TuningReport | None:
     if tuned is None:
         return None
     return TuningReport(
-        steps=tuned.steps, snr_db_before=_decibels(tuned.before), snr_db=_decibels(tuned.after)
+        steps=tuned.steps,
+        snr_db_before=ratio_db(1.0, tuned.before),
+        snr_db=ratio_db(1.0, tuned.after),
     )
-
-
-def _decibels(error: float) -> float:
-    return -10 * math.log10(error) if error else math.inf
 
 
 def _weighted(cost: Cost) -> list[LayerCost]:

@@ -24,7 +24,7 @@ from waveedge.compression.reparameterize import (
     holding,
     reparameterize,
 )
-from waveedge.compression.shrink import Shrunk, output_error, shrink
+from waveedge.compression.shrink import Shrunk, find_pairs, output_error, shrink
 from waveedge.cost import profile
 from waveedge.nn import Selection
 from waveedge.normalise import preserve
@@ -99,6 +99,9 @@ def shrunk_structure(
     names = [name for name, _ in prepared.named_modules()]
     selections = [n for n, m in prepared.named_modules() if isinstance(m, Selection)]
     keep = {*selections, *(name for name in names if recipe.excluded(name) is not None)}
+    plain = without_wcc(prepared)
+    if next(find_pairs(plain, keep), None) is None:
+        return whole
     seen = reference.images[:judged]
     wanted = [reference.outputs(index) for index in range(judged)]
     allowed = 0.0
@@ -108,13 +111,11 @@ def shrunk_structure(
         eight = recipe.model_copy(update={"bits": CONTAINER_BITS, "weight_bits": FLOAT})
         rounded = on_integers(whole.plain, whole.plain, images[:_ROUNDED], eight)[0]
         allowed = _SHARE * output_error(rounded, seen, wanted)
-    limit = recipe.macs * profile(whole.plain, size).macs
 
     def fits(smaller: fx.GraphModule) -> bool:
         form = reparameterize(smaller, size, cost=recipe.profile, judge=lambda _: 0.0)
-        return profile(form, size).macs <= limit
+        return profile(form, size).macs <= recipe.macs * profile(whole.plain, size).macs
 
-    plain = without_wcc(prepared)
     shrunk = shrink(
         plain,
         images,

@@ -17,7 +17,7 @@ from .pipeline import (
     reparameterize,
 )
 from .pooled import FramePool
-from .rewrite import Applied, Rewrite, Shapes
+from .rewrite import Applied, Rewrite, Shapes, calls, only_user
 from .wtconv import BandWise
 
 __all__ = [
@@ -36,10 +36,12 @@ __all__ = [
     "Rewrite",
     "Shapes",
     "SpaceToPhase",
+    "calls",
     "exact_form",
     "fault_of",
     "holding",
     "judged",
+    "only_user",
     "reparameterize",
     "scale_outputs",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .pairs import find_pairs
 from .search import output_error
 from .shrink import Shrunk, SmallerForm, shrink
 from .static import select_inputs
 
-__all__ = ["Shrunk", "SmallerForm", "output_error", "select_inputs", "shrink"]
+__all__ = ["Shrunk", "SmallerForm", "find_pairs", "output_error", "select_inputs", "shrink"]

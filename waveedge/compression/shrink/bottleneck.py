@@ -47,11 +47,11 @@ class Bottleneck(PairForm):
         weight = by_input(reader)[pair.columns]  # (C, n, outputs, taps)
         rows = weight.flatten(1)
         values, vectors = torch.linalg.eigh(rows @ rows.T)
-        root = vectors * values.clamp(min=float(values[-1]) * _FLOOR).sqrt()  # L, M = L L^T
+        scale = values.clamp(min=float(values[-1]) * _FLOOR).sqrt()
+        root = vectors * scale  # L, M = L L^T
         energies, directions = torch.linalg.eigh(root.T @ moments.second @ root)
         self._encode = (root @ directions).flip(1).T  # (C, C), the largest first
-        self._decode = (vectors / values.clamp(min=float(values[-1]) * _FLOOR).sqrt()) @ directions
-        self._decode = self._decode.flip(1)
+        self._decode = ((vectors / scale) @ directions).flip(1)
         carried = energies.clamp(min=0).flip(0).cumsum(0)
         self.losses = torch.cat([carried[-1:], (carried[-1] - carried).clamp(min=0)])
         # Turned, r directions have a peak of about that part of what they carry; in the reader's

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from waveedge.compression.graph_queries import layer_of
-from waveedge.compression.reparameterize import SpaceToPhase
+from waveedge.compression.reparameterize import SpaceToPhase, calls, only_user
 
-__all__ = ["Layer", "Pair", "by_input", "find_pairs", "is_free", "set_weight"]
+__all__ = ["Layer", "Pair", "by_input", "find_pairs", "set_weight"]
 
 Layer: TypeAlias = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
@@ -79,7 +79,7 @@ def find_pairs(graph: fx.GraphModule, keep: Collection[str] = ()) -> Iterator[Pa
         columns = torch.arange(_outputs(writer)).unsqueeze(1)
         between: list[fx.Node] = []
         linear = True
-        current = _only_user(node)
+        current = only_user(node)
         while current is not None:
             if (reader := _dense(graph, current, keep)) is not None:
                 if isinstance(reader, nn.Linear) != on_maps and current.args[0] in (node, *between):
@@ -96,13 +96,7 @@ def find_pairs(graph: fx.GraphModule, keep: Collection[str] = ()) -> Iterator[Pa
             else:
                 break
             between.append(current)
-            current = _only_user(current)
-
-
-def is_free(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node is the only one that calls its module."""
-    callers = [n for n in graph.graph.nodes if n.op == "call_module" and n.target == node.target]
-    return callers == [node]
+            current = only_user(current)
 
 
 def by_input(layer: Layer) -> Tensor:
@@ -144,11 +138,8 @@ def _dense(graph: fx.GraphModule, node: fx.Node, keep: Collection[str]) -> Layer
     assert isinstance(layer, Layer)
     if getattr(layer, "groups", 1) != 1 or getattr(layer, "padding_mode", "zeros") != "zeros":
         return None
-    return layer if node.target not in keep and is_free(graph, node) else None
-
-
-def _only_user(node: fx.Node) -> fx.Node | None:
-    return next(iter(node.users)) if len(node.users) == 1 else None
+    alone = len(calls(graph.graph, str(node.target))) == 1
+    return layer if node.target not in keep and alone else None
 
 
 def _is_elementwise(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -21,8 +22,12 @@ from waveedge.decibels import power
 from waveedge.macs import layer_macs
 from waveedge.reference import run
 
-__all__ = ["find_forms", "gains", "output_error"]
+__all__ = ["IMAGES", "PROBES", "find_forms", "gains", "output_error"]
 
+IMAGES = 8
+"""To take moments on."""
+PROBES = 2
+"""To measure on what a loss costs."""
 _PROBE_LOSS = 1e-2
 """Of what all channels carry: a loss that the output shows, and that is small all the same."""
 
@@ -61,7 +66,7 @@ def find_forms(
         else:
             form = Hidden(pair, reader, moments[pair.read], bits)
         products = sum(layer_macs(layer_of(graph, node), shapes[node]) for node in pair.layers)
-        elements = sum(_elements(shapes[node]) for node in (pair.writer, *pair.between))
+        elements = sum(math.prod(shapes[node]) for node in (pair.writer, *pair.between))
         form.price = products + 2 * prices.element * elements
         forms.append(form)
     return forms
@@ -107,7 +112,3 @@ def output_error(
         noise = sum(power(a - b) for a, b in zip(reference, other, strict=True))
         error += noise / max(sum(map(power, reference)), 1e-30)
     return error if np.isfinite(error) else float("inf")
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape))

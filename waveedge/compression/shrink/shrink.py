@@ -25,14 +25,10 @@ from waveedge.compression.costs import CostProfile
 from waveedge.compression.shrink.allocate import allocate, options_of
 from waveedge.compression.shrink.bottleneck import Bottleneck
 from waveedge.compression.shrink.forms import PairForm
-from waveedge.compression.shrink.search import find_forms, gains, output_error
+from waveedge.compression.shrink.search import IMAGES, PROBES, find_forms, gains, output_error
 
 __all__ = ["Shrunk", "SmallerForm", "shrink"]
 
-_IMAGES = 8
-"""To take moments on."""
-_PROBES = 2
-"""To measure on what a loss costs."""
 _TRIES = 6
 _HALVINGS = 12
 _NEAR = 0.7
@@ -108,8 +104,8 @@ def shrink(
     Returns:
         None where nothing can go.
     """
-    forms = find_forms(graph, images[:_IMAGES], prices, bits, keep)
-    costs = gains(graph, forms, images[:_PROBES])
+    forms = find_forms(graph, images[:IMAGES], prices, bits, keep)
+    costs = gains(graph, forms, images[:PROBES])
     options = [options_of(f, gain, prices.multiple) for f, gain in zip(forms, costs, strict=True)]
 
     def within(budget: float) -> tuple[Shrunk, float]:

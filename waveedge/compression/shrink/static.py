@@ -26,14 +26,9 @@ from waveedge.compression.shrink.elimination import Inputs
 from waveedge.compression.shrink.forms import Form
 from waveedge.compression.shrink.moments import Moments, observe_moments
 from waveedge.compression.shrink.pairs import set_weight
-from waveedge.compression.shrink.search import gains
+from waveedge.compression.shrink.search import IMAGES, PROBES, gains
 
 __all__ = ["select_inputs"]
-
-_IMAGES = 8
-"""To take moments on."""
-_PROBES = 2
-"""To measure on what a loss costs."""
 
 
 class _Inputs(Form):
@@ -76,12 +71,12 @@ def select_inputs(
         for node, _ in layers(graph)
         if node.target in ratios
     }
-    seen = observe_moments(graph, dict.fromkeys(reads.values(), 1), images[:_IMAGES])
+    seen = observe_moments(graph, dict.fromkeys(reads.values(), 1), images[:IMAGES])
     forms = [
         _Inputs(name, graph.get_submodule(name), seen[value], bits)  # type: ignore[arg-type]
         for name, value in reads.items()
     ]
-    costs = gains(graph, forms, images[:_PROBES])
+    costs = gains(graph, forms, images[:PROBES])
     options = [options_of(form, gain, 1) for form, gain in zip(forms, costs, strict=True)]
     chosen = allocate(options, price=sum(ratios[form.name] * form.price for form in forms))
     for form, channels in zip(forms, chosen, strict=True):
