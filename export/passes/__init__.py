@@ -11,8 +11,16 @@ from waveedge.export.passes.base import NodePass
 from waveedge.export.passes.stages import (
     int8_encoding,
     onnxruntime_kernels,
+    openvino_kernels,
     plain,
     uint8_encoding,
 )
 
-__all__ = ["NodePass", "int8_encoding", "onnxruntime_kernels", "plain", "uint8_encoding"]
+__all__ = [
+    "NodePass",
+    "int8_encoding",
+    "onnxruntime_kernels",
+    "openvino_kernels",
+    "plain",
+    "uint8_encoding",
+]

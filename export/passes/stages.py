@@ -19,8 +19,9 @@ from waveedge.export.passes.space_to_depth import SpaceToDepth
 from waveedge.export.passes.tiling import TileActivations
 from waveedge.export.passes.uint8_activations import Uint8Activations
 from waveedge.export.passes.uint8_weights import Uint8Weights
+from waveedge.export.passes.unit_strides import UnitStrides
 
-__all__ = ["int8_encoding", "onnxruntime_kernels", "plain", "uint8_encoding"]
+__all__ = ["int8_encoding", "onnxruntime_kernels", "openvino_kernels", "plain", "uint8_encoding"]
 
 
 def int8_encoding() -> Sequential:
@@ -66,9 +67,16 @@ def onnxruntime_kernels(*, saturates: bool) -> Sequential:
     )
 
 
-def plain(*, saturates: bool = False) -> Sequential:
-    """Nothing of its own for any kernel; ``saturates`` as for :func:`onnxruntime_kernels`."""
-    return Sequential(*(_uint8_weights() if saturates else []), *_finished())
+def openvino_kernels(*, saturates: bool) -> Sequential:
+    """What OpenVINO's kernels on CPUs want; ``saturates`` as for :func:`onnxruntime_kernels`."""
+    return Sequential(
+        _shapes(), UnitStrides(), *(_uint8_weights() if saturates else []), *_finished()
+    )
+
+
+def plain() -> Sequential:
+    """Nothing of its own for any kernel."""
+    return Sequential(*_finished())
 
 
 def _uint8_weights() -> list[ir.passes.PassBase]:

@@ -15,7 +15,7 @@ from onnx_ir.passes import Sequential
 from waveedge.export.engine_builder import Build
 from waveedge.export.layers import Layer
 from waveedge.export.onnx_runner import Run
-from waveedge.export.passes import plain, uint8_encoding
+from waveedge.export.passes import openvino_kernels, uint8_encoding
 from waveedge.export.target import Target
 from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.manifest import OPENVINO
@@ -39,7 +39,7 @@ class OpenVino(Target):
         openvino_version()
 
     def pipeline(self) -> Sequential:
-        return Sequential(uint8_encoding(), plain(saturates=int8_saturates()))
+        return Sequential(uint8_encoding(), openvino_kernels(saturates=int8_saturates()))
 
     def provider(self, precision: str) -> str:
         return next(name for name, computes in OPENVINO.items() if computes == precision)

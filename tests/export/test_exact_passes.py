@@ -30,6 +30,7 @@ from waveedge.export.passes.space_to_depth import SpaceToDepth
 from waveedge.export.passes.tiling import TileActivations
 from waveedge.export.passes.uint8_activations import Uint8Activations
 from waveedge.export.passes.uint8_weights import Uint8Weights
+from waveedge.export.passes.unit_strides import UnitStrides
 from waveedge.export.targets import TARGETS
 
 RANDOM = np.random.default_rng(0)
@@ -116,6 +117,9 @@ CASES: list[tuple[type[ir.passes.PassBase], tuple[int, ...], str, dict[str, Any]
      "e = QuantizeLinear (d, step, zero) y = DequantizeLinear (e, step, zero)",
      {**UINT8, "m": floats(1, 64, 1, 1)}),
     (Uint8Weights, (1, 3, 9, 7), "w = DequantizeLinear <axis = 0> (q, s, z) y = Conv (x, w)", CONV),
+    (UnitStrides, (1, 3, 3, 9), "y = Conv <strides = [2, 2]> (x, w)", {"w": floats(4, 3, 3, 3)}),
+    (UnitStrides, (1, 3, 13, 4), "y = Conv <strides = [2, 3], pads = [1, 0, 0, 1], "
+     "dilations = [1, 2]> (x, w)", {"w": floats(4, 3, 3, 3)}),
     (ResolveSliceBounds, (1, 3, 9, 7), "a = Slice (x, low, high, axes) b = Relu (a) "
      "y = Slice (b, all, high, axes)",
      {"low": integers(-5), "high": integers(2**40), "axes": integers(3), "all": integers(0)}),
@@ -202,7 +206,15 @@ def test_every_exact_pass_of_a_pipeline_has_a_case():
 
 
 @pytest.mark.parametrize(
-    "kind", [SpaceToDepth, TileActivations, FoldCropIntoConvTranspose, MergeGroups, MatMulToGemm]
+    "kind",
+    [
+        FoldCropIntoConvTranspose,
+        MatMulToGemm,
+        MergeGroups,
+        SpaceToDepth,
+        TileActivations,
+        UnitStrides,
+    ],
 )
 def test_a_pass_that_needs_sizes_leaves_a_graph_without_them_alone(kind):
     _, shape, body, constants = next(case for case in CASES if case[0] is kind)

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import waveedge
 from waveedge.compression.compressed import Compressed
+from waveedge.decibels import snr_db
 from waveedge.errors import ArtifactError, InputError, RecipeError
 from waveedge.export.lowering import lower
 from waveedge.export.targets import TARGETS
@@ -47,7 +48,7 @@ def test_a_session_runs_it_on_openvino(bundle: Path, small: Compressed, tmp_path
         wanted = small.graph(IMAGES[:1]).numpy()
     for result in (found, same.run(image)):
         assert isinstance(result, np.ndarray)
-        assert np.abs(result - wanted).max() < 0.01 * np.abs(wanted).max()
+        assert snr_db(wanted, result) > 35  # a step of the output's grid here and there
 
 
 def test_the_report_says_what_it_was_verified_on(bundle: Path) -> None:
@@ -83,6 +84,23 @@ def test_reduced_precision_is_refused_where_the_processor_has_none(
     with pytest.raises(InputError, match="does not compute in"):
         waveedge.export(small, tmp_path / "bf", target="openvino", precision="bfloat16")
     assert not (tmp_path / "bf").exists()
+
+
+def test_strided_pieces_one_column_wide_are_right_in_bfloat16(tmp_path: Path) -> None:
+    """OpenVINO's kernel for AMX reads beyond them; border pieces are such."""
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor does not compute in bfloat16")
+    torch.manual_seed(0)
+    column = torch.nn.Sequential(torch.nn.Conv2d(3, 48, (6, 4), 2), torch.nn.Conv2d(48, 4, 1))
+    images = torch.rand(4, 3, 60, 4)
+    made = waveedge.export(
+        column, tmp_path / "bf", target="openvino", precision="bfloat16", images=images
+    )
+    with torch.no_grad():
+        wanted = column(images[:1]).numpy()
+    session = Session(made.path)
+    for _ in range(3):
+        assert snr_db(wanted, session.run(images[:1].numpy())) > 40  # type: ignore[arg-type]
 
 
 def test_other_targets_have_no_such_precision(small: Compressed, tmp_path: Path) -> None:
@@ -131,12 +149,16 @@ def concatenated(dtype: type, zero: int) -> onnx.ModelProto:
 
 @pytest.mark.parametrize(("dtype", "zero"), [(np.uint8, 128), (np.int8, 0)])
 def test_what_the_encoding_is_chosen_for(tmp_path: Path, dtype: type, zero: int) -> None:
-    """Where OpenVINO mends int8, the second case fails: then the note of ``onnx`` can go."""
+    """Where OpenVINO mends int8, the second case fails: then the note of ``onnx`` can go.
+
+    Its kernel for AMX is right already.
+    """
     onnx.save(concatenated(dtype, zero), tmp_path / "net.onnx")
     values = np.random.default_rng(0).uniform(-1.2, 1.2, (2, 1, 2, 4, 4)).astype(np.float32)
     joined = np.concatenate(list(values), 1)
     error = np.abs(Session(tmp_path / "net.onnx", provider="openvino").run(*values) - joined).max()
-    assert error < 0.006 if dtype is np.uint8 else error > 0.1
+    right = dtype is np.uint8 or "amx_int8" in Path("/proc/cpuinfo").read_text()
+    assert error < 0.006 if right else error > 0.1
 
 
 def test_its_graph_is_onnxruntimes_in_the_encoded_stage(small: Compressed) -> None:
