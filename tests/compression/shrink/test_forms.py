@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from waveedge.compression.costs import CPU
-from waveedge.compression.shrink.elimination import eliminate
+from waveedge.compression.shrink.elimination import Inputs, eliminate
 from waveedge.compression.shrink.forms import Form
 from waveedge.compression.shrink.hidden import Hidden
-from waveedge.compression.shrink.pairs import find_pairs
+from waveedge.compression.shrink.moments import Moments
+from waveedge.compression.shrink.pairs import by_input, find_pairs
 from waveedge.compression.shrink.search import find_forms
 from waveedge.reference import run
 
@@ -98,19 +99,30 @@ def test_a_chain_of_low_rank_loses_nothing(images: Images) -> None:
     assert float((wanted - found).abs().max()) < 1e-4 * float(wanted.abs().max())
 
 
-def test_elimination_is_the_best_refit() -> None:
-    """Of one channel, against least squares on the inputs themselves."""
+@pytest.mark.parametrize("together", [1, 2])
+def test_elimination_counts_the_error_of_the_best_refit(together: int) -> None:
+    """At every number of channels, against least squares on the inputs themselves."""
     torch.manual_seed(0)
-    inputs = (torch.randn(400, 6) @ torch.randn(6, 6)).double()
-    weight = torch.randn(6, 4, 1).double()
+    inputs = (torch.randn(400, 8) @ torch.randn(8, 8)).double()
+    layer = nn.Conv2d(8, 4, 1, bias=False).double()
+    weight = by_input(layer)
+    columns = torch.arange(8).reshape(together, -1).T
     second = inputs.T @ inputs / len(inputs)
-    found = eliminate(weight, second, torch.arange(6)[:, None], down_to=5)
-    left = [channel for channel in range(6) if channel != found.order[0]]
+    peak = inputs.abs().amax(0)
+    found = eliminate(weight, second, columns)
+    moments = Moments(second, torch.zeros(8), peak, 400)
+    read_by_16_bits = Inputs(layer, moments, columns, 16)  # of no rounding to speak of
     wanted = inputs @ weight[..., 0]
-    refit = torch.linalg.lstsq(inputs[:, left], wanted).solution
-    assert torch.allclose(found.weight[left, :, 0], refit, atol=1e-8)
-    error = (wanted - inputs[:, left] @ refit).square().sum() / len(inputs)
-    assert float(found.losses[5]) == pytest.approx(float(error))
+    for count in range(1, len(columns)):
+        left = columns[found.order[-count:]].flatten()
+        refit = torch.linalg.lstsq(inputs[:, left], wanted).solution
+        error = (wanted - inputs[:, left] @ refit).square().sum() / len(inputs)
+        assert float(found.losses[count]) == pytest.approx(float(error))
+        assert float(found.powers[count]) == pytest.approx(float(refit.square().sum()))
+        made, _ = read_by_16_bits.refitted(layer, count)
+        gone = [number for number in range(8) if number not in left]
+        assert not made[gone].any()
+        assert torch.allclose(made[left, :, 0], refit, atol=1e-2)
 
 
 @pytest.mark.parametrize(

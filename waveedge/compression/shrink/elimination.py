@@ -65,7 +65,13 @@ class Inputs:
     def refitted(self, layer: Layer, channels: int) -> tuple[Tensor, Tensor | None]:
         """The weight of ``layer`` as of ``by_input``, zeros where nothing is read, and its bias."""
         before = by_input(layer)
-        weight = eliminate(before, self._second, self.columns, down_to=channels).weight
+        # Least squares: what the last elimination leaves, without those before it.
+        read = self.columns[self.kept(channels)].flatten()
+        moments = self._second[read]
+        weight = torch.zeros_like(before)
+        weight[read] = torch.linalg.solve(moments[:, read], moments @ before.flatten(1)).unflatten(
+            1, before.shape[1:]
+        )
         bias = layer.bias
         if self._centred and bias is not None:
             bias = bias.double() + torch.einsum("i,iot->o", self._mean, before - weight)
@@ -76,40 +82,37 @@ class Elimination(NamedTuple):
     """What came of removing input channels of a layer, one after another.
 
     Attributes:
-        order: the channels as they went, those that stay last.
-        losses: (channels + 1,) the error of keeping 0, 1, ... of them; infinite where not found.
-        powers: (channels + 1,) the sum of squares of the weight that is left; likewise.
-        weight: (inputs, outputs, taps) what is left at the end, zeros where nothing is read.
+        order: the channels as they went.
+        losses: (channels + 1,) the error of keeping 0, 1, ... of them.
+        powers: (channels + 1,) the sum of squares of the weight that is left.
     """
 
     order: list[int]
     losses: Tensor
     powers: Tensor
-    weight: Tensor
 
 
-def eliminate(weight: Tensor, second: Tensor, columns: Tensor, *, down_to: int = 0) -> Elimination:
-    """Remove input channels of a layer, the least missed first.
+def eliminate(weight: Tensor, second: Tensor, columns: Tensor) -> Elimination:
+    """Remove the input channels of a layer, the least missed first.
 
     Args:
         weight: (inputs, outputs, taps) float64.
         second: (inputs, inputs) second moments of the inputs, positive definite.
         columns: (channels, n) the inputs that a channel is.
-        down_to: channels that are left.
     """
     channels = len(columns)
     left = weight.flatten(1).clone()  # (inputs, outputs * taps)
     inverse = torch.linalg.inv(second)
     alive = torch.ones(channels, dtype=torch.bool)
-    losses = torch.full((channels + 1,), torch.inf, dtype=torch.float64)
-    powers = losses.clone()
-    losses[channels] = lost = 0.0
+    losses = torch.zeros(channels + 1, dtype=torch.float64)
+    powers = torch.zeros_like(losses)
     powers[channels] = left.square().sum()
+    lost = 0.0
     order: list[int] = []
-    while (count := int(alive.sum())) > down_to:
+    while count := int(alive.sum()):
         costs = _costs(inverse, left, columns, alive)
         costs[~alive] = torch.inf
-        together = min(max(1, count // _AT_ONCE), count - down_to)
+        together = max(1, count // _AT_ONCE)
         going = costs.argsort(stable=True)[:together]
         gone = columns[going].flatten()
         block = inverse[gone[:, None], gone[None]]
@@ -126,8 +129,7 @@ def eliminate(weight: Tensor, second: Tensor, columns: Tensor, *, down_to: int =
         # Of those that go together, the first is charged with all.
         losses[count - together : count] = lost
         powers[count - together : count] = left.square().sum()
-    order += alive.nonzero().flatten().tolist()
-    return Elimination(order, losses, powers, left.reshape_as(weight))
+    return Elimination(order, losses, powers)
 
 
 def _costs(inverse: Tensor, left: Tensor, columns: Tensor, alive: Tensor) -> Tensor:

@@ -132,7 +132,8 @@ def shrink(
     low, high = 1e-9, 1e3
     for _ in range(_HALVINGS):
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if fits(within(middle)[0].graph) else (middle, high)
+        smaller = _apply(graph, forms, allocate(options, error=middle))
+        low, high = (low, middle) if fits(smaller.graph) else (middle, high)
     smaller = within(high)[0]
     return smaller if smaller.forms else None
 
