@@ -75,6 +75,7 @@ def test_the_untuned_network_is_kept_where_training_harms(
     untuned: Compressed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("waveedge.compression.tuning._RATE", 100.0)
+    monkeypatch.setattr("waveedge.compression.tuning._SHORTER", 1.0)
     images = list(IMAGES[:, None])
     before = [parameter.clone() for parameter in untuned.graph.parameters()]
     graph, found = tune_graph(untuned.graph, net(), images[:6], images[6:], 12, 0)
@@ -82,6 +83,16 @@ def test_the_untuned_network_is_kept_where_training_harms(
     assert found.before == found.after
     for one, other in zip(before, untuned.graph.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_where_training_harms_it_goes_on_from_the_best_state_in_shorter_steps(
+    untuned: Compressed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waveedge.compression.tuning._RATE", 100.0)
+    images = list(IMAGES[:, None])
+    _, found = tune_graph(untuned.graph, net(), images[:6], images[6:], 36, 0)
+    assert found.steps > 12  # the first looks saw it spoilt
+    assert found.after < found.before
 
 
 def test_a_network_without_trained_parts_stays() -> None:

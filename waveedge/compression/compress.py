@@ -1,7 +1,7 @@
 """The main path of compression, top to bottom.
 
-checkpoint -> choose WCC layers -> fewer channels -> exact rewrites -> quantizers -> calibrate
-    -> round -> tune -> measure
+checkpoint -> choose WCC layers -> fewer channels, static WCC, exact rewrites -> quantizers
+    -> calibrate -> round -> tune -> measure
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ from waveedge.compression.report import (
 )
 from waveedge.compression.rounding import round_weights
 from waveedge.compression.shrink import Shrunk
-from waveedge.compression.structure import shrunk_structure
+from waveedge.compression.structure import small_structure
 from waveedge.compression.threads import one_thread
 from waveedge.compression.tuning import Tuned, tune_graph
 from waveedge.compression.wavelet import (
     LayerDecision,
     choose_layers,
     replace_layers,
-    select_static,
 )
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.decibels import ratio_db
@@ -122,11 +121,17 @@ def compress(
     report_progress("rewriting", 0, 1)
     chosen = copy.deepcopy(published)
     replace_layers(chosen, decisions)
-    base = reference
-    if recipe.wcc_select == STATIC and any(item.compressed for item in decisions):
-        decisions = select_static(chosen, decisions, images.calibration, recipe)
-        base = Reference(chosen, reference.images)
-    made = shrunk_structure(chosen, spec, recipe, base, images.calibration, len(judged))
+    static = recipe.wcc_select == STATIC and any(item.compressed for item in decisions)
+    made = small_structure(
+        chosen,
+        spec,
+        recipe,
+        reference,
+        images.calibration,
+        len(judged),
+        static=decisions if static else (),
+    )
+    decisions = list(made.decisions) or decisions
     plain = made.plain
     graph, in_float = on_integers(
         made.form,
@@ -169,7 +174,7 @@ def compress(
     spec = spec.model_copy(update={"input_size": size})
     steps = [(made.reference.network, plain)]
     if made.prepared is not None:
-        steps.append((base.network, made.prepared))
+        steps.append((reference.network, made.prepared))
     sizes = find_sizes(steps, published, size)
     preserve(graph, spec=spec, sizes=sizes)
     return Compressed(

@@ -1,9 +1,12 @@
-"""From the normal form to the form that is quantized: fewer channels, then exact rewrites."""
+"""From the normal form to the form that is quantized.
+
+Fewer channels, then static WCC of what is left, then exact rewrites.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,14 +27,15 @@ from waveedge.compression.reparameterize import (
     holding,
     reparameterize,
 )
-from waveedge.compression.shrink import Shrunk, find_pairs, output_error, shrink
+from waveedge.compression.shrink import Shrunk, drop_unread, find_pairs, output_error, shrink
+from waveedge.compression.wavelet import LayerDecision, select_static
 from waveedge.cost import profile
 from waveedge.nn import Selection
 from waveedge.normalise import preserve
 from waveedge.reference import Reference
 from waveedge.spec import ModelSpec
 
-__all__ = ["Structure", "shrunk_structure", "structure"]
+__all__ = ["Structure", "small_structure", "structure"]
 
 _SEEN = 4
 """Images of the reference, its last, that show the ranges of channels."""
@@ -53,6 +57,7 @@ class Structure:
         prepared: where channels were left out, the last form that computes exactly what the
             user's network does; else None.
         shrunk: what was left out; None where nothing was.
+        decisions: of static WCC, with what each layer keeps; none without it.
     """
 
     form: fx.GraphModule
@@ -60,76 +65,49 @@ class Structure:
     reference: Reference
     prepared: fx.GraphModule | None = None
     shrunk: Shrunk | None = None
+    decisions: tuple[LayerDecision, ...] = ()
 
 
-def shrunk_structure(
+def small_structure(
     chosen: fx.GraphModule,
     spec: ModelSpec,
     recipe: Recipe,
     reference: Reference,
     images: Sequence[NDArray[np.float32]],
     judged: int,
+    static: Sequence[LayerDecision] = (),
 ) -> Structure:
     """Bring a network into the form that is quantized, with as few channels as will do.
 
     Args:
-        chosen: the normal form with its WCC layers; it is not changed.
+        chosen: the normal form with its top-k layers; it is not changed.
         spec: what the network is.
         recipe: what to do.
         reference: the user's network: what does not compute the same is left out.
         images: (1, C, H, W) float32, to choose on.
         judged: the first so many images of the reference are others, to judge on.
+        static: the decisions of static WCC, if any.
 
     Raises:
         ExportError: not even the normal form computes what the network does.
     """
     whole = structure(chosen, spec, recipe, reference)
-    if recipe.macs == 1 and (not recipe.shrink or recipe.bits == FLOAT):
-        return whole
-    size = reference.images[0].shape[-2:]
-    judge = partial(_error, reference, PROBES)
-    prepared = reparameterize(
-        chosen,
-        size,
-        cost=recipe.profile,
-        skip={*recipe.rewrites.skip, *CONTRACTING},
-        judge=judge,
-    )
-    prepared = holding(prepared, chosen, partial(_error, reference, None))
+    prepared = _prepared(chosen, recipe, reference)
     names = [name for name, _ in prepared.named_modules()]
     selections = [n for n, m in prepared.named_modules() if isinstance(m, Selection)]
     keep = {*selections, *(name for name in names if recipe.excluded(name) is not None)}
     plain = without_wcc(prepared)
-    if next(find_pairs(plain, keep), None) is None:
+    shrunk = None
+    if recipe.macs < 1 or (recipe.shrink and recipe.bits != FLOAT):
+        shrunk = _shrunk(plain, whole.plain, recipe, reference, images, judged, keep)
+    if shrunk is None and not static:
         return whole
-    seen = reference.images[:judged]
-    wanted = [reference.outputs(index) for index in range(judged)]
-    allowed = 0.0
-    if recipe.shrink and recipe.bits != FLOAT:
-        # Rounded well, weights add little to what activations cost; and what fewer bits cost more
-        # than 8, tuning makes up for.
-        eight = recipe.model_copy(update={"bits": CONTAINER_BITS, "weight_bits": FLOAT})
-        rounded = on_integers(whole.plain, whole.plain, images[:_ROUNDED], eight)[0]
-        allowed = _SHARE * output_error(rounded, seen, wanted)
-
-    def fits(smaller: fx.GraphModule) -> bool:
-        form = reparameterize(smaller, size, cost=recipe.profile, judge=lambda _: 0.0)
-        return profile(form, size).macs <= recipe.macs * profile(whole.plain, size).macs
-
-    shrunk = shrink(
-        plain,
-        images,
-        seen,
-        wanted,
-        allowed,
-        prices=recipe.profile,
-        bits=recipe.bits,
-        keep=keep,
-        fits=fits if recipe.macs < 1 else None,
-    )
-    if shrunk is None:
-        return whole
-    smaller = shrunk.graph
+    smaller = shrunk.graph if shrunk else copy.deepcopy(plain)
+    decisions: tuple[LayerDecision, ...] = ()
+    if static:
+        # What has gone already counts; the most worthless coefficients are those.
+        decisions = select_static(smaller, static, images)
+        drop_unread(smaller, keep)
     for name in selections:
         smaller.set_submodule(name, copy.deepcopy(prepared.get_submodule(name)))
     known = {rewrite.name for rewrite in REWRITES} | dict(smaller.named_modules()).keys()
@@ -142,7 +120,58 @@ def shrunk_structure(
             applied=(*prepared.applied, *graph.applied),  # type: ignore[misc]
             left_out=(*prepared.left_out, *graph.left_out),  # type: ignore[misc]
         )
-    return Structure(made.form, made.plain, target, plain, shrunk)
+    return Structure(made.form, made.plain, target, plain, shrunk, decisions)
+
+
+def _prepared(chosen: fx.GraphModule, recipe: Recipe, reference: Reference) -> fx.GraphModule:
+    """The network by those exact rewrites that leave its channels apart."""
+    prepared = reparameterize(
+        chosen,
+        reference.images[0].shape[-2:],
+        cost=recipe.profile,
+        skip={*recipe.rewrites.skip, *CONTRACTING},
+        judge=partial(_error, reference, PROBES),
+    )
+    return holding(prepared, chosen, partial(_error, reference, None))
+
+
+def _shrunk(
+    plain: fx.GraphModule,
+    whole: fx.GraphModule,
+    recipe: Recipe,
+    reference: Reference,
+    images: Sequence[NDArray[np.float32]],
+    judged: int,
+    keep: Collection[str],
+) -> Shrunk | None:
+    """Fewer channels of ``plain``; what they may cost, ``whole`` tells: the network rewritten."""
+    if next(find_pairs(plain, keep), None) is None:
+        return None
+    size = reference.images[0].shape[-2:]
+    seen = reference.images[:judged]
+    wanted = [reference.outputs(index) for index in range(judged)]
+    allowed = 0.0
+    if recipe.shrink and recipe.bits != FLOAT:
+        # Rounded well, weights add little to what activations cost; and what fewer bits cost more
+        # than 8, tuning makes up for.
+        eight = recipe.model_copy(update={"bits": CONTAINER_BITS, "weight_bits": FLOAT})
+        rounded = on_integers(whole, whole, images[:_ROUNDED], eight)[0]
+        allowed = _SHARE * output_error(rounded, seen, wanted)
+
+    def fits(smaller: fx.GraphModule) -> bool:
+        form = reparameterize(smaller, size, cost=recipe.profile, judge=lambda _: 0.0)
+        return profile(form, size).macs <= recipe.macs * profile(whole, size).macs
+
+    return shrink(
+        plain,
+        images,
+        seen,
+        wanted,
+        allowed,
+        prices=recipe.profile,
+        keep=keep,
+        fits=fits if recipe.macs < 1 else None,
+    )
 
 
 def structure(
@@ -155,7 +184,7 @@ def structure(
 ) -> Structure:
     """Bring a network into the form that is quantized, by exact rewrites alone.
 
-    Arguments and errors as for :func:`shrunk_structure`; ``skip`` replaces the recipe's.
+    Arguments and errors as for :func:`small_structure`; ``skip`` replaces the recipe's.
     """
     size = reference.images[0].shape[-2:]
     judge = partial(_error, reference, PROBES)

@@ -9,7 +9,8 @@ the float network is the teacher (Hinton et al., arXiv 1503.02531).
 2. Adam takes steps relative to each tensor: a weight, a bias and a step of a grid differ by
    orders of magnitude.
 3. The state that is best on images that no step has seen is kept, the first one among them: the
-   result is never worse than what came in.
+   result is never worse than what came in. Where those fare no better than at the last look,
+   training goes on from the best state, in shorter steps: what has little to gain is soon spoilt.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ __all__ = ["Tuned", "tune_graph"]
 
 _RATE = 0.01
 """Of a step of Adam, relative to the root mean square of a tensor."""
+_SHORTER = 0.3
+"""Of the rate, from the best state on, where the held-out images fare no better."""
 _CHECKS = 12
 """How often the held-out images are looked at."""
 _PIXELS = 2**15
@@ -98,8 +101,9 @@ def tune_graph(
     rates = [group["lr"] for group in optimiser.param_groups]
     every = max(1, steps // _CHECKS)
     lessons = _Lessons(images, teacher, seed, float_dtype(student))
+    state, shorter = [tensor.detach().clone() for tensor in tensors], 1.0
     for step in range(steps):
-        share = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+        share = shorter * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * share
         try:
@@ -120,6 +124,11 @@ def tune_graph(
             error = output_error(candidate, judged, wanted)
             if error < found.after:
                 best, found = candidate, replace(found, after=error, steps=step + 1)
+                state = [tensor.detach().clone() for tensor in tensors]
+            else:
+                shorter *= _SHORTER
+                for tensor, before in zip(tensors, state, strict=True):
+                    tensor.data.copy_(before)
         if progress is not None:
             progress(step + 1, steps)
     for parameter, before in zip(best.parameters(), graph.parameters(), strict=True):

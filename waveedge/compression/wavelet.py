@@ -24,7 +24,8 @@ _Extent = Annotated[int, Field(ge=0, le=2**16)]
 class LayerDecision(BaseModel):
     """What WCC does to one layer of the published network, and the reason in words.
 
-    ``map_size`` is (height, width) of the layer's feature map at calibration.
+    ``map_size`` is (height, width) of the layer's feature map at calibration, ``inputs`` how many
+    channels that has.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +36,7 @@ class LayerDecision(BaseModel):
     ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     levels: Annotated[int, Field(ge=0, le=16)] = 0
     map_size: tuple[_Extent, _Extent] = (0, 0)
+    inputs: _Extent = 0
     weight_bits: Annotated[int, Field(ge=2, le=32)] = 32
     activation_bits: Annotated[int, Field(ge=2, le=32)] = 32
     reason: Text
@@ -43,6 +45,11 @@ class LayerDecision(BaseModel):
     def compressed(self) -> bool:
         """Whether the layer becomes a WCC."""
         return self.ratio < 1
+
+    @property
+    def coefficients(self) -> int:
+        """Numbers of one image that the layer of the published network reads."""
+        return self.inputs * self.map_size[0] * self.map_size[1]
 
 
 def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDecision]:
@@ -84,6 +91,7 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
                     ratio=settings.wcc_ratio,
                     levels=0 if static else settings.wcc_levels,
                     map_size=(height, width),
+                    inputs=module.in_channels,
                     weight_bits=settings.weight_bits,
                     activation_bits=settings.bits,
                     reason=f"1x1 on {height}x{width}: {settings.wcc_ratio:.1%} of the coefficients",
@@ -98,23 +106,36 @@ def select_static(
     model: fx.GraphModule,
     decisions: Sequence[LayerDecision],
     images: Sequence[NDArray[np.float32]],
-    recipe: Recipe,
-) -> list[LayerDecision]:
+) -> tuple[LayerDecision, ...]:
     """Let the chosen layers read a share of their inputs, in place: static WCC.
 
+    Args:
+        model: the network, which may have fewer channels than the decisions were made for.
+        decisions: of all layers.
+        images: (1, C, H, W) float32.
+
     Returns:
-        the decisions, with what each layer keeps.
+        the decisions, with what each layer keeps of the inputs that it had.
     """
-    ratios = {item.name: item.ratio for item in decisions if item.compressed}
-    kept = select_inputs(model, ratios, images, recipe.bits)
+    present = dict(model.named_modules())
+    chosen = {
+        item.name: item
+        for item in decisions
+        if item.compressed and _is_pointwise(present.get(item.name))
+    }
+    wanted = sum(item.ratio * item.coefficients for item in chosen.values())
+    kept = select_inputs(model, chosen, wanted, images)
     found = []
     for item in decisions:
         if item.name in kept:
-            count, inputs = kept[item.name]
-            reason = f"1x1 on {item.map_size[0]}x{item.map_size[1]}: {count} of {inputs} inputs"
-            item = item.model_copy(update={"ratio": count / inputs, "reason": reason})
+            count, (height, width) = kept[item.name], item.map_size
+            reason = f"1x1 on {height}x{width}: {count} of {item.inputs} inputs"
+            item = item.model_copy(update={"ratio": count / item.inputs, "reason": reason})
+        elif item.compressed:
+            reason = "an exact rewrite made another layer of it"
+            item = LayerDecision(name=item.name, type=item.type, reason=reason)
         found.append(item)
-    return found
+    return tuple(found)
 
 
 def replace_layers(model: nn.Module, decisions: list[LayerDecision]) -> None:
@@ -139,7 +160,7 @@ def _has_weights(model: nn.Module, name: str) -> bool:
     return isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear | nn.ConvTranspose2d)
 
 
-def _is_pointwise(module: nn.Module) -> bool:
+def _is_pointwise(module: nn.Module | None) -> bool:
     return (
         isinstance(module, nn.Conv2d)
         and module.kernel_size == (1, 1)

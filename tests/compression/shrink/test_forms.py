@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 from waveedge.compression.costs import CPU
 from waveedge.compression.shrink.elimination import Inputs, eliminate
 from waveedge.compression.shrink.forms import Form
-from waveedge.compression.shrink.hidden import Hidden
 from waveedge.compression.shrink.moments import Moments
 from waveedge.compression.shrink.pairs import by_input, find_pairs
 from waveedge.compression.shrink.search import find_forms
@@ -25,7 +24,7 @@ Images = Sequence[NDArray[np.float32]]
 
 
 def forms_of(net: fx.GraphModule, images: Images) -> list[Form]:
-    return find_forms(net, images, CPU, 8)
+    return find_forms(net, images, CPU)
 
 
 def outputs(net: fx.GraphModule, images: Images) -> Tensor:
@@ -110,8 +109,9 @@ def test_elimination_counts_the_error_of_the_best_refit(together: int) -> None:
     second = inputs.T @ inputs / len(inputs)
     peak = inputs.abs().amax(0)
     found = eliminate(weight, second, columns)
-    moments = Moments(second, torch.zeros(8), peak, 400)
-    read_by_16_bits = Inputs(layer, moments, columns, 16)  # of no rounding to speak of
+    # Of small values, whose rounding is nothing to speak of.
+    moments = Moments(second, torch.zeros(8), 0.01 * peak, 400)
+    inputs_of = Inputs(layer, moments, columns)
     wanted = inputs @ weight[..., 0]
     for count in range(1, len(columns)):
         left = columns[found.order[-count:]].flatten()
@@ -119,7 +119,7 @@ def test_elimination_counts_the_error_of_the_best_refit(together: int) -> None:
         error = (wanted - inputs[:, left] @ refit).square().sum() / len(inputs)
         assert float(found.losses[count]) == pytest.approx(float(error))
         assert float(found.powers[count]) == pytest.approx(float(refit.square().sum()))
-        made, _ = read_by_16_bits.refitted(layer, count)
+        made, _ = inputs_of.refitted(layer, count)
         gone = [number for number in range(8) if number not in left]
         assert not made[gone].any()
         assert torch.allclose(made[left, :, 0], refit, atol=1e-2)
@@ -149,19 +149,18 @@ def test_a_value_with_two_readers_is_left_alone() -> None:
     assert list(find_pairs(fx.symbolic_trace(Net()))) == []
 
 
-def test_few_bits_ask_for_small_weights(images: Images) -> None:
+def test_rounding_asks_for_small_weights() -> None:
     """What is left out is made up for by weights that enlarge the rounding of the rest."""
     torch.manual_seed(0)
-    chain = nn.Sequential(nn.Conv2d(3, 32, 1), nn.ReLU(), nn.Conv2d(32, 5, 1))
-    net = fx.GraphModule(chain, _graph())
+    layer, columns = nn.Conv2d(32, 5, 1), torch.arange(32)[:, None]
+    inputs = (torch.randn(64, 6) @ torch.randn(6, 32)).relu().double()
+    second, mean, peak = inputs.T @ inputs / 64, inputs.mean(0), inputs.amax(0)
     powers = []
-    for bits in (2, 8):
-        (form,) = find_forms(net, images, CPU, bits)
-        assert isinstance(form, Hidden)
-        assert float(form.noise[-1]) == 0
-        reader = shrunk(net, form, 8).get_submodule("2")
-        powers.append(float(reader.weight.square().sum()))  # type: ignore[operator, union-attr]
-    assert powers[0] < 0.8 * powers[1]
+    for outliers in (1, 50):
+        found = Inputs(layer, Moments(second, mean, outliers * peak, 64), columns)
+        assert float(found.noise[-1]) == 0
+        powers.append(float(found.refitted(layer, 8)[0].square().sum()))
+    assert powers[1] < 0.8 * powers[0]
 
 
 def _graph() -> fx.Graph:

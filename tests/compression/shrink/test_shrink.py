@@ -46,7 +46,7 @@ def test_the_error_stays_below_what_is_allowed() -> None:
     before = copy.deepcopy(graph.state_dict())
     sizes = []
     for allowed in (1e-1, 3e-3):
-        found = shrink(graph, images[:4], images[4:], wanted, allowed, prices=CPU, bits=8)
+        found = shrink(graph, images[:4], images[4:], wanted, allowed, prices=CPU)
         assert found is not None
         assert output_error(found.graph, images[4:], wanted) == pytest.approx(found.error)
         assert found.error <= allowed
@@ -60,7 +60,7 @@ def test_layers_to_keep_are_kept() -> None:
     net = wide()
     graph = normalise(net, (3, 24, 24))
     wanted = [run(net, image) for image in images]
-    found = shrink(graph, images, images, wanted, 1e-2, prices=CPU, bits=8, keep={"0", "3"})
+    found = shrink(graph, images, images, wanted, 1e-2, prices=CPU, keep={"0", "3"})
     assert found is None
 
 
@@ -87,8 +87,8 @@ def test_the_super_resolution_network_needs_half_of_its_products(
     photos: NDArray[np.float32],
 ) -> None:
     path = EXAMPLES / "super_resolution" / "model.pt"
-    whole = waveedge.compress(path, photos, bits=8, shrink=False)
-    small = waveedge.compress(path, photos, bits=8)
+    whole = waveedge.compress(path, photos, shrink=False)
+    small = waveedge.compress(path, photos)
     assert small.report.macs_after < 0.5 * whole.report.macs_after
     assert small.report.quality.snr_db > whole.report.quality.snr_db - 1.5
     assert whole.report.shrunk is None
@@ -103,15 +103,15 @@ def test_no_rounding_no_shrinking() -> None:
 
 def test_excluded_layers_keep_their_channels() -> None:
     images = torch.rand(6, 3, 24, 24)
-    small = waveedge.compress(wide(), images, bits=8)
+    small = waveedge.compress(wide(), images)
     assert small.report.shrunk is not None
-    kept = waveedge.compress(wide(), images, bits=8, skip=("0", "2"))
+    kept = waveedge.compress(wide(), images, skip=("0", "2"))
     assert kept.report.shrunk is None
 
 
 def test_an_artifact_with_fewer_channels_survives(tmp_path: Path) -> None:
     images = torch.rand(6, 3, 24, 24)
-    small = waveedge.compress(wide(), images, bits=8)
+    small = waveedge.compress(wide(), images)
     waveedge.save_artifact(small, tmp_path / "a.safetensors")
     loaded = waveedge.load_artifact(tmp_path / "a.safetensors")
     loaded.original = small.original

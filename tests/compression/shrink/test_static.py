@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import waveedge
-from waveedge.compression.shrink import select_inputs
+from waveedge.compression.shrink import drop_unread, select_inputs
 from waveedge.normalise import normalise
 from waveedge.reference import run
 
@@ -33,31 +33,55 @@ def net() -> nn.Module:
 
 
 def test_the_inputs_that_say_nothing_new_go_first() -> None:
-    network = net()
-    graph = normalise(network, (3, 16, 16))
-    kept = select_inputs(graph, {"2": 0.5, "4": 0.5}, IMAGES, 8)
-    assert sum(count for count, _ in kept.values()) <= 0.5 * (12 + 8)
-    assert kept["2"][0] < kept["4"][0]
-    for name, (count, inputs) in kept.items():
+    graph = normalise(net(), (3, 16, 16))
+    kept = select_inputs(graph, ["2", "4"], 0.5 * (12 + 8) * 256, IMAGES)
+    assert sum(kept.values()) <= 0.5 * (12 + 8)
+    assert kept["2"] / 12 < kept["4"] / 8
+    for name, count in kept.items():
         weight = graph.get_submodule(name).weight
         assert isinstance(weight, torch.Tensor)
-        assert weight.shape[1] == inputs
         assert int((weight.abs().sum(dim=(0, 2, 3)) > 0).sum()) == count
 
 
 def test_a_third_is_enough_where_all_is_there_three_times() -> None:
     network = net()
     graph = normalise(network, (3, 16, 16))
-    assert select_inputs(graph, {"2": 1 / 3}, IMAGES, 8) == {"2": (4, 12)}
+    assert select_inputs(graph, ["2"], 4 * 256, IMAGES) == {"2": 4}
     for image in IMAGES:
         (wanted,), (found,) = run(network, image), run(graph, image)
         assert float((wanted - found).abs().max()) < 0.02 * float(wanted.abs().max())
 
 
-def test_a_ratio_of_a_layer_of_its_own() -> None:
+def test_where_few_are_read_already_nothing_goes() -> None:
     graph = normalise(net(), (3, 16, 16))
-    kept = select_inputs(graph, {"2": 0.999, "4": 0.25}, IMAGES, 8)
-    assert sum(count for count, _ in kept.values()) <= 0.999 * 12 + 0.25 * 8
+    before = {name: value.clone() for name, value in graph.state_dict().items()}
+    assert select_inputs(graph, ["2", "4"], 20 * 256, IMAGES) == {"2": 12, "4": 8}
+    assert all(torch.equal(value, before[name]) for name, value in graph.state_dict().items())
+
+
+def test_what_is_read_no_more_is_not_computed() -> None:
+    network = net()
+    graph = normalise(network, (3, 16, 16))
+    for module in (network[4], graph.get_submodule("4")):  # type: ignore[index]
+        module.weight.data[:, [1, 6]] = 0
+    for module in (network[2], graph.get_submodule("2")):  # type: ignore[index]
+        module.weight.data[[0, 2, 3, 4, 5, 7], 5] = 0  # read for channels alone that go
+    drop_unread(graph)
+    shapes = [tuple(graph.get_submodule(name).weight.shape[:2]) for name in ("0", "2", "4")]  # type: ignore[index]
+    assert shapes == [(11, 3), (6, 11), (8, 6)]
+    for image in IMAGES:
+        (wanted,), (found,) = run(network, image), run(graph, image)
+        assert torch.allclose(wanted, found, atol=1e-6)
+
+
+def test_channels_that_have_gone_count() -> None:
+    """Shrinking leaves out what is there three times; half of the rest need not go as well."""
+    images = np.concatenate(IMAGES)
+    both = waveedge.compress(net(), images, bits=8, wcc_ratio=0.5, tune=0)
+    alone = waveedge.compress(net(), images, bits=8, wcc_ratio=0.5, shrink=False, tune=0)
+    assert both.report.coefficients <= 0.5
+    assert alone.report.coefficients <= 0.5
+    assert both.report.shrunk is not None
 
 
 def test_the_report_says_what_was_kept() -> None:

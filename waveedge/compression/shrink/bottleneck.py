@@ -30,8 +30,6 @@ from waveedge.compression.shrink.pairs import Layer, Pair, by_input, set_weight
 
 __all__ = ["Bottleneck"]
 
-_BITS = 8
-"""In which the channels of a bottleneck are read."""
 _FLOOR = 1e-9
 """Of the largest eigenvalue of the metric: what a reader ignores has no inverse."""
 
@@ -41,7 +39,7 @@ class Bottleneck(PairForm):
 
     kind: ClassVar[str] = "bottleneck"
 
-    def __init__(self, pair: Pair, reader: Layer, moments: Moments, bits: int) -> None:
+    def __init__(self, pair: Pair, reader: Layer, moments: Moments) -> None:
         self.pair = pair
         self.channels = len(pair.columns)
         weight = by_input(reader)[pair.columns]  # (C, n, outputs, taps)
@@ -57,8 +55,8 @@ class Bottleneck(PairForm):
         # Turned, r directions have a peak of about that part of what they carry; in the reader's
         # outputs r of them make as much noise as one.
         peaks = moments.peak.square() / moments.second.diagonal().clamp(min=1e-30)
-        before = step_power(float(moments.peak.max()), bits) * float(values.sum())
-        after = step_power(float(peaks.median()) ** 0.5, _BITS) * carried
+        before = step_power(float(moments.peak.max())) * float(values.sum())
+        after = step_power(float(peaks.median()) ** 0.5) * carried
         self.noise = torch.cat([after[:1], after - before]).clamp(min=0)
         self.noise[-1] = 0
 

@@ -34,7 +34,6 @@ class Inputs:
         layer: that reads them.
         moments: of its input channels.
         columns: (channels, n) which of them come and go together.
-        bits: that they will be rounded to.
 
     Attributes:
         order: the channels as they go, the last ones last.
@@ -43,13 +42,13 @@ class Inputs:
         noise: (channels + 1,) float64, what rounding those costs more than rounding all.
     """
 
-    def __init__(self, layer: Layer, moments: Moments, columns: Tensor, bits: int) -> None:
+    def __init__(self, layer: Layer, moments: Moments, columns: Tensor) -> None:
         self.columns = columns
         self._mean = moments.mean
         # What the bias can take out, which it cannot where zeros are padded.
         self._centred = layer.bias is not None and not _pads(layer)
         second = moments.covariance if self._centred else moments.second
-        rounding = step_power(float(moments.peak.max()), bits)
+        rounding = step_power(float(moments.peak.max()))
         damping = max(rounding, _DAMPING * float(second.diagonal().mean()), 1e-30)
         self._second = second + damping * torch.eye(len(second), dtype=second.dtype)
         found = eliminate(by_input(layer), self._second, columns)

@@ -23,10 +23,10 @@ class Hidden(PairForm):
 
     kind: ClassVar[str] = "hidden channels"
 
-    def __init__(self, pair: Pair, reader: Layer, moments: Moments, bits: int) -> None:
+    def __init__(self, pair: Pair, reader: Layer, moments: Moments) -> None:
         self.pair = pair
         self.channels = len(pair.columns)
-        self._inputs = Inputs(reader, moments, pair.columns, bits)
+        self._inputs = Inputs(reader, moments, pair.columns)
         self.losses, self.noise = self._inputs.losses, self._inputs.noise
 
     def apply(self, graph: fx.GraphModule, channels: int) -> None:

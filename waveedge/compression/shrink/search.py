@@ -36,7 +36,6 @@ def find_forms(
     graph: fx.GraphModule,
     images: Sequence[NDArray[np.float32]],
     prices: CostProfile,
-    bits: int,
     keep: Collection[str] = (),
 ) -> list[PairForm]:
     """Every form that a network might have, and what its sizes lose.
@@ -45,7 +44,6 @@ def find_forms(
         graph: the network in floating point.
         images: (1, C, H, W) float32.
         prices: of the device that it shall run on.
-        bits: that its activations will have.
         keep: names of layers that stay as they are.
     """
     pairs = list(find_pairs(graph, keep))
@@ -62,9 +60,9 @@ def find_forms(
         reader: Layer = layer_of(graph, pair.reader)  # type: ignore[assignment]
         form: PairForm
         if pair.linear:
-            form = Bottleneck(pair, reader, moments[pair.writer], bits)
+            form = Bottleneck(pair, reader, moments[pair.writer])
         else:
-            form = Hidden(pair, reader, moments[pair.read], bits)
+            form = Hidden(pair, reader, moments[pair.read])
         products = sum(layer_macs(layer_of(graph, node), shapes[node]) for node in pair.layers)
         elements = sum(math.prod(shapes[node]) for node in (pair.writer, *pair.between))
         form.price = products + 2 * prices.element * elements

@@ -84,7 +84,6 @@ def shrink(
     allowed: float,
     *,
     prices: CostProfile,
-    bits: int,
     keep: Collection[str] = (),
     fits: Callable[[fx.GraphModule], bool] | None = None,
 ) -> Shrunk | None:
@@ -97,14 +96,13 @@ def shrink(
         wanted: the outputs for ``judged`` of the user's network.
         allowed: the squared error of the output over its power that may come of it.
         prices: of the device that it shall run on.
-        bits: that its activations will have.
         keep: names of layers that stay as they are.
         fits: whether a network is small enough, whatever the error; None where any is.
 
     Returns:
         None where nothing can go.
     """
-    forms = find_forms(graph, images[:IMAGES], prices, bits, keep)
+    forms = find_forms(graph, images[:IMAGES], prices, keep)
     costs = gains(graph, forms, images[:PROBES])
     options = [options_of(f, gain, prices.multiple) for f, gain in zip(forms, costs, strict=True)]
 

@@ -3,41 +3,41 @@
 The published selection keeps, of every image anew, the strongest positions of a wavelet transform.
 This one keeps the same inputs for every image: channels, and where the network has a transform of
 its own before the layer, (channel, subband) pairs. What is not read is a column of zeros, so that
-the layer stays a dense convolution, which every rewrite and every runtime knows; channels that
-nothing reads are then left out for nothing (:mod:`.hidden`).
+the layer stays a dense convolution, which every rewrite and every runtime knows.
 
 1. Inputs go one after another, the least missed first, the others refitted (:mod:`.elimination`).
 2. The ratio is that of the coefficients of all such layers together. Which layer gives how many
    away is decided as for channels: what they cost the output, measured, against how many they are.
+3. Channels that nothing reads any more are not computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from waveedge.compression.graph_queries import layers
+from waveedge.compression.graph_queries import layer_of, layers
 from waveedge.compression.shrink.allocate import allocate, options_of
 from waveedge.compression.shrink.elimination import Inputs
 from waveedge.compression.shrink.forms import Form
 from waveedge.compression.shrink.moments import Moments, observe_moments
-from waveedge.compression.shrink.pairs import set_weight
+from waveedge.compression.shrink.pairs import Layer, by_input, find_pairs, set_weight
 from waveedge.compression.shrink.search import IMAGES, PROBES, gains
 
-__all__ = ["select_inputs"]
+__all__ = ["drop_unread", "select_inputs"]
 
 
 class _Inputs(Form):
     """The inputs of one layer; the price of each is how many coefficients it is."""
 
-    def __init__(self, name: str, conv: nn.Conv2d, moments: Moments, bits: int) -> None:
+    def __init__(self, name: str, conv: nn.Conv2d, moments: Moments) -> None:
         self.name = name
         self.channels = conv.in_channels
-        self._inputs = Inputs(conv, moments, torch.arange(self.channels).unsqueeze(1), bits)
+        self._inputs = Inputs(conv, moments, torch.arange(self.channels).unsqueeze(1))
         self.losses, self.noise = self._inputs.losses, self._inputs.noise
         self.price = float(self.channels * moments.positions)
 
@@ -50,35 +50,53 @@ class _Inputs(Form):
 @torch.no_grad()
 def select_inputs(
     graph: fx.GraphModule,
-    ratios: Mapping[str, float],
+    names: Collection[str],
+    coefficients: float,
     images: Sequence[NDArray[np.float32]],
-    bits: int,
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, int]:
     """Leave out inputs of 1x1 convolutions, in place.
 
     Args:
-        graph: the network in its normal form.
-        ratios: by the names of the convolutions, the shares of input coefficients to keep, in
-            (0, 1). All of them together keep as many as these ask for.
+        graph: a network in floating point.
+        names: of the convolutions.
+        coefficients: of one image, that all of them together may read.
         images: (1, C, H, W) float32.
-        bits: that their inputs will have.
 
     Returns:
-        (inputs kept, inputs) by the layer's name.
+        inputs kept by the layer's name.
     """
     reads = {
         str(node.target): node.all_input_nodes[0]
         for node, _ in layers(graph)
-        if node.target in ratios
+        if node.target in names
     }
     seen = observe_moments(graph, dict.fromkeys(reads.values(), 1), images[:IMAGES])
     forms = [
-        _Inputs(name, graph.get_submodule(name), seen[value], bits)  # type: ignore[arg-type]
+        _Inputs(name, graph.get_submodule(name), seen[value])  # type: ignore[arg-type]
         for name, value in reads.items()
     ]
     costs = gains(graph, forms, images[:PROBES])
     options = [options_of(form, gain, 1) for form, gain in zip(forms, costs, strict=True)]
-    chosen = allocate(options, price=sum(ratios[form.name] * form.price for form in forms))
+    chosen = allocate(options, price=coefficients)
     for form, channels in zip(forms, chosen, strict=True):
-        form.apply(graph, channels)
-    return {f.name: (count, f.channels) for f, count in zip(forms, chosen, strict=True)}
+        if channels < form.channels:
+            form.apply(graph, channels)
+    return {form.name: count for form, count in zip(forms, chosen, strict=True)}
+
+
+def drop_unread(graph: fx.GraphModule, keep: Collection[str] = ()) -> None:
+    """Leave out channels whose every weight in the layer that reads them is zero, in place. Exact.
+
+    Args:
+        graph: a network in floating point.
+        keep: names of layers that stay as they are.
+    """
+    for pair in reversed(list(find_pairs(graph, keep))):  # what a writer drops, it reads no more
+        writer: Layer = layer_of(graph, pair.writer)  # type: ignore[assignment]
+        reader: Layer = layer_of(graph, pair.reader)  # type: ignore[assignment]
+        weight = by_input(reader)
+        read = weight[pair.columns].flatten(1).any(1).nonzero().flatten()
+        if 0 < len(read) < len(pair.columns):
+            set_weight(reader, weight[pair.columns[read].T.flatten()], reader.bias)
+            bias = None if writer.bias is None else writer.bias[read]
+            set_weight(writer, by_input(writer)[:, read], bias)
