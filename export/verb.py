@@ -30,9 +30,15 @@ from waveedge.export.write_bundle import Bundle, Progress, export_model
 from waveedge.files import sha256
 from waveedge.limits import check_pixels
 from waveedge.models.build import check_input_size, spec_of
-from waveedge.models.source import find_source
 from waveedge.normalise import normalise
-from waveedge.opening import Loader, Network, open_float, open_network, with_images
+from waveedge.opening import (
+    Loader,
+    Network,
+    checkpoint_of,
+    open_float,
+    open_network,
+    with_images,
+)
 from waveedge.outputs import BUNDLE, check_output
 from waveedge.reference import Reference
 from waveedge.runtime.sizes import Size, SizeRange
@@ -190,12 +196,11 @@ def _uncompressed(compressed: Compressed, loader: Loader, warn: Warn) -> nn.Modu
     """The network that was compressed: in memory, or its checkpoint where that still lies there."""
     if compressed.original is not None:
         return compressed.original
-    name, digest = compressed.source_name, compressed.source_sha256
-    folders = [compressed.path.parent] if compressed.path else []
-    found = find_source(name, digest, (*folders, Path()))
+    found = checkpoint_of(compressed)
     if found is None:
+        name = compressed.source_name or "(in memory)"
         warn(
-            f"the uncompressed checkpoint {name or '(in memory)'} was not found from the "
+            f"the uncompressed checkpoint {name} was not found from the "
             "artifact's folder or from this one: the bundle gets no baseline, so that waveedge "
             "bench will need --vs"
         )

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from waveedge.compression.compress import compress
     from waveedge.compression.compressed import Compressed
     from waveedge.compression.recipe import Recipe
+    from waveedge.compression.tune import tune
     from waveedge.description import inspect
     from waveedge.export import Bundle, export
     from waveedge.runtime.benchmark import benchmark
@@ -76,6 +77,7 @@ __all__ = [
     "open_images",
     "save_artifact",
     "save_checkpoint",
+    "tune",
 ]
 
 _HOMES = {
@@ -95,6 +97,7 @@ _HOMES = {
     "open_images": "waveedge.calibration",
     "save_artifact": "waveedge.artifact",
     "save_checkpoint": "waveedge.checkpoint",
+    "tune": "waveedge.compression.tune",
 }
 
 

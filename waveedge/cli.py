@@ -175,6 +175,59 @@ def compress(
     )
 
 
+@app.command(epilog="Example: waveedge tune small.safetensors --data photos --steps 2000")
+@standard_streams.results_alone()
+def tune(
+    artifact: Annotated[
+        Path | None, typer.Argument(help="An artifact; by default the newest one here.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Images to train on, .npy or .npz.")
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="The float network; by default the one it was made of."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Steps of training.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=output,
+            metavar="PATH",
+            help="The artifact to write, or the folder to write it in.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    set_: Set = None,
+    arch: Arch = None,
+    key: Key = None,
+    trust_pickle: TrustPickle = False,
+    json: Json = False,
+) -> None:
+    """Train an artifact to give the outputs of your own network, without labels.
+
+    It goes on where it was killed; the same line gives the same artifact.
+    """
+    settings = parse_settings(set_)
+    for path in (artifact, teacher):
+        if path is not None:
+            require_regular(path)
+    from waveedge.commands.tune import run
+
+    run(
+        artifact,
+        teacher=teacher,
+        data=data,
+        steps=steps,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+        load=lambda path: _load(path, settings, arch, key, trust_pickle),
+        as_json=json,
+    )
+
+
 @app.command(epilog="Example: waveedge export --target trt")
 @standard_streams.results_alone()
 def export(

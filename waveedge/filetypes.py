@@ -22,17 +22,20 @@ __all__ = [
     "ENGINE",
     "MANIFEST",
     "PICTURE_TEXT",
+    "TUNING_KEY",
     "bundle_files",
     "is_artifact_file",
     "is_bundle_manifest",
     "is_checkpoint_file",
     "is_cost_profile",
     "is_picture",
+    "is_tuning_state",
     "newest",
 ]
 
 ARTIFACT_KEY = "waveedge.artifact"
 CHECKPOINT_KEY = "waveedge.spec"
+TUNING_KEY = "waveedge.tuning"
 MANIFEST = "manifest.json"
 BUNDLE_FORMAT = "waveedge-bundle/"
 ENGINE = "model.engine"
@@ -61,6 +64,11 @@ def is_artifact_file(file: Path) -> bool:
 def is_checkpoint_file(file: Path) -> bool:
     """Whether ``file`` is a checkpoint that ``save_checkpoint`` wrote; raises as the above."""
     return CHECKPOINT_KEY in _metadata(file)
+
+
+def is_tuning_state(file: Path) -> bool:
+    """Whether ``file`` tells how far a tuning has come; raises as the above."""
+    return TUNING_KEY in _metadata(file)
 
 
 def is_bundle_manifest(file: Path) -> bool:

@@ -16,10 +16,19 @@ from waveedge.compression.compressed import Compressed
 from waveedge.errors import InputError
 from waveedge.models.build import attach_spec, spec_of
 from waveedge.models.channels import input_channels
+from waveedge.models.source import find_source
 from waveedge.normalise import check_inputs, detached_copy
 from waveedge.spec import ModelSpec
 
-__all__ = ["Loader", "Network", "open_float", "open_network", "spec_for", "with_images"]
+__all__ = [
+    "Loader",
+    "Network",
+    "checkpoint_of",
+    "open_float",
+    "open_network",
+    "spec_for",
+    "with_images",
+]
 
 Network: TypeAlias = nn.Module | Compressed | str | Path
 """A module, what :func:`waveedge.compress` returned, or the path of a checkpoint or an artifact."""
@@ -71,6 +80,12 @@ def open_float(network: Network, name: str = "", loader: Loader = load) -> nn.Mo
             f"{name} is already compressed", hint="Compress the original checkpoint instead."
         )
     return opened
+
+
+def checkpoint_of(compressed: Compressed) -> Path | None:
+    """The checkpoint that an artifact was made from, where that still lies there, unchanged."""
+    folders = [compressed.path.parent] if compressed.path else []
+    return find_source(compressed.source_name, compressed.source_sha256, (*folders, Path()))
 
 
 def _has_spec(model: nn.Module) -> bool:

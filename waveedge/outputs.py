@@ -24,6 +24,7 @@ from waveedge.filetypes import (
     is_checkpoint_file,
     is_cost_profile,
     is_picture,
+    is_tuning_state,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "CHECKPOINT",
     "COST_PROFILE",
     "PICTURE",
+    "TUNING",
     "Kind",
     "check_output",
     "default_name",
@@ -60,6 +62,7 @@ ARTIFACT = Kind("an artifact", "--out", is_artifact_file)
 BUNDLE = Kind("a bundle", "--out", None)
 CHECKPOINT = Kind("a checkpoint", "--out", is_checkpoint_file)
 COST_PROFILE = Kind("a cost profile", "--out", is_cost_profile)
+TUNING = Kind("the state of a tuning", "--out", is_tuning_state)
 PICTURE = Kind("a picture", "--plot", is_picture)
 
 

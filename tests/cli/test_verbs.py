@@ -63,6 +63,46 @@ def test_the_three_lines_of_the_readme_work_as_typed(
     assert model.is_file()
 
 
+def test_tune_takes_the_newest_artifact_and_its_own_network(
+    inside: Inside, model: Path, tmp_path: Path
+) -> None:
+    size = ("--input-size", "16x16")
+    assert inside("compress", "model.pt", "--bits", "4", "--no-tune", *size).code == 0
+    foreign = tmp_path / "model.w8a4.tuned.safetensors.tuning"
+    foreign.write_text("mine")
+    refused = inside("tune", "--steps", "12")
+    assert refused.code == 1
+    assert "is not the state of a tuning that waveedge wrote" in refused.err
+    assert foreign.read_text() == "mine"
+    foreign.unlink()
+    tuned = inside("tune", "--steps", "12", "--json")
+    assert tuned.code == 0, tuned.err
+    assert "Tuning the newest artifact here: model.w8a4.safetensors" in tuned.err
+    report = json.loads(tuned.out)
+    assert report["artifact"] == "model.w8a4.tuned.safetensors"
+    assert report["tuned"]["snr_db"] >= report["tuned"]["snr_db_before"]
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "model.pt",
+        "model.w8a4.safetensors",
+        "model.w8a4.tuned.safetensors",
+    }
+    exported = inside("export", "model.w8a4.tuned.safetensors")
+    assert exported.code == 0, exported.err
+    assert "snr_db_to_your_network" in exported.out
+
+
+def test_tune_without_the_float_network_is_one_message(
+    inside: Inside, model: Path, tmp_path: Path
+) -> None:
+    assert inside("compress", "model.pt", "--no-tune", "--input-size", "16x16").code == 0
+    model.rename(tmp_path / "elsewhere.pth")
+    refused = inside("tune", "--steps", "12")
+    assert refused.code == 1
+    assert "model.pt, is not found" in refused.err
+    assert "--teacher MODEL" in refused.err
+    assert inside("tune", "--steps", "12", "--teacher", "elsewhere.pth").code == 0
+
+
 @pytest.mark.parametrize("family", ["wavemix_cls_l3_patch", "wtconvnext_micro", "wavemix_seg_l2"])
 def test_inspect_tells_what_a_checkpoint_is(inside: Inside, family: str) -> None:
     result = inside("inspect", GOLDEN / f"{family}.pth", "--json", "--input-size", "64x64")

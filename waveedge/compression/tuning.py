@@ -36,7 +36,7 @@ from waveedge.normalise import flat_outputs
 from waveedge.normalise.capture import float_dtype
 from waveedge.reference import run
 
-__all__ = ["Tuned", "tune_graph"]
+__all__ = ["Lessons", "Tuned", "Tuning", "tune_graph"]
 
 _RATE = 0.01
 """Of a step of Adam, relative to the root mean square of a tensor."""
@@ -67,7 +67,6 @@ class Tuned:
     reason: str = ""
 
 
-@torch.enable_grad()
 def tune_graph(
     graph: fx.GraphModule,
     teacher: nn.Module,
@@ -77,7 +76,21 @@ def tune_graph(
     seed: int,
     progress: Progress | None = None,
 ) -> tuple[fx.GraphModule, Tuned]:
-    """Train a quantized network to give its teacher's outputs.
+    """Train a quantized network to give its teacher's outputs; see :class:`Tuning`.
+
+    Args:
+        progress: called after each step.
+
+    Returns:
+        (the best state, settled; what came of it).
+    """
+    tuning = Tuning(graph, teacher, images, judged, steps, seed)
+    tuning.run(progress)
+    return tuning.best(), tuning.found
+
+
+class Tuning:
+    """The training of a quantized network to give its teacher's outputs.
 
     Args:
         graph: the network, calibrated and rounded; it is not changed.
@@ -86,55 +99,118 @@ def tune_graph(
         judged: others, to judge on.
         steps: of the optimiser.
         seed: of the choice of images.
-        progress: called after each step.
 
-    Returns:
-        (the best state, settled; what came of it).
+    Attributes:
+        done: steps that were taken.
+        found: what has come of it so far.
+        shorter: by how much the rate has fallen for want of success.
+        tensors: what is trained.
+        kept: their values in the best state.
+        optimiser: Adam.
+        lessons: the batches.
     """
-    wanted = [run(teacher, image) for image in judged]
-    best, first = graph, output_error(graph, judged, wanted)
-    found = Tuned(first, first, 0)
-    student = copy.deepcopy(graph)
-    tie_grids(student)
-    tensors = _trained(student)
-    optimiser = torch.optim.Adam([{"params": [t], "lr": _rate(t)} for t in tensors], eps=1e-12)
-    rates = [group["lr"] for group in optimiser.param_groups]
-    every = max(1, steps // _CHECKS)
-    lessons = _Lessons(images, teacher, seed, float_dtype(student))
-    state, shorter = [tensor.detach().clone() for tensor in tensors], 1.0
-    for step in range(steps):
-        share = shorter * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        teacher: nn.Module,
+        images: Sequence[NDArray[np.float32]],
+        judged: Sequence[NDArray[np.float32]],
+        steps: int,
+        seed: int,
+    ) -> None:
+        self._graph, self._judged, self._steps = graph, judged, steps
+        self._wanted = [run(teacher, image) for image in judged]
+        first = output_error(graph, judged, self._wanted)
+        self.done, self.found, self.shorter = 0, Tuned(first, first, 0), 1.0
+        self._student = copy.deepcopy(graph)
+        tie_grids(self._student)
+        self.tensors = _trained(self._student)
+        self.kept = _values(self.tensors)
+        groups = [{"params": [tensor], "lr": _rate(tensor)} for tensor in self.tensors]
+        self.optimiser = torch.optim.Adam(groups, eps=1e-12)
+        self._rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.lessons = Lessons(images, teacher, seed, float_dtype(self._student))
+
+    def run(
+        self, progress: Progress | None = None, looked: Callable[[], object] = lambda: None
+    ) -> None:
+        """Take the steps that are left.
+
+        Args:
+            progress: called after each step.
+            looked: called after each look at the held-out images.
+        """
+        every = max(1, self._steps // _CHECKS)
+        while self.done < self._steps and not self.found.reason:
+            reason = self._step()
+            if reason:
+                self.found = replace(self.found, reason=reason)
+                return
+            self.done += 1
+            if self.done % every == 0 or self.done == self._steps:
+                self._look()
+                looked()
+            if progress is not None:
+                progress(self.done, self._steps)
+
+    def best(self) -> fx.GraphModule:
+        """The best state so far, on its grids; the network that was given where none is better."""
+        best = self._graph
+        if self.found.steps:
+            with torch.no_grad():
+                now = _values(self.tensors)
+                _set(self.tensors, self.kept)
+                best = _settled(self._student)
+                _set(self.tensors, now)
+        for parameter, before in zip(best.parameters(), self._graph.parameters(), strict=True):
+            parameter.requires_grad_(before.requires_grad)
+            parameter.grad = None
+        return best
+
+    @torch.enable_grad()
+    def _step(self) -> str:
+        """Train on one batch; return why that cannot be done, if so."""
+        share = self.shorter * (0.5 + 0.5 * math.cos(math.pi * self.done / self._steps))
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * share
         try:
-            x, targets = lessons.draw()
-            loss = _loss(flat_outputs(student(x)), targets)
+            x, targets = self.lessons.draw()
+            loss = _loss(flat_outputs(self._student(x)), targets)
             if loss is None or not loss.requires_grad:
-                found = replace(found, reason="no output has a gradient")
-                break
-            optimiser.zero_grad()
+                return "no output has a gradient"
+            self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         except (RuntimeError, NotImplementedError) as failure:  # an operation of the user's own
-            found = replace(found, reason=because(failure))
-            break
-        optimiser.step()
-        if (step + 1) % every == 0 or step + 1 == steps:
-            candidate = copy.deepcopy(student)
-            _settle(candidate)
-            error = output_error(candidate, judged, wanted)
-            if error < found.after:
-                best, found = candidate, replace(found, after=error, steps=step + 1)
-                state = [tensor.detach().clone() for tensor in tensors]
-            else:
-                shorter *= _SHORTER
-                for tensor, before in zip(tensors, state, strict=True):
-                    tensor.data.copy_(before)
-        if progress is not None:
-            progress(step + 1, steps)
-    for parameter, before in zip(best.parameters(), graph.parameters(), strict=True):
-        parameter.requires_grad_(before.requires_grad)
-        parameter.grad = None
-    return best, found
+            return because(failure)
+        self.optimiser.step()
+        return ""
+
+    def _look(self) -> None:
+        """Keep the state if it is the best; go back to the best, in shorter steps, if not."""
+        error = output_error(_settled(self._student), self._judged, self._wanted)
+        if error < self.found.after:
+            self.found = replace(self.found, after=error, steps=self.done)
+            self.kept = _values(self.tensors)
+        else:
+            self.shorter *= _SHORTER
+            _set(self.tensors, self.kept)
+
+
+def _values(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+def _set(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.data.copy_(value)
+
+
+def _settled(student: fx.GraphModule) -> fx.GraphModule:
+    """A copy with weights and biases on their grids, as an artifact holds them."""
+    graph = copy.deepcopy(student)
+    _settle(graph)
+    return graph
 
 
 def _settle(graph: fx.GraphModule) -> None:
@@ -174,7 +250,7 @@ def _loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor | None:
     return torch.stack(terms).sum() if terms else None
 
 
-class _Lessons:
+class Lessons:
     """Images, mirrored or not, and what the teacher makes of them, which is computed once."""
 
     def __init__(

@@ -1,0 +1,78 @@
+"""``waveedge tune``: an artifact in, a better one out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from waveedge import console
+from waveedge.artifact import load_artifact, newest_artifact, save_artifact
+from waveedge.commands.images import read_images
+from waveedge.compression.tune import tune
+from waveedge.errors import InputError
+from waveedge.opening import Loader, checkpoint_of
+from waveedge.outputs import ARTIFACT, TUNING, check_output, default_name
+
+__all__ = ["run"]
+
+
+def run(
+    artifact: Path | None,
+    *,
+    teacher: Path | None,
+    data: Path | None,
+    steps: int,
+    seed: int,
+    out: Path | None,
+    overwrite: bool,
+    load: Loader,
+    as_json: bool,
+) -> None:
+    """Tune ``artifact``, or the newest one here, and write the result and what came of it.
+
+    Raises:
+        InputError: there is no artifact.
+    """
+    source = artifact or newest_artifact(Path(), warn=console.warn)
+    if source is None:
+        raise InputError(
+            "there is no artifact in this folder", hint="Make one: waveedge compress MODEL"
+        )
+    if artifact is None:
+        console.say(f"Tuning the newest artifact here: {source}")
+    name = default_name(source, "tuned.safetensors")
+    target = Path(name) if out is None else out / name if out.is_dir() else out
+    state = target.with_name(f"{target.name}.tuning")
+    inputs = (source, teacher, data)
+    check_output(target, ARTIFACT, inputs=inputs, overwrite=overwrite)
+    check_output(state, TUNING, inputs=inputs)
+    compressed = load_artifact(source)
+    original = teacher or checkpoint_of(compressed)
+    images = read_images(
+        data, spec=compressed.spec, size=compressed.input_size, seed=compressed.recipe.seed
+    )
+    console.say(images.summary())
+    with console.progress_bar() as progress:
+        result = tune(
+            compressed,
+            images,
+            teacher=load(original) if original else None,
+            steps=steps,
+            seed=seed,
+            state=state,
+            warn=console.warn,
+            progress=progress,
+        )
+    save_artifact(result, target, overwrite=overwrite)
+    state.unlink(missing_ok=True)
+    tuned = result.report.tuned
+    assert tuned is not None
+    if as_json:
+        report = result.report.model_dump(mode="json")
+        console.print_json({"artifact": str(target), **report})
+        return
+    console.out.print(
+        f"tuned in {tuned.steps} steps: {tuned.snr_db_before:.1f} to {tuned.snr_db:.1f} dB on "
+        f"{result.report.quality.images} held-out images\nwrote {target}",
+        highlight=False,
+        markup=False,
+    )
