@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +160,7 @@ def _has_weights(model: nn.Module, name: str) -> bool:
     return isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear | nn.ConvTranspose2d)
 
 
-def _is_pointwise(module: nn.Module | None) -> bool:
+def _is_pointwise(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
     return (
         isinstance(module, nn.Conv2d)
         and module.kernel_size == (1, 1)
