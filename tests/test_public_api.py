@@ -48,6 +48,7 @@ def test_public_names_are_pinned() -> None:
         "open_images",
         "save_artifact",
         "save_checkpoint",
+        "tune",
     ]
     for name in waveedge.__all__:
         assert getattr(waveedge, name) is not None

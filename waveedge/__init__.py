@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from waveedge.compression.compress import compress
     from waveedge.compression.compressed import Compressed
     from waveedge.compression.recipe import Recipe
-    from waveedge.compression.tune import tune
     from waveedge.description import inspect
     from waveedge.export import Bundle, export
+    from waveedge.finetune import tune
     from waveedge.runtime.benchmark import benchmark
     from waveedge.runtime.report import Comparison
     from waveedge.runtime.session import Session
@@ -97,7 +97,7 @@ _HOMES = {
     "open_images": "waveedge.calibration",
     "save_artifact": "waveedge.artifact",
     "save_checkpoint": "waveedge.checkpoint",
-    "tune": "waveedge.compression.tune",
+    "tune": "waveedge.finetune",
 }
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from waveedge import console
 from waveedge.artifact import load_artifact, newest_artifact, save_artifact
 from waveedge.commands.images import read_images
-from waveedge.compression.tune import tune
 from waveedge.errors import InputError
+from waveedge.finetune import tune
 from waveedge.opening import Loader, checkpoint_of
 from waveedge.outputs import ARTIFACT, TUNING, check_output, default_name
 

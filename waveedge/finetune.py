@@ -16,9 +16,9 @@ from waveedge.compression.compressed import Compressed
 from waveedge.compression.report import TuningReport, measure
 from waveedge.compression.threads import one_thread
 from waveedge.compression.tuning import Tuning
-from waveedge.compression.tuning_state import restore_tuning, save_tuning
 from waveedge.decibels import ratio_db
 from waveedge.errors import InputError
+from waveedge.finetune_state import restore_tuning, save_tuning
 from waveedge.opening import Network, checkpoint_of, open_float, open_network, with_images
 from waveedge.reference import Reference
 
