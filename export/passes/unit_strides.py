@@ -1,8 +1,8 @@
 """A pass for OpenVINO: strides that have nothing to skip become 1.
 
 The border pieces of a strided convolution have one output across. There a stride is of no
-meaning; OpenVINO (2026.4) with AMX in bfloat16 takes its kernel for wider maps all the same, and
-reads beyond the input: of outputs one wide and more than two high, most are wrong.
+meaning; OpenVINO (2026.4) with AMX, in bfloat16 and in int8, takes its kernel for wider maps all
+the same, and reads beyond the input: of outputs one wide and more than two high, most are wrong.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,31 @@ def test_what_ships_is_on_its_grids(tuned: Compressed, tmp_path: Path) -> None:
     bundle = waveedge.export(tuned, tmp_path / "b", target="ort", images=IMAGES)
     report = (bundle.path / "verification.json").read_text()
     assert '"passed": true' in report or "snr_db" in report
+
+
+def test_steps_of_grids_stay_positive(tmp_path: Path) -> None:
+    """A rate for the steps of large weights overshoots those of small ones beside them."""
+    network = net()
+    with torch.no_grad():
+        network[0].weight[3] *= 1e-6  # type: ignore[index, operator, union-attr]
+        network[0].bias[3] = 0  # type: ignore[index, operator, union-attr]
+    compressed = waveedge.compress(network, IMAGES, bits=3, weight_bits=4, tune=30, shrink=False)
+    assert compressed.report.tuned is not None
+    assert compressed.report.tuned.steps > 0
+    for module in compressed.graph.modules():
+        if isinstance(module, ActivationQuantizer | WeightQuantizer):
+            assert bool((module.scale > 0).all())
+    waveedge.save_artifact(compressed, tmp_path / "a.safetensors")
+    waveedge.load_artifact(tmp_path / "a.safetensors")
+
+
+def test_what_no_artifact_may_hold_is_not_written(untuned: Compressed, tmp_path: Path) -> None:
+    broken = copy.deepcopy(untuned)
+    grid = next(m for m in broken.graph.modules() if isinstance(m, WeightQuantizer))
+    grid.scale.data[0] = -1
+    with pytest.raises(waveedge.ExportError, match="scale that is no positive number"):
+        waveedge.save_artifact(broken, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_seed_gives_one_network(tuned: Compressed) -> None:

@@ -86,21 +86,35 @@ def test_reduced_precision_is_refused_where_the_processor_has_none(
     assert not (tmp_path / "bf").exists()
 
 
+def column() -> torch.nn.Module:
+    """What a border piece is: a strided convolution with one output across."""
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 48, (6, 4), 2), torch.nn.Conv2d(48, 4, 1)).eval()
+
+
 def test_strided_pieces_one_column_wide_are_right_in_bfloat16(tmp_path: Path) -> None:
-    """OpenVINO's kernel for AMX reads beyond them; border pieces are such."""
+    """OpenVINO's kernel for AMX reads beyond them."""
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor does not compute in bfloat16")
-    torch.manual_seed(0)
-    column = torch.nn.Sequential(torch.nn.Conv2d(3, 48, (6, 4), 2), torch.nn.Conv2d(48, 4, 1))
     images = torch.rand(4, 3, 60, 4)
     made = waveedge.export(
-        column, tmp_path / "bf", target="openvino", precision="bfloat16", images=images
+        column(), tmp_path / "bf", target="openvino", precision="bfloat16", images=images
     )
     with torch.no_grad():
-        wanted = column(images[:1]).numpy()
+        wanted = column()(images[:1]).numpy()
     session = Session(made.path)
     for _ in range(3):
         assert snr_db(wanted, session.run(images[:1].numpy())) > 40  # type: ignore[arg-type]
+
+
+def test_strided_pieces_one_column_wide_are_right_in_int8(tmp_path: Path) -> None:
+    images = torch.rand(4, 3, 60, 4)
+    compressed = waveedge.compress(column(), images, bits=8, shrink=False)
+    made = waveedge.export(compressed, tmp_path / "int8", target="openvino", images=images)
+    session = Session(made.path)
+    for _ in range(3):
+        found = session.run(images[:1].numpy())
+        assert snr_db(compressed(images[:1]).numpy(), found) > 35  # type: ignore[arg-type]
 
 
 def test_other_targets_have_no_such_precision(small: Compressed, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from waveedge.compression.grids import tie_grids, untie_grids
 from waveedge.compression.rounding import put_on_grid, quantizes
 from waveedge.compression.shrink import output_error
 from waveedge.errors import reason as because
-from waveedge.nn import ActivationQuantizer
+from waveedge.nn import ActivationQuantizer, WeightQuantizer
 from waveedge.normalise import flat_outputs
 from waveedge.normalise.capture import float_dtype
 from waveedge.reference import run
@@ -44,6 +44,8 @@ _SHORTER = 0.3
 """Of the rate, from the best state on, where the held-out images fare no better."""
 _CHECKS = 12
 """How often the held-out images are looked at."""
+_LEAST = 0.1
+"""Of the step that a grid came with: what it shrinks to at most."""
 _PIXELS = 2**15
 """Of the images of a batch."""
 
@@ -127,6 +129,9 @@ class Tuning:
         tie_grids(self._student)
         self.tensors = _trained(self._student)
         self.kept = _values(self.tensors)
+        # Channels have steps of very different size, and what moves the large ones turns small
+        # ones negative.
+        self._least = [(step, _LEAST * step.detach().clone()) for step in _steps(self._student)]
         groups = [{"params": [tensor], "lr": _rate(tensor)} for tensor in self.tensors]
         self.optimiser = torch.optim.Adam(groups, eps=1e-12)
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
@@ -184,6 +189,8 @@ class Tuning:
         except (RuntimeError, NotImplementedError) as failure:  # an operation of the user's own
             return because(failure)
         self.optimiser.step()
+        for step, least in self._least:
+            step.data.clamp_(min=least)
         return ""
 
     def _look(self) -> None:
@@ -234,6 +241,12 @@ def _trained(graph: fx.GraphModule) -> list[nn.Parameter]:
     for tensor in tensors:
         tensor.requires_grad_(True)
     return tensors
+
+
+def _steps(graph: fx.GraphModule) -> list[Tensor]:
+    """The steps of all grids."""
+    kinds = ActivationQuantizer | WeightQuantizer
+    return [module.scale for module in graph.modules() if isinstance(module, kinds)]
 
 
 def _rate(tensor: Tensor) -> float:

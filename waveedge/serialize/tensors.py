@@ -41,8 +41,9 @@ def stored_tensors(graph: nn.Module, names: set[str]) -> dict[str, tuple[Tensor,
     """Return the tensors of that name in ``graph`` as a file holds them.
 
     Raises:
-        ValueError: a tensor has a type that files do not hold.
+        ValueError: a tensor has a type or a value that files do not hold.
     """
+    _check_scales(graph)
     quantizers = dict(_weight_quantizers(graph))
     stored = {}
     for name, tensor, role in _tensors(graph):
@@ -105,9 +106,7 @@ def fill(graph: nn.Module, tensors: dict[str, Tensor], records: Mapping[str, Ten
                 f"{places[name].dtype}"
             )
         _replace(graph, name, tensor, records[name].role)
-    for name, module in graph.named_modules():
-        if isinstance(module, ActivationQuantizer | WeightQuantizer):
-            _check_scale(f"{name}.scale", module.scale)
+    _check_scales(graph)
 
 
 def pack(integers: Tensor) -> Tensor:
@@ -143,9 +142,14 @@ def _weight(
     return integers * scale.reshape(along)
 
 
-def _check_scale(name: str, scale: Tensor) -> None:
-    if not bool((torch.isfinite(scale) & (scale >= torch.finfo(scale.dtype).tiny)).all()):
-        raise ValueError(f"tensor {name[:100]} holds a scale that is no positive number")
+def _check_scales(graph: nn.Module) -> None:
+    for name, module in graph.named_modules():
+        if isinstance(module, ActivationQuantizer | WeightQuantizer):
+            scale = module.scale
+            if not bool((torch.isfinite(scale) & (scale >= torch.finfo(scale.dtype).tiny)).all()):
+                raise ValueError(
+                    f"tensor {name[:100]}.scale holds a scale that is no positive number"
+                )
 
 
 def _replace(graph: nn.Module, name: str, tensor: Tensor, role: Role) -> None:
