@@ -78,9 +78,8 @@ def _entries(shop: Workshop) -> dict[str, Entry]:
         made = shop.attempt(attempt)
         return made, runner_of(attempt, made.path)
 
-    forms = [name for name in variants_of(shop.network) if OWN[name].everywhere]
     return {
-        **{name: partial(own, name) for name in ("published", *forms)},
+        **{name: partial(own, name) for name in ("published", *variants_of(shop.network))},
         **{one.name: partial(peer, one) for one in attempts(int8=shop.network.int8)},
     }
 

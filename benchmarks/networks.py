@@ -125,9 +125,10 @@ def _trained(name: str, title: str, size: tuple[int, int], **options: Any) -> Ne
 
 def _example_images(name: str, spec: ModelSpec) -> ImageSet:
     """Images that the example was neither trained nor is tested on."""
-    if name == "fashion_mnist":
-        crops = scoring().calibration_images(name)
-        return ImageSet(crops[:128], crops[128:160], "training images of Fashion-MNIST", "")
+    if name in ("fashion_mnist", "brain_mri"):
+        own = scoring().calibration_images(name, input_size=spec.input_size)
+        limit, held_out = (128, 32) if name == "fashion_mnist" else (12, 4)
+        return open_images(np.concatenate(own), spec=spec, limit=limit, held_out=held_out)
     images = open_images(None, spec=spec, limit=_CALIBRATION, held_out=_HELD_OUT)
     if name != "denoiser":
         return images
@@ -200,6 +201,12 @@ _ALL = (
         (384, 512),
         arch="network:factory",
         settings={"task": "restoration"},
+    ),
+    _trained(
+        "brain_mri",
+        "trained WaveMix segmenter, brain",
+        (192, 224),
+        settings={"mean": "0", "std": "1"},
     ),
 )
 

@@ -21,6 +21,13 @@ TOP_OPERATORS = 4
 
 Figure = Callable[[Record], str]
 
+_METRICS = {
+    "psnr_db": ("PSNR, dB", 1, "photos"),
+    "accuracy": ("accuracy, %", 100, "images"),
+    "mean_iou": ("mean IoU, %", 100, "slices"),
+}
+"""Metric of ``examples/scoring.py`` -> heading with its unit, factor, what a test set holds."""
+
 
 def render(stage: str, records: Mapping[str, Records], out: Path) -> str:
     """Write ``STAGE.md`` beside the records of a stage, and return its text."""
@@ -85,11 +92,10 @@ def _side_by_side(rows: Sequence[Record]) -> list[str]:
         if not of_network:
             continue
         first = of_network[0]
-        accuracy = first["metric"] == "accuracy"
-        unit = "accuracy, %" if accuracy else "PSNR, dB"
-        scored = f"{first['count']} test {'images' if accuracy else 'photos'}"
+        unit, scale, images = _METRICS[first["metric"]]
+        scored = f"{first['count']} test {images}"
         if first["baseline"] is not None:
-            scored += f"; without a network {first['baseline']:.2f} dB"
+            scored += f"; without a network {scale * first['baseline']:.2f} {unit[-2:].strip()}"
         heads = (
             *("", unit, "file", "BOPs", "feature-map bits", "speed (CPU, 1 thread)"),
             *("peak memory", "asked bits", "layers executed in int8 / float"),
@@ -97,7 +103,7 @@ def _side_by_side(rows: Sequence[Record]) -> list[str]:
         parts += [
             f"## {NETWORKS[network].title}",
             f"{scored}.",
-            table(heads, [_whole(row, accuracy) for row in of_network]),
+            table(heads, [_whole(row, scale) for row in of_network]),
         ]
     return [
         *parts,
@@ -108,14 +114,14 @@ def _side_by_side(rows: Sequence[Record]) -> list[str]:
     ]
 
 
-def _whole(row: Record, accuracy: bool) -> tuple[str, ...]:
+def _whole(row: Record, scale: int) -> tuple[str, ...]:
     timed = "cpu_ratio" in row
     memory = (
         f"{size(row['peak_bytes'])} ({row['peak_ratio']:.2f}x)" if row.get("peak_bytes") else "-"
     )
     return (
         title(row["variant"]),
-        f"{100 * row['value']:.2f}" if accuracy else f"{row['value']:.2f}",
+        f"{scale * row['value']:.2f}",
         size(row["artifact_bytes"]),
         count(row["bops"]) if "bops" in row else "-",
         count(row["feature_bits"]) if "bops" in row else "-",

@@ -39,14 +39,15 @@ class Own:
         recipe: its fields; None for the exact rewrites in floating point.
         target: that it is exported for, and so the runtime that it is measured on.
         precision: of floating-point layers; the target's default where None.
-        everywhere: made of every network, not of the trained ones alone.
+        trained: made of the trained networks alone (True), of the full-size ones alone (False), or
+            of all (None).
     """
 
     title: str
     recipe: dict[str, Any] | None
     target: str = "ort"
     precision: str | None = None
-    everywhere: bool = True
+    trained: bool | None = None
 
 
 OWN = {
@@ -55,9 +56,19 @@ OWN = {
     "exact_openvino": Own("waveedge exact on OpenVINO, float32", None, "openvino"),
     "bf16_openvino": Own("waveedge exact on OpenVINO, bfloat16", None, "openvino", "bfloat16"),
     "int8_openvino": Own("waveedge w8a8 on OpenVINO", {"bits": 8}, "openvino"),
-    "int8_wcc50": Own("waveedge w8a8, WCC 50 %", {"bits": 8, "wcc_ratio": 0.5}, everywhere=False),
-    "int8_wcc25": Own("waveedge w8a8, WCC 25 %", {"bits": 8, "wcc_ratio": 0.25}, everywhere=False),
-    "w8a4": Own("waveedge w8a4", {"bits": 4}, everywhere=False),
+    "int8_whole": Own("waveedge w8a8, not shrunk", {"bits": 8, "shrink": False}),
+    # Time and memory alone: with random weights there is nothing to tune.
+    "int8_third": Own(
+        "waveedge w8a8, a third of the multiply-adds",
+        {"bits": 8, "macs": 0.33, "tune": 0},
+        trained=False,
+    ),
+    "line": Own("waveedge w8a4, WCC 50 %", {"bits": 4, "wcc_ratio": 0.5}, trained=True),
+    "int8_topk50": Own(
+        "waveedge w8a8, top-k WCC 50 %, untuned",
+        {"bits": 8, "wcc_ratio": 0.5, "wcc_select": "topk", "tune": 0},
+        trained=True,
+    ),
 }
 """waveedge's own variants."""
 
@@ -104,7 +115,7 @@ def variants_of(network: Network) -> list[str]:
     return [
         name
         for name, own in OWN.items()
-        if (own.everywhere or network.example)
+        if own.trained in (None, network.example is not None)
         and (network.int8 or own.recipe is None)
         and (own.precision != "bfloat16" or _has_bfloat16())
     ]
