@@ -18,6 +18,7 @@ from waveedge.files import require_regular
 from waveedge.limits import parse_count, parse_settings, parse_size
 from waveedge.options import (
     Arch,
+    ArtifactOut,
     Bits,
     Cost,
     InputSize,
@@ -36,7 +37,7 @@ from waveedge.options import (
     WeightBits,
     output,
 )
-from waveedge.outputs import ARTIFACT, check_output, default_name
+from waveedge.outputs import ARTIFACT, check_output, default_name, target_path
 
 __all__ = ["app", "main"]
 
@@ -115,14 +116,7 @@ def compress(
     no_tune: NoTune = False,
     cost: Cost = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [0]")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            parser=output,
-            metavar="PATH",
-            help="The artifact to write, or the folder to write it in.",
-        ),
-    ] = None,
+    out: ArtifactOut = None,
     overwrite: Overwrite = False,
     input_size: InputSize = None,
     set_: Set = None,
@@ -156,8 +150,7 @@ def compress(
     if cost is not None:
         given["cost"] = read_cost(cost)
     chosen = make_recipe({**(read_recipe(recipe) if recipe else {}), **given})
-    name = default_name(model, f"{chosen.label()}.safetensors")
-    target = Path(name) if out is None else out / name if os.path.isdir(out) else out
+    target = target_path(out, default_name(model, f"{chosen.label()}.safetensors"))
     inputs = (model, recipe, cost_file(cost), calib, *_code_of(arch))
     check_output(target, ARTIFACT, inputs=inputs, overwrite=overwrite)
 
@@ -188,16 +181,11 @@ def tune(
         Path | None,
         typer.Option(metavar="MODEL", help="The float network; by default the one it was made of."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Steps of training.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            parser=output,
-            metavar="PATH",
-            help="The artifact to write, or the folder to write it in.",
-        ),
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Steps of training. [1000]")
     ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
+    out: ArtifactOut = None,
     overwrite: Overwrite = False,
     set_: Set = None,
     arch: Arch = None,

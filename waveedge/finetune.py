@@ -8,19 +8,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from waveedge.calibration import ImageSet, Source
 from waveedge.compression.compressed import Compressed
-from waveedge.compression.report import TuningReport, measure
+from waveedge.compression.report import measure
 from waveedge.compression.threads import one_thread
 from waveedge.compression.tuning import Tuning
-from waveedge.decibels import ratio_db
-from waveedge.errors import InputError
+from waveedge.errors import InputError, reason
 from waveedge.finetune_state import restore_tuning, save_tuning
 from waveedge.opening import Network, checkpoint_of, open_float, open_network, with_images
-from waveedge.reference import Reference
+from waveedge.reference import Reference, run
 
 __all__ = ["STEPS", "tune"]
 
@@ -62,8 +63,8 @@ def tune(
         progress: called with (what is being done, steps done, steps in all).
 
     Raises:
-        InputError: the network is not compressed, has nothing on grids, or the teacher is not
-            found, or is another network.
+        InputError: the network is not compressed, or the teacher is not found, or gives outputs of
+            other shapes.
         ImageError: there are no usable images.
         CheckpointError: the state is damaged.
     """
@@ -79,6 +80,7 @@ def tune(
         compressed.graph, images, size=compressed.input_size, seed=compressed.recipe.seed, warn=warn
     )
     judged = opened.judged
+    _check_alike(compressed.graph, own, judged[0])
     report_progress = progress or (lambda _what, _done, _total: None)
     tuning = Tuning(compressed.graph, own, opened.calibration, judged, steps, seed)
     task = _task(compressed, own, opened, steps, seed)
@@ -99,11 +101,7 @@ def tune(
     report = compressed.report.model_copy(
         update={
             "quality": quality,
-            "tuned": TuningReport(
-                steps=found.steps,
-                snr_db_before=ratio_db(1.0, found.before),
-                snr_db=ratio_db(1.0, found.after),
-            ),
+            "tuned": found.report(),
             # Those of layers were of the network before.
             "layers": tuple(
                 row.model_copy(update={"snr_db": None}) for row in compressed.report.layers
@@ -127,6 +125,23 @@ def _teacher(compressed: Compressed, given: Network | None) -> nn.Module:
             hint="Name it: --teacher MODEL (in Python: teacher=).",
         )
     return open_float(found)
+
+
+def _check_alike(graph: nn.Module, teacher: nn.Module, image: NDArray[np.float32]) -> None:
+    """Refuse a teacher that cannot be that of this network."""
+    wanted = [tuple(tensor.shape) for tensor in run(graph, image)]
+    try:
+        found = [tuple(tensor.shape) for tensor in run(teacher, image)]
+    except RuntimeError as error:
+        raise InputError(
+            f"the teacher cannot run on what the compressed network takes: {reason(error)}",
+            hint="Give the network that was compressed.",
+        ) from error
+    if found != wanted:
+        raise InputError(
+            f"the teacher is another network: its outputs are {found}, not {wanted}",
+            hint="Give the network that was compressed.",
+        )
 
 
 def _task(

@@ -11,6 +11,7 @@ from waveedge.errors import UsageError
 
 __all__ = [
     "Arch",
+    "ArtifactOut",
     "Bits",
     "Cost",
     "InputSize",
@@ -37,6 +38,12 @@ def output(text: str) -> Path:
     return Path(text)
 
 
+ArtifactOut = Annotated[
+    Path | None,
+    typer.Option(
+        parser=output, metavar="PATH", help="The artifact to write, or the folder to write it in."
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="What shapes cannot tell: stride=1, mean=0.5"),

@@ -39,6 +39,7 @@ __all__ = [
     "default_name",
     "new_file",
     "new_folder",
+    "target_path",
 ]
 
 
@@ -144,6 +145,11 @@ def new_folder(path: Path, kind: Kind, *, overwrite: bool = False) -> Iterator[P
     with files.atomic_directory(path) as temporary:
         yield temporary
         _check_target(path, kind, overwrite=overwrite)
+
+
+def target_path(out: Path | None, name: str) -> Path:
+    """Return the file that ``--out`` means: itself, or ``name`` in that folder, or in this one."""
+    return Path(name) if out is None else out / name if os.path.isdir(out) else out
 
 
 _ENDINGS = frozenset({".bin", ".ckpt", ".onnx", ".pkl", ".pt", ".pt2", ".pth", ".safetensors"})

@@ -113,6 +113,12 @@ def test_a_damaged_state_is_one_message(untuned: Compressed, tmp_path: Path) -> 
 def test_what_cannot_be_tuned_is_refused(untuned: Compressed, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not compressed"):
         waveedge.tune(net(), IMAGES)  # type: ignore[arg-type]
+    for other, message in (
+        (nn.Conv2d(3, 4, 1), r"is another network: its outputs are \[\(1, 4, 16, 16\)\]"),
+        (nn.Conv2d(5, 3, 1), "cannot run on what the compressed network takes"),
+    ):
+        with pytest.raises(InputError, match=message):
+            waveedge.tune(untuned, IMAGES, teacher=other)
     waveedge.save_artifact(untuned, tmp_path / "a.safetensors")
     with pytest.raises(InputError, match="made in memory, is not found"):
         waveedge.tune(tmp_path / "a.safetensors", IMAGES)

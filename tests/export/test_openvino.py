@@ -46,9 +46,11 @@ def test_a_session_runs_it_on_openvino(bundle: Path, small: Compressed, tmp_path
     assert same.backend.startswith("onnxruntime")
     with torch.no_grad():
         wanted = small.graph(IMAGES[:1]).numpy()
-    for result in (found, same.run(image)):
+    # OpenVINO's int8 kernels are off by a step of the output's grid here and there.
+    for result, bound in ((found, 0.02), (same.run(image), 0.01)):
         assert isinstance(result, np.ndarray)
-        assert snr_db(wanted, result) > 35  # a step of the output's grid here and there
+        assert np.abs(result - wanted).max() < bound * np.abs(wanted).max()
+        assert snr_db(wanted, result) > 35
 
 
 def test_the_report_says_what_it_was_verified_on(bundle: Path) -> None:

@@ -8,9 +8,9 @@ from waveedge import console
 from waveedge.artifact import load_artifact, newest_artifact, save_artifact
 from waveedge.commands.images import read_images
 from waveedge.errors import InputError
-from waveedge.finetune import tune
+from waveedge.finetune import STEPS, tune
 from waveedge.opening import Loader, checkpoint_of
-from waveedge.outputs import ARTIFACT, TUNING, check_output, default_name
+from waveedge.outputs import ARTIFACT, TUNING, check_output, default_name, target_path
 
 __all__ = ["run"]
 
@@ -20,7 +20,7 @@ def run(
     *,
     teacher: Path | None,
     data: Path | None,
-    steps: int,
+    steps: int | None,
     seed: int,
     out: Path | None,
     overwrite: bool,
@@ -39,8 +39,7 @@ def run(
         )
     if artifact is None:
         console.say(f"Tuning the newest artifact here: {source}")
-    name = default_name(source, "tuned.safetensors")
-    target = Path(name) if out is None else out / name if out.is_dir() else out
+    target = target_path(out, default_name(source, "tuned.safetensors"))
     state = target.with_name(f"{target.name}.tuning")
     inputs = (source, teacher, data)
     check_output(target, ARTIFACT, inputs=inputs, overwrite=overwrite)
@@ -56,7 +55,7 @@ def run(
             compressed,
             images,
             teacher=load(original) if original else None,
-            steps=steps,
+            steps=STEPS if steps is None else steps,
             seed=seed,
             state=state,
             warn=console.warn,

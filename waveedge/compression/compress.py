@@ -25,14 +25,13 @@ from waveedge.compression.report import (
     CompressionReport,
     LayerReport,
     ShrinkReport,
-    TuningReport,
     measure,
 )
 from waveedge.compression.rounding import round_weights
 from waveedge.compression.shrink import Shrunk
 from waveedge.compression.structure import small_structure
 from waveedge.compression.threads import one_thread
-from waveedge.compression.tuning import Tuned, tune_graph
+from waveedge.compression.tuning import tune_graph
 from waveedge.compression.wavelet import (
     LayerDecision,
     choose_layers,
@@ -194,7 +193,7 @@ def compress(
             rewrites=tuple(f"{item.rule}: {item.where}" for item in applied),
             left_out=tuple(map(str, left_out)),
             shrunk=_shrunk_report(made.shrunk),
-            tuned=_tuning_report(tuned),
+            tuned=tuned.report() if tuned else None,
             in_float=tuple(in_float.items()),
             bops_before=before.bops,
             bops_after=after.bops,
@@ -222,16 +221,6 @@ def _shrunk_report(shrunk: Shrunk | None) -> ShrinkReport | None:
     return ShrinkReport(
         forms=tuple((form.writer, str(form)) for form in shrunk.forms),
         snr_db=ratio_db(1.0, shrunk.error),
-    )
-
-
-def _tuning_report(tuned: Tuned | None) -> TuningReport | None:
-    if tuned is None:
-        return None
-    return TuningReport(
-        steps=tuned.steps,
-        snr_db_before=ratio_db(1.0, tuned.before),
-        snr_db=ratio_db(1.0, tuned.after),
     )
 
 

@@ -28,8 +28,10 @@ from torch import Tensor, fx, nn
 from waveedge.compression.biases import round_biases
 from waveedge.compression.gelus import fit_gelus
 from waveedge.compression.grids import tie_grids, untie_grids
+from waveedge.compression.report import TuningReport
 from waveedge.compression.rounding import put_on_grid, quantizes
 from waveedge.compression.shrink import output_error
+from waveedge.decibels import ratio_db
 from waveedge.errors import reason as because
 from waveedge.nn import ActivationQuantizer, WeightQuantizer
 from waveedge.normalise import flat_outputs
@@ -67,6 +69,14 @@ class Tuned:
     after: float
     steps: int
     reason: str = ""
+
+    def report(self) -> TuningReport:
+        """The same in decibels, for people."""
+        return TuningReport(
+            steps=self.steps,
+            snr_db_before=ratio_db(1.0, self.before),
+            snr_db=ratio_db(1.0, self.after),
+        )
 
 
 def tune_graph(
