@@ -211,6 +211,7 @@ def tune(
         seed=seed,
         out=out,
         overwrite=overwrite,
+        code=_code_of(arch),
         load=lambda path: _load(path, settings, arch, key, trust_pickle),
         as_json=json,
     )

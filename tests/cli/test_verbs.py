@@ -75,6 +75,9 @@ def test_tune_takes_the_newest_artifact_and_its_own_network(
     assert "is not the state of a tuning that waveedge wrote" in refused.err
     assert foreign.read_text() == "mine"
     foreign.unlink()
+    eaten = inside("tune", "--steps", "12", "--out", "model.pt", "--overwrite")
+    assert eaten.code == 1
+    assert "model.pt is an input of this command" in eaten.err
     tuned = inside("tune", "--steps", "12", "--json")
     assert tuned.code == 0, tuned.err
     assert "Tuning the newest artifact here: model.w8a4.safetensors" in tuned.err

@@ -24,6 +24,7 @@ def run(
     seed: int,
     out: Path | None,
     overwrite: bool,
+    code: tuple[Path, ...],
     load: Loader,
     as_json: bool,
 ) -> None:
@@ -41,11 +42,11 @@ def run(
         console.say(f"Tuning the newest artifact here: {source}")
     target = target_path(out, default_name(source, "tuned.safetensors"))
     state = target.with_name(f"{target.name}.tuning")
-    inputs = (source, teacher, data)
-    check_output(target, ARTIFACT, inputs=inputs, overwrite=overwrite)
-    check_output(state, TUNING, inputs=inputs)
     compressed = load_artifact(source)
     original = teacher or checkpoint_of(compressed)
+    inputs = (source, original, data, *code)
+    check_output(target, ARTIFACT, inputs=inputs, overwrite=overwrite)
+    check_output(state, TUNING, inputs=inputs)
     images = read_images(
         data, spec=compressed.spec, size=compressed.input_size, seed=compressed.recipe.seed
     )
