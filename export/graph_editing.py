@@ -15,8 +15,11 @@ __all__ = [
     "only_use",
     "pads_of",
     "producer",
+    "regridded",
     "replace",
     "replace_value",
+    "sizes_of",
+    "starts_of",
 ]
 
 
@@ -70,6 +73,32 @@ def pads_of(node: ir.Node) -> list[int] | None:
         return None
     pads = node.attributes.get("pads")
     return list(pads.as_ints()) if pads is not None else [0, 0, 0, 0]
+
+
+def regridded(read: ir.Node) -> ir.Value | None:
+    """What a DequantizeLinear's pair on the same grid is given, if there is a pair."""
+    written = producer(read.inputs[0], "QuantizeLinear")
+    if written is None or list(written.inputs[1:]) != list(read.inputs[1:]):
+        return None
+    return written.inputs[0]
+
+
+def sizes_of(value: ir.Value | None) -> list[int]:
+    """Channels, height and width of a map; empty where one of them is not known."""
+    shape = list(value.shape)[1:] if value is not None and value.shape is not None else []
+    sizes = [size for size in shape if isinstance(size, int)]
+    return sizes if len(sizes) == len(shape) else []
+
+
+def starts_of(crop: ir.Node) -> dict[int, int] | None:
+    """Where a Slice begins on each axis that it cuts; None unless known, from 0 on, by ones."""
+    if len(crop.inputs) < 4:
+        return None
+    starts, _, axes, *steps = (array(value) for value in crop.inputs[1:])
+    if starts is None or axes is None or any(step is None or (step != 1).any() for step in steps):
+        return None
+    begin = dict(zip(map(int, axes), map(int, starts), strict=True))
+    return begin if min((*begin, *begin.values())) >= 0 else None
 
 
 def new_node(

@@ -11,7 +11,8 @@ zeros fill up to whole pixels then moves by one of them instead of s.
    quantized image or a part of it.
 2. The columns, a multiple of s, become channels. With s = 2 so do the rows. These have to be moved,
    once for all convolutions of one image; with larger strides that costs what it saves.
-3. Zeros make the kernel at most 1.5 times as large.
+3. Zeros make the kernel at most 1.5 times as large, or twice where another convolution has the
+   image's pixels moved already.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from waveedge.export.graph_editing import array, constant, new_node, pads_of, producer
+from waveedge.export.graph_editing import (
+    array,
+    constant,
+    new_node,
+    pads_of,
+    producer,
+    regridded,
+    sizes_of,
+    starts_of,
+)
 from waveedge.export.passes.base import NodePass
 
 __all__ = ["SpaceToDepth"]
@@ -31,6 +41,7 @@ __all__ = ["SpaceToDepth"]
 _CHANNELS = 4
 _OUTPUTS = 1024
 _GROWTH = 1.5
+_GROWTH_IF_MOVED = 2.0
 _Pair = tuple[int, int]
 
 
@@ -68,18 +79,24 @@ class SpaceToDepth(NodePass):
     exact = True
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        self._folded: dict[tuple[ir.Value, _Pair], ir.Value] = {}  # one for all that read an image
+        # Every image that convolutions read folded, to be folded once for all of them.
+        self._folded: dict[tuple[ir.Value, _Pair], ir.Value | None] = {}
+        for node in model.graph:
+            stem = _stem(node) if node.op_type == "Conv" else None
+            if stem is not None and _folded_kernel(stem, _GROWTH) is not None:
+                self._folded[stem.image, stem.fold] = None
         return super().call(model)
 
     def rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
         stem = _stem(node) if node.op_type == "Conv" else None
-        kernel = _folded_kernel(stem) if stem is not None else None
-        if stem is None or kernel is None:
+        if stem is None or (stem.image, stem.fold) not in self._folded:
             return False
-        key = stem.image, stem.fold
-        if key not in self._folded:
-            self._folded[key] = _folded_image(graph, stem)
-        _rewrite(graph, stem, self._folded[key], kernel)
+        kernel = _folded_kernel(stem, _GROWTH_IF_MOVED)
+        if kernel is None:
+            return False
+        image = self._folded[stem.image, stem.fold] or _folded_image(graph, stem)
+        self._folded[stem.image, stem.fold] = image
+        _rewrite(graph, stem, image, kernel)
         return True
 
 
@@ -111,8 +128,8 @@ def _rewrite(graph: ir.Graph, stem: _Stem, image: ir.Value, kernel: NDArray[np.i
         conv.attributes[name] = ir.AttrInt64s(name, list(values))
 
 
-def _folded_kernel(stem: _Stem) -> NDArray[np.int8] | None:
-    """(O, C, h, w) as (O, fold * C, h', w'), with zeros around it; None if rule 3 forbids it."""
+def _folded_kernel(stem: _Stem, growth: float) -> NDArray[np.int8] | None:
+    """(O, C, h, w) as (O, fold * C, h', w'), with zeros around it; None if it grows by more."""
     integers = array(stem.weight.inputs[0])
     assert integers is not None
     out, channels, *extents = integers.shape
@@ -120,7 +137,7 @@ def _folded_kernel(stem: _Stem) -> NDArray[np.int8] | None:
     for start, extent, fold in zip(stem.start, extents, stem.fold, strict=True):
         pads.append((start % fold, -(start % fold + extent) % fold))
     kernel = np.pad(integers, [(0, 0), (0, 0), *pads])
-    if kernel.size > _GROWTH * integers.size:
+    if kernel.size > growth * integers.size:
         return None
     rows, columns = stem.fold
     height, width = kernel.shape[2] // rows, kernel.shape[3] // columns
@@ -130,7 +147,7 @@ def _folded_kernel(stem: _Stem) -> NDArray[np.int8] | None:
 
 def _folded_image(graph: ir.Graph, stem: _Stem) -> ir.Value:
     """(N, C, H, W) as (N, fold * C, H', W'), made with channels last."""
-    channels, height, width = _sizes(stem.image)
+    channels, height, width = sizes_of(stem.image)
     rows, columns = stem.fold
     pixels = stem.image
     moved: list[ir.Node] = []
@@ -157,7 +174,7 @@ def _stem(conv: ir.Node) -> _Stem | None:
     if read is None or weight is None or array(weight.inputs[0]) is None:
         return None
     image, start = _image(read)
-    if len(sizes := _sizes(image)) != 3 or len(outputs := _sizes(conv.outputs[0])) != 3:
+    if len(sizes := sizes_of(image)) != 3 or len(outputs := sizes_of(conv.outputs[0])) != 3:
         return None
     strides = _integers(conv, "strides", [1, 1])
     stem = _Stem(conv, read, weight, image, start, strides[0], (outputs[1], outputs[2]))
@@ -172,16 +189,12 @@ def _stem(conv: ir.Node) -> _Stem | None:
 
 def _image(read: ir.Node) -> tuple[ir.Value, _Pair]:
     """The bytes that a DequantizeLinear reads; of a part, the whole, and where the part begins."""
-    own, *grid = read.inputs
+    own, source = read.inputs[0], regridded(read)
     assert own is not None
-    written = producer(own, "QuantizeLinear")
-    crop = producer(written.inputs[0], "Slice") if written is not None else None
-    source = crop or written
-    before = producer(source.inputs[0], "DequantizeLinear") if source is not None else None
+    crop = producer(source, "Slice")
+    before = producer(crop.inputs[0] if crop is not None else source, "DequantizeLinear")
     start = _start(crop) if crop is not None else (0, 0)
-    if written is None or before is None or start is None:
-        return own, (0, 0)
-    if not list(written.inputs[1:]) == list(before.inputs[1:]) == grid:
+    if before is None or start is None or before.inputs[1:] != read.inputs[1:]:
         return own, (0, 0)
     image, first = _image(before)
     return image, (first[0] + start[0], first[1] + start[1])
@@ -189,14 +202,9 @@ def _image(read: ir.Node) -> tuple[ir.Value, _Pair]:
 
 def _start(crop: ir.Node) -> _Pair | None:
     """First row and column of a Slice that takes nothing but rows and columns, in steps of one."""
-    starts, _, axes, steps = (array(value) for value in (*crop.inputs, None, None)[1:5])
-    if starts is None or axes is None or steps is None or (steps != 1).any():
-        return None
-    begin = dict(zip(map(int, axes), map(int, starts), strict=True))
-    if min(begin) < 0 or min(begin.values()) < 0 or begin.get(0) or begin.get(1):
-        return None
-    before, after = crop.inputs[0], crop.outputs[0]
-    if before is None or not _sizes(after) or _sizes(before)[:1] != _sizes(after)[:1]:
+    begin = starts_of(crop)
+    before, after = sizes_of(crop.inputs[0]), sizes_of(crop.outputs[0])
+    if begin is None or begin.get(0) or begin.get(1) or not after or before[:1] != after[:1]:
         return None
     return begin.get(2, 0), begin.get(3, 0)
 
@@ -207,13 +215,6 @@ def _integers(node: ir.Node, name: str, default: list[int]) -> list[int]:
         return default
     whole = attribute.type == ir.AttributeType.INT
     return [attribute.as_int()] if whole else list(attribute.as_ints())
-
-
-def _sizes(value: ir.Value) -> list[int]:
-    """Channels, height and width of a map; empty where one of them is not known."""
-    shape = list(value.shape)[1:] if value.shape is not None else []
-    sizes = [size for size in shape if isinstance(size, int)]
-    return sizes if len(sizes) == len(shape) else []
 
 
 def _numbers(graph: ir.Graph, values: Sequence[int]) -> ir.Value:

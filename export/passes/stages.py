@@ -14,12 +14,15 @@ from waveedge.export.passes.int32_biases import Int32Biases, RoundBiases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
+from waveedge.export.passes.shifted_parts import ReadShiftedParts
 from waveedge.export.passes.simplify import Simplify
 from waveedge.export.passes.space_to_depth import SpaceToDepth
+from waveedge.export.passes.split_transpositions import SplitTranspositions
 from waveedge.export.passes.tiling import TileActivations
 from waveedge.export.passes.uint8_activations import Uint8Activations
 from waveedge.export.passes.uint8_weights import Uint8Weights
 from waveedge.export.passes.unit_strides import UnitStrides
+from waveedge.export.passes.zero_points import ShiftZeroPoints
 
 __all__ = ["int8_encoding", "onnxruntime_kernels", "openvino_kernels", "plain", "uint8_encoding"]
 
@@ -55,11 +58,14 @@ def onnxruntime_kernels(*, saturates: bool) -> Sequential:
         saturates: whether the processor's int8 products do, so that weights must be uint8.
     """
     return Sequential(
+        ShiftZeroPoints(),
         IntegerSigmoid(),
         _shapes(),
         SpaceToDepth(),
+        ReadShiftedParts(saturates=saturates),
         common.RemoveUnusedNodesPass(),
         _shapes(),
+        SplitTranspositions(),
         TileActivations(),
         *(_uint8_weights() if saturates else []),
         *_finished(),

@@ -24,13 +24,16 @@ from waveedge.export.passes.int32_biases import Int32Biases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
+from waveedge.export.passes.shifted_parts import ReadShiftedParts
 from waveedge.export.passes.simplify import Simplify
 from waveedge.export.passes.slice_bounds import ResolveSliceBounds
 from waveedge.export.passes.space_to_depth import SpaceToDepth
+from waveedge.export.passes.split_transpositions import SplitTranspositions
 from waveedge.export.passes.tiling import TileActivations
 from waveedge.export.passes.uint8_activations import Uint8Activations
 from waveedge.export.passes.uint8_weights import Uint8Weights
 from waveedge.export.passes.unit_strides import UnitStrides
+from waveedge.export.passes.zero_points import ShiftZeroPoints
 from waveedge.export.targets import TARGETS
 
 RANDOM = np.random.default_rng(0)
@@ -68,6 +71,14 @@ LINEAR = weight((8, 6), 6)
 CONV = weight((4, 3, 3, 3), 4)
 ACCUMULATOR = {"b": np.array([5, -3, 900, 0], np.float32) * (STEP * CONV["s"])}
 
+PARTS = (
+    "a = QuantizeLinear (x, step, zero) b = DequantizeLinear (a, step, zero) "
+    "c = Slice (b, low, high, axes) d = Slice (b, all, end, axes) "
+    "cq = QuantizeLinear (c, step, zero) cd = DequantizeLinear (cq, step, zero) "
+    "dq = QuantizeLinear (d, step, zero) dd = DequantizeLinear (dq, step, zero) "
+    "e = Concat <axis = 1> (cd, dd) f = QuantizeLinear (e, step, zero) "
+    "h = DequantizeLinear (f, step, zero) w = DequantizeLinear <axis = 0> (q, s, z) "
+)
 CASES: list[tuple[type[ir.passes.PassBase], tuple[int, ...], str, dict[str, Any]]] = [
     (Int8Weights, (1, 3, 9, 7), f"a = {PER_ROW} (w, s) y = Conv (x, a)",
      {"w": floats(4, 3, 3, 3), "s": steps(4)}),
@@ -104,9 +115,22 @@ CASES: list[tuple[type[ir.passes.PassBase], tuple[int, ...], str, dict[str, Any]
     (Simplify, (1, 3, 9, 7), "a = Identity (x) b = Add (w, w) y = Mul (a, b)",
      {"w": floats(3, 1, 1)}),
     (IntegerSigmoid, (1, 3, 9, 7), "a = QuantizeLinear (x, step, zero) "
-     "b = DequantizeLinear (a, step, zero) c = Mul (b, slope) d = Sigmoid (c) e = Sub (d, origin) "
-     "f = QuantizeLinear (e, part, zero) g = DequantizeLinear (f, part, zero) y = Add (g, origin)",
-     {**UINT8, "slope": np.float32(1.7), "origin": ORIGIN, "part": np.float32(1 / 255)}),
+     "b = DequantizeLinear (a, step, zero) c = Mul (b, slope) y = Sigmoid (c)",
+     {**UINT8, "slope": np.float32(1.7)}),
+    (ShiftZeroPoints, (1, 3, 9, 7), "a = Sub (x, origin) b = QuantizeLinear (a, part, zero) "
+     "c = DequantizeLinear (b, part, zero) y = Add (c, origin)",
+     {**UINT8, "origin": ORIGIN, "part": np.float32(1 / 255)}),
+    (ShiftZeroPoints, (1, 3, 9, 7), "a = Add (half, x) b = QuantizeLinear (a, step, zero) "
+     "c = DequantizeLinear (b, step, zero) y = Sub (c, half)", {**UINT8, "half": np.float32(0.5)}),
+    *((ReadShiftedParts, (1, 6, *size), PARTS + "y = Conv (h, w)",
+       {**UINT8, **weight((5, 6, kernel, kernel), 5), "all": integers(0, 0, 0),
+        "end": integers(2, size[0] - 1, size[1]), "low": integers(2, 1, 0),
+        "high": integers(6, size[0], size[1]), "axes": integers(1, 2, 3)})
+      for size, kernel in (((9, 7), 1), ((8, 11), 3))),
+    *((SplitTranspositions, shape, "a = QuantizeLinear (x, step, zero) "
+       "b = DequantizeLinear (a, step, zero) "
+       f"y = Transpose <perm = {order}> (b)", UINT8)
+      for shape, order in (((2, 3, 7, 5), [0, 2, 1, 3]), ((5, 9, 4, 2, 3), [0, 2, 1, 3, 4]))),
     *((SpaceToDepth, (1, 3, *size), "a = QuantizeLinear (x, step, zero) "
        "b = DequantizeLinear (a, step, zero) w = DequantizeLinear <axis = 0> (q, s, z) "
        f"y = Conv <strides = [{stride}, {stride}]> (b, w)",
@@ -211,7 +235,9 @@ def test_every_exact_pass_of_a_pipeline_has_a_case():
         FoldCropIntoConvTranspose,
         MatMulToGemm,
         MergeGroups,
+        ReadShiftedParts,
         SpaceToDepth,
+        SplitTranspositions,
         TileActivations,
         UnitStrides,
     ],
@@ -223,6 +249,30 @@ def test_a_pass_that_needs_sizes_leaves_a_graph_without_them_alone(kind):
         if value.shape is not None and len(value.shape) > 2 and value.name not in ("w", "v"):
             value.shape = ir.Shape([*value.shape[:2], "height", *value.shape[3:]])
     assert not kind()(model).modified
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["begins within the map", "is of wide layers", "is taken twice", "is on a grid of its own"],
+)
+def test_parts_that_are_no_gain_or_no_parts_of_one_map_stay(part):
+    _, shape, body, constants = next(case for case in CASES if case[0] is ReadShiftedParts)
+    constants = dict(constants)
+    if part == "begins within the map":
+        constants |= {"all": integers(0, 1, 0), "low": integers(2, 2, 0)}
+        constants |= {"end": integers(2, 8, 7), "high": integers(6, 9, 7)}
+    elif part == "is of wide layers":
+        # 500 x 6 x 2 more multiply-adds for two copies.
+        constants |= weight((500, 6, 1, 1), 500)
+    elif part == "is taken twice":
+        constants |= {"low": integers(0, 1, 0), "high": integers(4, 9, 7)}
+    else:
+        body = body.replace(
+            "DequantizeLinear (cq, step, zero)", "DequantizeLinear (cq, half, zero)"
+        )
+        constants["half"] = STEP / 2
+    model = made(body, shape, constants)
+    assert not ReadShiftedParts(saturates=True)(model).modified
 
 
 def test_a_parameter_that_has_the_name_of_a_pass_s_constant_keeps_its_value():

@@ -14,6 +14,7 @@ from waveedge.compression.reparameterize import reparameterize
 from waveedge.export.layers import optimised_by_onnxruntime
 from waveedge.export.lowering import lower
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
+from waveedge.export.passes.zero_points import ShiftZeroPoints
 from waveedge.export.torch_to_onnx import to_onnx
 
 from .conftest import close, operators, quantize, rewritten
@@ -34,7 +35,7 @@ def test_an_integer_gelu_runs_in_integer_kernels_with_the_numbers_of_torch(run, 
     shape = (3, 9, 7)
     graph = gelu_between_integers(shape)
     traced = to_onnx(graph, shape, batch=batch)
-    shipped = rewritten(lower(traced, "ort").encoded, IntegerSigmoid())
+    shipped = rewritten(lower(traced, "ort").encoded, ShiftZeroPoints(), IntegerSigmoid())
     onnx.checker.check_model(shipped, full_check=True)
     count = operators(optimised_by_onnxruntime(shipped.SerializeToString()))
     assert (count["QLinearConv"], count["QLinearSigmoid"], count["QLinearMul"]) == (2, 1, 1)
@@ -49,14 +50,17 @@ def test_an_integer_gelu_runs_in_integer_kernels_with_the_numbers_of_torch(run, 
 
 
 def test_other_sigmoids_stay_as_they_are():
-    """A grid whose zero point is not what the sums shift by, and a slope for each channel."""
+    """A shift by no whole number of steps, and a slope for each channel."""
     graph = lower(to_onnx(gelu_between_integers((3, 8, 8)), (3, 8, 8)), "ort").encoded
     names = {name.rsplit(".")[-1]: name for name in (t.name for t in graph.graph.initializer)}
-    for name, value in (("middle", np.float32(0.25)), ("slope", np.ones((8, 1, 1), np.float32))):
+    others = {
+        "middle": (np.float32(0.25), ShiftZeroPoints()),
+        "slope": (np.ones((8, 1, 1), np.float32), IntegerSigmoid()),
+    }
+    for name, (value, step) in others.items():
         changed = onnx.ModelProto.FromString(graph.SerializeToString())
         for tensor in changed.graph.initializer:
             if tensor.name == names[name]:
                 tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-        before, after = operators(changed), operators(rewritten(changed, IntegerSigmoid()))
-        assert after == before
-    assert operators(rewritten(graph, IntegerSigmoid())) != operators(graph)
+        assert operators(rewritten(changed, step)) == operators(changed)
+        assert operators(rewritten(graph, step)) != operators(graph)

@@ -50,6 +50,8 @@ def stems(readers: list[tuple[int, int, tuple[int, int]]], shape, **settings) ->
             (3, 70, 74),
             [[12, 3, 3], [12, 3, 3], [12, 4, 4]],
         ),
+        # 64 taps for 36 only pay where the image is folded for another one.
+        ([(6, 2, (1, 1)), (6, 2, (0, 0))], (3, 70, 74), [[12, 3, 3], [12, 4, 4]]),
     ],
     ids=str,
 )
@@ -79,6 +81,7 @@ def test_pixels_of_a_strided_convolution_become_channels_to_the_bit(
         ((4, 2, (0, 0)), (3, 40, 40)),  # few outputs
         ((4, 2, (0, 0)), (3, 81, 80)),  # an odd row
         ((3, 2, (1, 1)), (3, 80, 80)),  # 16 taps for 9
+        ((6, 2, (1, 1)), (3, 80, 80)),  # 64 taps for 36
         ((3, 1, (0, 0)), (3, 80, 80)),  # no stride
     ],
 )
