@@ -81,6 +81,7 @@ def check(randomize: Randomize) -> Check:
                 small = copy.deepcopy(result).float()
             assert error(small(x), exact) < 3 * error(published, exact) + 2.4e-7
         assert small.state_dict().keys() == result.state_dict().keys()
+        assert all(tensor.is_contiguous() for tensor in result.state_dict().values())
         assert not small.left_out
         assert not result.left_out
         return result

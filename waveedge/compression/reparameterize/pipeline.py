@@ -227,6 +227,7 @@ def _settle(graph_module: fx.GraphModule, shapes: Shapes) -> None:
     graph_module.graph.eliminate_dead_code()
     graph_module.delete_all_unused_submodules()
     _drop_unread(graph_module)
+    _lay_out(graph_module)
     graph_module.graph.lint()
     graph_module.recompile()
     shapes.refresh(graph_module)
@@ -242,6 +243,15 @@ def _drop_unread(graph_module: fx.GraphModule) -> None:
         parts = owner.split(".")
         if not any(".".join(parts[:end]) in layers for end in range(1, len(parts) + 1)):
             delattr(graph_module.get_submodule(owner), leaf)
+
+
+def _lay_out(graph_module: fx.GraphModule) -> None:
+    """Give kernels cut out of others memory of their own, row by row.
+
+    Converters have been seen (litert-torch 0.10) to read a tensor's memory and not its strides.
+    """
+    for tensor in (*graph_module.parameters(), *graph_module.buffers()):
+        tensor.data = tensor.data.contiguous()
 
 
 def _image_channels(model: nn.Module) -> int:
