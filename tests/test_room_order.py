@@ -21,7 +21,8 @@ BELOW = {
     "compression": {"nn", "models", "normalise", "calibration", "runtime"},
     "serialize": {"nn", "models", "normalise", "compression"},
     "export": {"nn", "models", "normalise", "calibration", "compression", "runtime"},
-    "commands": {"models", "calibration", "compression", "export", "runtime"},
+    "fleet": {"runtime"},
+    "commands": {"models", "calibration", "compression", "export", "runtime", "fleet"},
 }
 """Folder -> folders that it may import; what lies in none of them is common ground."""
 

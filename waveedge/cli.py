@@ -304,7 +304,7 @@ def export(
     )
 
 
-@app.command(epilog="Example: waveedge bench --vs float.ort --json")
+@app.command(epilog="Example: waveedge bench --vs float.ort --json; waveedge bench --on me@jetson")
 @standard_streams.results_alone()
 def bench(
     model: Annotated[
@@ -321,13 +321,51 @@ def bench(
         Path | None,
         typer.Option(parser=output, metavar="FILE", help="Where the picture goes. [bench.png]"),
     ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Measure on a board, by ssh; several --on: on all."),
+    ] = None,
+    hosts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measure on the boards of a fleet.yaml.")
+    ] = None,
+    setup: Annotated[
+        bool, typer.Option("--setup", help="Install this waveedge on the boards first.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the bundle on the boards for the next time.")
+    ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Measure latency and peak memory, interleaved with the uncompressed network."""
-    for path in (model, vs):
+    for path in (model, vs, hosts):
         if path is not None:
             require_regular(path)
+    size = _parse_size(input_size)
+    if on or hosts is not None:
+        if vs is not None:
+            raise UsageError(
+                "--vs has no meaning on boards", hint="There a bundle is compared with its own."
+            )
+        from waveedge.commands import fleet
+
+        if not fleet.run(
+            model,
+            on or [],
+            hosts,
+            threads=threads,
+            runs=runs,
+            input_size=size,
+            setup=setup,
+            keep=keep,
+            plot=plot,
+            overwrite=overwrite,
+            as_json=json,
+        ):
+            raise typer.Exit(1)
+        return
+    if setup or keep:
+        raise UsageError("--setup and --keep are for boards", hint="Name one: --on HOST")
     from waveedge.commands.bench import run
 
     run(
@@ -335,7 +373,7 @@ def bench(
         vs,
         threads=threads,
         runs=runs,
-        input_size=_parse_size(input_size),
+        input_size=size,
         plot=plot,
         overwrite=overwrite,
         as_json=json,
@@ -357,6 +395,20 @@ def fit_cost(
     from waveedge.commands.fit_cost import run
 
     run(out, overwrite=overwrite, as_json=json)
+
+
+@app.command(epilog="Example: waveedge wheel; scp waveedge-*.whl me@jetson:")
+@standard_streams.results_alone()
+def wheel(
+    out: Annotated[
+        Path | None, typer.Option(parser=output, metavar="FOLDER", help="Where it goes.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write one file by which a board installs this waveedge, without torch."""
+    from waveedge.commands.wheel import run
+
+    run(out, overwrite=overwrite)
 
 
 @app.command(epilog="Example: waveedge doctor --json > board.json")

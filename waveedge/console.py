@@ -31,6 +31,7 @@ __all__ = [
     "progress_bar",
     "say",
     "size",
+    "states",
     "table",
     "warn",
 ]
@@ -121,6 +122,27 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
             if what not in tasks:
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)
+
+        yield update
+
+
+@contextmanager
+def states(names: Sequence[str]) -> Iterator[Callable[[str, str], None]]:
+    """Yield a function (name, state) that keeps one line a name up to date; any thread may call."""
+    columns = (
+        TextColumn("{task.description:<24}", markup=False),
+        TextColumn("{task.fields[state]:<24}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        tasks = {
+            name: progress.add_task(plain(name), total=None, state="waiting") for name in names
+        }
+
+        def update(name: str, state: str) -> None:
+            progress.update(tasks[name], state=plain(state))
+            if state in ("done", "failed"):
+                progress.stop_task(tasks[name])
 
         yield update
 

@@ -30,6 +30,7 @@ __all__ = [
     "is_cost_profile",
     "is_picture",
     "is_tuning_state",
+    "is_wheel",
     "newest",
 ]
 
@@ -111,6 +112,14 @@ def is_cost_profile(file: Path) -> bool:
     """Whether ``waveedge fit-cost`` wrote ``file``; raises OSError where it cannot be read."""
     with _open(file) as stream:
         return stream.readline(100).rstrip() == COST_PROFILE_HEADER.encode()
+
+
+def is_wheel(file: Path) -> bool:
+    """Whether ``file`` is a wheel of waveedge; raises OSError where it cannot be read."""
+    first = b"waveedge/__init__.py"
+    with _open(file) as stream:
+        head = stream.read(30 + len(first))  # a zip file's header, then its first file's name
+    return head[:4] == b"PK\3\4" and head[30:] == first
 
 
 def newest(

@@ -25,6 +25,7 @@ from waveedge.filetypes import (
     is_cost_profile,
     is_picture,
     is_tuning_state,
+    is_wheel,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "COST_PROFILE",
     "PICTURE",
     "TUNING",
+    "WHEEL",
     "Kind",
     "check_output",
     "default_name",
@@ -64,6 +66,7 @@ BUNDLE = Kind("a bundle", "--out", None)
 CHECKPOINT = Kind("a checkpoint", "--out", is_checkpoint_file)
 COST_PROFILE = Kind("a cost profile", "--out", is_cost_profile)
 TUNING = Kind("the state of a tuning", "--out", is_tuning_state)
+WHEEL = Kind("a wheel", "--out", is_wheel)
 PICTURE = Kind("a picture", "--plot", is_picture)
 
 

@@ -142,7 +142,7 @@ def _part(crop: ir.Node) -> _Part | None:
 def _kernel(parts: Sequence[_Part], integers: NDArray[Any]) -> NDArray[Any]:
     """(O, C of the parts, h, w) as (O, C of the map, h', w'), with zeros where no part lies."""
     out, _, height, width = integers.shape
-    rows, columns = (max(part[axis] for part in parts) for axis in (3, 4))
+    rows, columns = max(part.row for part in parts), max(part.column for part in parts)
     channels = sizes_of(parts[0].map.outputs[0])[0]
     kernel = np.zeros((out, channels, height + rows, width + columns), integers.dtype)
     begin = 0

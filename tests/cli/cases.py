@@ -55,6 +55,14 @@ def _changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], Arg
     return make
 
 
+def fleet(text: str) -> Callable[[Path], Arguments]:
+    def make(folder: Path) -> Arguments:
+        (folder / "fleet.yaml").write_text(text)
+        return ["bench", "--hosts", "fleet.yaml"]
+
+    return make
+
+
 def flags(*given: object) -> Callable[[Path], Arguments]:
     return lambda _folder: ["compress", "model.pt", *given]
 
@@ -217,6 +225,15 @@ CASES = [
     Case("a recipe that would run code", recipe("!!python/object/apply:os.abort []"), ("YAML",)),
     Case("a recipe with an unknown field", recipe("bitz: 4"), ("bitz", "Known fields")),
     Case("nothing to export", lambda _: ["export"], ("waveedge compress",)),
+    Case("a fleet that is no YAML", fleet("boards: ["), ("fleet.yaml", "YAML, line 1")),
+    Case("a fleet without boards", fleet("boards: []"), ("'boards'", "boards: [{host: ")),
+    Case("a board without a host", fleet("boards: [{name: a}]"), ("board 1", "host")),
+    Case("a board of unknown fields", fleet("boards: [{host: a, x: 1}]"), ("board 1", "python")),
+    Case("a board twice", fleet("boards: [a, {host: b, name: a}]"), ("two boards", "'a'")),
+    Case("a board that is an option", lambda _: ["bench", "--on=-oX=y"], ("'-oX=y' is no host",)),
+    Case("no fleet", lambda _: ["bench", "--hosts", "no.yaml"], ("no.yaml", "cannot be read")),
+    Case("boards for none", lambda _: ["bench", "--keep"], ("--keep", "--on HOST"), code=2),
+    Case("two baselines", lambda _: ["bench", "--on=a", "--vs=model.pt"], ("--vs",), code=2),
     Case("nothing to measure", lambda _: ["bench"], ("waveedge export",)),
     Case(
         "an unknown target",
