@@ -2,11 +2,12 @@
 # make test   installs into a fresh environment, then runs the whole test suite and the checks
 # make docs   builds the documentation into site/; a warning is an error
 # make pythons  runs the parts that need no torch on every Python that is here
+# make aarch64  runs a device's installation on aarch64, under qemu-user
 # make bench  measures every table in benchmarks/ again (long)
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench check docs pythons clean
+.PHONY: demo test bench check docs pythons aarch64 clean
 
 export NO_MKDOCS_2_WARNING = 1 # an advertisement, where warnings are errors
 
@@ -42,6 +43,9 @@ docs:
 # Long, as numpy and onnxruntime are installed for each.
 pythons: .venv-test/installed
 	cd .venv-test && WAVEEDGE_PYTHONS="3.10 3.11 3.12 3.13" bin/pytest -c ../pyproject.toml --rootdir .. ../tests/packaging
+
+aarch64: .venv-test/installed
+	cd .venv-test && WAVEEDGE_AARCH64=1 bin/pytest -c ../pyproject.toml --rootdir .. ../tests/packaging/test_aarch64.py
 
 bench: .venv/installed
 	.venv/bin/python $(PIP) --editable ".[desk,openvino,plot]"
