@@ -30,6 +30,7 @@ __all__ = ["Layer", "layers_of", "optimised_by_onnxruntime", "seen_in_engine", "
 _COMPUTE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger")
 _FLOAT_BITS = 32
+_BITS = {"float32": 32, "float16": 16, "bfloat16": 16}
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Layer:
     activation_bits: int
     ratio: float
 
-    def to_dict(self, executed_in_int8: bool) -> dict[str, Any]:
-        """The layer's row in the manifest."""
-        bits = 8 if executed_in_int8 else _FLOAT_BITS
+    def to_dict(self, executed_in_int8: bool, precision: str) -> dict[str, Any]:
+        """The layer's row in the manifest; ``precision`` is that of floating-point layers."""
+        bits = 8 if executed_in_int8 else _BITS[precision]
         return {
             "name": self.name,
             "type": self.type,

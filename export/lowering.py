@@ -27,13 +27,19 @@ class Lowered:
     shipped: onnx.ModelProto
 
 
-def lower(traced: ir.Model, target: str) -> Lowered:
+def lower(traced: ir.Model, target: str, precision: str | None = None) -> Lowered:
     """Runs a target's pipeline on what :func:`to_onnx` gave; ``traced`` is not changed.
+
+    Args:
+        traced: the network.
+        target: a name of ``TARGETS``.
+        precision: of floating-point layers; the target's default where None.
 
     Raises:
         ExportError: the graph breaks the ONNX standard.
     """
-    encode, specialize = TARGETS[target].pipeline().passes
+    place = TARGETS[target]
+    encode, specialize = place.pipeline(place.precision(precision)).passes
     try:
         model = encode(traced.clone()).model
         encoded = ir.to_proto(model)

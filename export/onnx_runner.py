@@ -25,8 +25,11 @@ def run_onnxruntime(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if int8_saturates() and _has_int8_weights(graph):
-        # Meant for another processor, and executed as it is written: see passes/uint8_weights.py.
+    if _has(graph, onnx.TensorProto.FLOAT16) or (
+        int8_saturates() and _has(graph, onnx.TensorProto.INT8, maps=True)
+    ):
+        # Executed as it is written: onnxruntime has no integer kernels between float16, but
+        # rounds to float16 wherever the graph does. For int8 see passes/uint8_weights.py.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -35,8 +38,8 @@ def run_onnxruntime(
     return [list(session.run(None, {name: batch})) for batch in batches]
 
 
-def _has_int8_weights(graph: onnx.ModelProto) -> bool:
+def _has(graph: onnx.ModelProto, kind: int, *, maps: bool = False) -> bool:
     return any(
-        tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1
+        tensor.data_type == kind and (len(tensor.dims) > 1 or not maps)
         for tensor in graph.graph.initializer
     )

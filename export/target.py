@@ -41,8 +41,8 @@ class Target(ABC):
     builds_engines: ClassVar[bool] = False
 
     @abstractmethod
-    def pipeline(self) -> Sequential:
-        """The graph passes in order, as two stages: ``encode, specialize = pipeline().passes``.
+    def pipeline(self, precision: str) -> Sequential:
+        """The graph passes in order, as two stages: ``encode, specialize = pipeline(...).passes``.
 
         1. *Encode* writes quantization as the target wants it, in standard operators. Layers and
            quantizers are still torch's, each with its origin as metadata: this is the graph that

@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 from onnx_ir.passes import Sequential
 
 from waveedge.compression.costs import GPU
 from waveedge.errors import ExportError
 from waveedge.export.engine_builder import Backend, Build, build_engine
-from waveedge.export.layers import Layer, seen_in_engine
+from waveedge.export.layers import (
+    Layer,
+    optimised_by_onnxruntime,
+    seen_in_engine,
+    seen_in_graph,
+)
 from waveedge.export.lint import Finding, lint
-from waveedge.export.passes import int8_encoding, plain
+from waveedge.export.passes import half_precision, int8_encoding, plain
+from waveedge.export.passes.half_precision import widened
 from waveedge.export.target import Target
 from waveedge.filetypes import ENGINE
 from waveedge.runtime.sizes import SizeRange
@@ -26,9 +33,11 @@ class TensorRT(Target):
 
     cost = GPU
     builds_engines = True
+    precisions = ("float32", "float16")
 
-    def pipeline(self) -> Sequential:
-        return Sequential(int8_encoding(), plain())
+    def pipeline(self, precision: str) -> Sequential:
+        half = precision == "float16"
+        return Sequential(int8_encoding(), half_precision() if half else plain())
 
     def lint(self, graph: onnx.ModelProto) -> list[Finding]:
         findings = lint(graph)
@@ -45,7 +54,9 @@ class TensorRT(Target):
     ) -> set[str]:
         if build is not None and build.kernels:
             return seen_in_engine(build.kernels, layers)
-        return super().executed(model, layers, build, precision)
+        # onnxruntime has no integer kernels between float16, and TensorRT has.
+        wide = ir.to_proto(widened(ir.load(model))).SerializeToString()
+        return seen_in_graph(optimised_by_onnxruntime(wide), layers)
 
 
 def built(folder: Path, graph: onnx.ModelProto, backend: Backend, sizes: SizeRange | None) -> Build:

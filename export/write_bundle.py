@@ -128,7 +128,7 @@ def export_model(
         step("exporting")
         traced = to_onnx(model, shape, batch=batch, sizes=sizes)
         layers = layers_of(traced, model)
-        graph = lower(traced, target)
+        graph = lower(traced, target, precision)
         onnx.save(graph.shipped, folder / "model.onnx")
 
         step("verifying")
@@ -181,7 +181,7 @@ def export_model(
             engine=ENGINE if (folder / ENGINE).exists() else None,
             recipe=recipe,
             autotune=autotune,
-            layers=[layer.to_dict(layer.node in executed) for layer in layers],
+            layers=[layer.to_dict(layer.node in executed, precision) for layer in layers],
             source_sha256=source_sha256,
             artifact_sha256=artifact_sha256,
             notes=[*notes, *map(str, findings), *place.notes(build)],

@@ -241,6 +241,8 @@ def _peak(session: Session, threads: int, shape: tuple[int, ...]) -> tuple[int |
         return None, "an engine's activations lie in GPU memory"
     if session.provider in OPENVINO:
         return None, "OpenVINO keeps its memory between runs, so that none is seen to be added"
+    if session.manifest is not None and session.manifest["precision"] == "float16":
+        return None, "onnxruntime widens float16 on the CPU, which says nothing of an engine"
     # Imported here: a module that runs as a program must not be loaded with its package.
     from waveedge.runtime.memory import peak_memory
 

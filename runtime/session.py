@@ -79,8 +79,10 @@ class Session:
             provider = "engine" if engine else bundle.manifest["provider"] if bundle else "cpu"
         self.provider = provider
         on_cpu = self.provider in ("cpu", "CPUExecutionProvider")
-        as_written = on_cpu and _saturates(self.manifest)
-        if as_written and bundle is not None and bundle.manifest["target"] == "ort":
+        saturates = _saturates(self.manifest)
+        half = self.manifest is not None and self.manifest["precision"] == "float16"
+        as_written = on_cpu and (saturates or half)
+        if on_cpu and saturates and bundle is not None and bundle.manifest["target"] == "ort":
             warnings.warn(
                 "this processor has no VNNI, and onnxruntime would cut off sums with int8 weights: "
                 "the network runs in floating point. Export it on this machine to have it fast.",

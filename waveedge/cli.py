@@ -229,7 +229,10 @@ def export(
     ] = "ort",
     precision: Annotated[
         str | None,
-        typer.Option(help="Of floating-point layers: float32; bfloat16 with openvino. [float32]"),
+        typer.Option(
+            help="Of floating-point layers: float32; float16 with trt, bfloat16 with openvino. "
+            "[float32]"
+        ),
     ] = None,
     input_size: Annotated[
         str | None,

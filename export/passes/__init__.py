@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from waveedge.export.passes.base import NodePass
 from waveedge.export.passes.stages import (
+    half_precision,
     int8_encoding,
     onnxruntime_kernels,
     openvino_kernels,
@@ -18,6 +19,7 @@ from waveedge.export.passes.stages import (
 
 __all__ = [
     "NodePass",
+    "half_precision",
     "int8_encoding",
     "onnxruntime_kernels",
     "openvino_kernels",

@@ -9,6 +9,7 @@ from waveedge.export.passes.batch_norm import BatchNormToAffine
 from waveedge.export.passes.gemm import MatMulToGemm
 from waveedge.export.passes.global_pooling import MeanToGlobalAveragePool
 from waveedge.export.passes.grouped_convolutions import MergeGroups
+from waveedge.export.passes.half_precision import HalfPrecision
 from waveedge.export.passes.int8_activations import Int8Activations
 from waveedge.export.passes.int32_biases import Int32Biases, RoundBiases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
@@ -24,7 +25,14 @@ from waveedge.export.passes.uint8_weights import Uint8Weights
 from waveedge.export.passes.unit_strides import UnitStrides
 from waveedge.export.passes.zero_points import ShiftZeroPoints
 
-__all__ = ["int8_encoding", "onnxruntime_kernels", "openvino_kernels", "plain", "uint8_encoding"]
+__all__ = [
+    "half_precision",
+    "int8_encoding",
+    "onnxruntime_kernels",
+    "openvino_kernels",
+    "plain",
+    "uint8_encoding",
+]
 
 
 def int8_encoding() -> Sequential:
@@ -83,6 +91,17 @@ def openvino_kernels(*, saturates: bool) -> Sequential:
 def plain() -> Sequential:
     """Nothing of its own for any kernel."""
     return Sequential(*_finished())
+
+
+def half_precision() -> Sequential:
+    """float16 between input and outputs, written into the graph."""
+    return Sequential(
+        common.LiftConstantsToInitializersPass(),
+        _shapes(),
+        HalfPrecision(),
+        *_finished(),
+        common.CheckerPass(full_check=True),
+    )
 
 
 def _uint8_weights() -> list[ir.passes.PassBase]:

@@ -17,7 +17,7 @@ class Onnx(Target):
     name = "onnx"
     timed_here = True
 
-    def pipeline(self) -> Sequential:
+    def pipeline(self, precision: str) -> Sequential:
         return Sequential(int8_encoding(), plain())
 
     def notes(self, build: Build | None) -> list[str]:

@@ -38,7 +38,7 @@ class OpenVino(Target):
     def require(self) -> None:
         openvino_version()
 
-    def pipeline(self) -> Sequential:
+    def pipeline(self, precision: str) -> Sequential:
         return Sequential(uint8_encoding(), openvino_kernels(saturates=int8_saturates()))
 
     def provider(self, precision: str) -> str:

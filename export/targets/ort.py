@@ -17,7 +17,7 @@ class Onnxruntime(Target):
     name = "ort"
     timed_here = True
 
-    def pipeline(self) -> Sequential:
+    def pipeline(self, precision: str) -> Sequential:
         return Sequential(uint8_encoding(), onnxruntime_kernels(saturates=int8_saturates()))
 
 

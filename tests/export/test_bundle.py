@@ -173,7 +173,7 @@ class ComputedWeight(nn.Module):
 
 def test_a_layer_with_a_computed_weight_is_listed_in_float_and_activations_are_no_layer():
     model = ComputedWeight().eval()
-    rows = [layer.to_dict(False) for layer in layers_of(to_onnx(model, (3, 16, 16)), model)]
+    rows = [layer.to_dict(False, "float32") for layer in layers_of(to_onnx(model, (3, 16, 16)), model)]
     assert [row["type"] for row in rows] == ["Conv", "Conv2d"]
     for row in rows:
         assert row["executed"] == {"weight_bits": 32, "activation_bits": 32}
