@@ -24,8 +24,8 @@ from benchmarks.timing import measure
 from benchmarks.variants import Made, Workshop, variants_of
 from waveedge.console import say
 from waveedge.errors import WaveedgeError
-from waveedge.export.engine_builder import backend_version, build_engine
 from waveedge.runtime import Session
+from waveedge.runtime.engine_builder import backend_version, build_engine
 
 __all__ = ["STAGES", "Bench", "Options"]
 

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 from waveedge import lazy
 
 if TYPE_CHECKING:
-    from waveedge.export.engine_builder import Build, build_engine
     from waveedge.export.torch_to_onnx import to_onnx
     from waveedge.export.verb import export
     from waveedge.export.write_bundle import Bundle, export_model
+    from waveedge.runtime.engine_builder import Build, build_engine
 
 __all__ = ["Build", "Bundle", "build_engine", "export", "export_model", "target_names", "to_onnx"]
 
 _HOMES = {
-    "Build": "waveedge.export.engine_builder",
+    "Build": "waveedge.runtime.engine_builder",
     "Bundle": "waveedge.export.write_bundle",
-    "build_engine": "waveedge.export.engine_builder",
+    "build_engine": "waveedge.runtime.engine_builder",
     "export": "waveedge.export.verb",
     "export_model": "waveedge.export.write_bundle",
     "to_onnx": "waveedge.export.torch_to_onnx",

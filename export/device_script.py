@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from waveedge.export.engine_builder import profile_shapes
+from waveedge.runtime.engine_builder import profile_shapes
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["SCRIPT", "write_build_script"]
@@ -16,10 +16,20 @@ SCRIPT = "build_engine.sh"
 # print comparable times.
 _TEMPLATE = """\
 #!/bin/sh
-# Builds model.engine from model.onnx with this device's TensorRT (10.3 or later), and times it.
-# Arguments are passed on to trtexec, for example: ./build_engine.sh --skipInference
+# Builds this bundle's engines with this device's TensorRT (10.3 or later).
+# Where waveedge is installed: waveedge build, which builds every form, checks it, and leaves engines
+# that a session of the bundle takes. Arguments are its own, for example: --form w8a8-float16
+# Elsewhere, or with --trtexec first: trtexec builds model.engine alone, and times it. Arguments are
+# its own, for example: ./build_engine.sh --trtexec --skipInference
+# Such an engine has no manifest: a session takes it by its own name, and not as the bundle's.
 set -eu
 cd "$(dirname "$0")"
+if [ "${{1:-}}" = --trtexec ]; then
+    shift
+elif (cd / && python3 -c 'import waveedge') 2>/dev/null; then
+    bundle=$(pwd)
+    cd / && exec python3 -m waveedge build "$bundle" "$@"
+fi
 PATH="$PATH:/usr/src/tensorrt/bin"
 command -v trtexec >/dev/null || {{
     echo "trtexec is not installed; on a Jetson: sudo apt install nvidia-jetpack" >&2

@@ -18,12 +18,12 @@ import onnx
 import onnx_ir as ir
 from torch import nn
 
-from waveedge.export.engine_builder import Kernel
 from waveedge.export.fake_quantize import Grid, activation_grid, grid_of
 from waveedge.export.graph_editing import array
 from waveedge.export.origins import layer_of
 from waveedge.export.passes.integer_weights import INT8
 from waveedge.nn import DWT2d, IDWT2d
+from waveedge.runtime.engine_builder import Kernel
 
 __all__ = ["Layer", "layers_of", "optimised_by_onnxruntime", "seen_in_engine", "seen_in_graph"]
 

@@ -16,7 +16,10 @@ from waveedge.runtime.manifest import FORMAT, seal
 from waveedge.runtime.sizes import SizeRange
 from waveedge.spec import ModelSpec
 
-__all__ = ["make_manifest", "tensor_info", "write_json"]
+__all__ = ["IMAGES", "MODEL", "PUBLISHED", "make_manifest", "tensor_info", "write_json"]
+
+MODEL, PUBLISHED, IMAGES = "model.onnx", "published.onnx", "images.npy"
+"""Files of a bundle; not every bundle has the last two."""
 
 _PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "onnxruntime", "numpy")
 
@@ -35,6 +38,8 @@ def make_manifest(
     engine: str | None,
     recipe: dict[str, Any] | None,
     autotune: dict[str, Any] | None,
+    forms: list[dict[str, Any]],
+    images: str | None,
     layers: list[dict[str, Any]],
     source_sha256: str,
     artifact_sha256: str | None,
@@ -50,7 +55,7 @@ def make_manifest(
         "name": name,
         "target": target,
         "task": spec.task if spec is not None else "unknown",
-        "model": "model.onnx",
+        "model": MODEL,
         "baseline": baseline,
         "engine": engine,
         "provider": provider,
@@ -62,6 +67,8 @@ def make_manifest(
         "preprocessing": spec.preprocessing.model_dump(mode="json") if spec is not None else None,
         "recipe": recipe,
         "autotune": autotune,
+        "forms": forms,
+        "images": images,
         "layers": layers,
         "files": {file.name: sha256(file) for file in sorted(folder.iterdir()) if file.is_file()},
         "versions": _versions(),

@@ -12,10 +12,10 @@ from onnx_ir.passes import Sequential
 
 from waveedge.compression.costs import CPU, CostProfile
 from waveedge.errors import RecipeError
-from waveedge.export.engine_builder import Build
 from waveedge.export.layers import Layer, optimised_by_onnxruntime, seen_in_graph
 from waveedge.export.lint import Finding
 from waveedge.export.onnx_runner import Run, run_onnxruntime
+from waveedge.runtime.engine_builder import Build
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["Target"]

@@ -11,7 +11,6 @@ from onnx_ir.passes import Sequential
 
 from waveedge.compression.costs import GPU
 from waveedge.errors import ExportError
-from waveedge.export.engine_builder import Backend, Build, build_engine
 from waveedge.export.layers import (
     Layer,
     optimised_by_onnxruntime,
@@ -23,6 +22,7 @@ from waveedge.export.passes import half_precision, int8_encoding, plain
 from waveedge.export.passes.half_precision import widened
 from waveedge.export.target import Target
 from waveedge.filetypes import ENGINE
+from waveedge.runtime.engine_builder import Backend, Build, build_engine
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["TensorRT", "built"]

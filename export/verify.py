@@ -36,7 +36,7 @@ from waveedge.nn import ActivationQuantizer
 from waveedge.normalise import flat_outputs
 from waveedge.spec import Task
 
-__all__ = ["Check", "Verification", "verify"]
+__all__ = ["Check", "Verification", "outputs_of", "verify"]
 
 FLOAT_ERROR = 1e-4
 FLOAT_SNR_DB = 100.0
@@ -260,6 +260,12 @@ def _positions(indices: NDArray[np.int64]) -> NDArray[np.int64]:
     tiles = indices.shape[-1]
     positions: NDArray[np.int64] = indices * tiles + np.arange(tiles)
     return positions.reshape(len(indices), -1)
+
+
+def outputs_of(model: nn.Module, batches: Sequence[Array]) -> list[list[Array]]:
+    """All outputs of a torch module on each batch."""
+    with torch.no_grad():
+        return [_as_list(model(torch.from_numpy(batch))) for batch in batches]
 
 
 def _run_torch(model: nn.Module, batches: Sequence[Array]) -> tuple[list[Array], Selections]:

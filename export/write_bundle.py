@@ -17,33 +17,40 @@ from numpy.typing import NDArray
 from torch import nn
 
 from waveedge.calibration import open_images
-from waveedge.errors import ExportError, RecipeError
-from waveedge.export.engine_builder import Build
+from waveedge.compression.recipe import make_recipe
+from waveedge.compression.reparameterize import exact_form
+from waveedge.errors import RecipeError
+from waveedge.export.baseline import export_baseline
+from waveedge.export.forms import Form, write_forms
 from waveedge.export.free_sizes import FREE_NOTE, explained, resized
 from waveedge.export.layers import layers_of
 from waveedge.export.lint import Finding
 from waveedge.export.lowering import lower
-from waveedge.export.manifest import make_manifest, write_json
-from waveedge.export.onnx_runner import Run
+from waveedge.export.manifest import IMAGES, MODEL, PUBLISHED, make_manifest, write_json
 from waveedge.export.targets import find_target
 from waveedge.export.torch_to_onnx import Batch, to_onnx
-from waveedge.export.verify import Verification, verify
+from waveedge.export.verify import Verification, outputs_of, verify
 from waveedge.files import shown
 from waveedge.filetypes import ENGINE
 from waveedge.normalise import detached_copy, normalise
 from waveedge.outputs import BUNDLE, new_folder
+from waveedge.reference import Reference
+from waveedge.runtime.engine_builder import Build
 from waveedge.runtime.manifest import MANIFEST
 from waveedge.runtime.sizes import SizeRange, size_text
-from waveedge.spec import ModelSpec, Task
+from waveedge.spec import ModelSpec
 
 __all__ = ["Bundle", "export_model"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
 
-_STEPS = 5
+_STEPS = 6
 _IMAGES = 8
 """Images that a verification looks at; more do not find more."""
+
+_TRAVELLING = 2
+"""Images in a bundle, by which the device checks what it built."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ def export_model(
         traced = to_onnx(model, shape, batch=batch, sizes=sizes)
         layers = layers_of(traced, model)
         graph = lower(traced, target, precision)
-        onnx.save(graph.shipped, folder / "model.onnx")
+        onnx.save(graph.shipped, folder / MODEL)
 
         step("verifying")
         compare = partial(
@@ -147,9 +154,10 @@ def export_model(
             verification = {"model": compare(batches)}
             at_sizes = {size: compare(resampled) for size, resampled in others.items()}
 
+        networks = {_label(recipe): traced}
         if published is not None:
             step("exporting the baseline")
-            plain, verification["published"] = _baseline(
+            baseline = export_baseline(
                 published,
                 shape,
                 batch,
@@ -158,12 +166,33 @@ def export_model(
                 task,
                 place.runner("float32"),
             )
-            onnx.save(plain, folder / "published.onnx")
+            verification["published"] = baseline.verification
+            onnx.save(baseline.shipped, folder / PUBLISHED)
+            networks["published"] = baseline.traced
+
+        forms: list[Form] = []
+        if place.builds_engines:
+            step("writing the forms")
+            if published is not None and recipe is not None:
+                rewritten = exact_form(
+                    normalise(published, shape),
+                    shape[1:],
+                    Reference(published, list(images)),
+                    cost=place.cost,
+                )
+                networks["rewritten"] = to_onnx(rewritten, shape, batch=batch, sizes=sizes)
+            present = {f"{_label(recipe)}-{precision}": MODEL}
+            if published is not None:
+                present["published-float32"] = PUBLISHED
+            wanted = outputs_of(published if published is not None else model, batches)
+            forms, left_out = write_forms(folder, place, networks, present, batches, wanted)
+            notes += left_out
+            np.save(folder / IMAGES, np.concatenate(batches)[:_TRAVELLING])
 
         step("building for the target")
         findings = place.lint(graph.shipped)
         build = place.build(folder, graph.shipped, sizes)
-        executed = place.executed(folder / "model.onnx", layers, build, precision)
+        executed = place.executed(folder / MODEL, layers, build, precision)
 
         step("writing")
         report = _report(place.runtime, verification, at_sizes, findings, build)
@@ -177,10 +206,12 @@ def export_model(
             spec=spec,
             graph=graph.shipped,
             sizes=sizes,
-            baseline="published.onnx" if published is not None else None,
+            baseline=PUBLISHED if published is not None else None,
             engine=ENGINE if (folder / ENGINE).exists() else None,
             recipe=recipe,
             autotune=autotune,
+            forms=[form.to_dict() for form in forms],
+            images=IMAGES if forms else None,
             layers=[layer.to_dict(layer.node in executed, precision) for layer in layers],
             source_sha256=source_sha256,
             artifact_sha256=artifact_sha256,
@@ -189,38 +220,6 @@ def export_model(
         write_json(folder / MANIFEST, manifest)
     step("done")
     return Bundle(out, manifest, report)
-
-
-def _baseline(
-    published: nn.Module,
-    shape: tuple[int, int, int],
-    batch: Batch,
-    sizes: SizeRange | None,
-    groups: Sequence[Sequence[NDArray[np.float32]]],
-    task: Task,
-    run: Run,
-) -> tuple[onnx.ModelProto, Verification]:
-    """The user's network as torch exports it; where torch cannot, from its normal form.
-
-    Verified on groups of batches, each of one size; what the first gave is returned.
-    """
-    forms: tuple[Callable[[], nn.Module], ...] = (
-        lambda: detached_copy(published),
-        lambda: normalise(published, shape),
-    )
-    failure: ExportError | None = None
-    for form in forms:
-        try:
-            graph = lower(to_onnx(form(), shape, batch=batch, sizes=sizes), "onnx")
-            compare = partial(
-                verify, published, graph.encoded, shipped=graph.shipped, task=task, run=run
-            )
-            results = [compare(batches) for batches in groups]
-            return graph.shipped, results[0]
-        except ExportError as error:
-            failure = error
-    assert failure is not None
-    raise failure
 
 
 def _input_shape(
@@ -284,8 +283,13 @@ def _report(
     }
 
 
+def _label(recipe: dict[str, Any] | None) -> str:
+    """What a form is called: after its bits, or after what was done to it."""
+    return "rewritten" if recipe is None else make_recipe(recipe).label()
+
+
 def _steps(progress: Progress | None) -> Callable[[str], None]:
-    """Numbers the steps; an export without a baseline has one fewer."""
+    """Numbers the steps; without a baseline, and without forms, there are fewer."""
     done = iter(range(_STEPS))
 
     def step(what: str) -> None:

@@ -75,12 +75,13 @@ def benchmark(
             hint=f"Measure 1 to {_MOST_RUNS:,} runs.",
         )
     path_a = Path(a)
-    path_b = _baseline_of(path_a) if b is None else Path(b)
+    path_b = _baseline_of(path_a, provider) if b is None else Path(b)
     machine = describe_machine()
     notes = notes_of.busy(machine.cores)
 
     # A bundle's own baseline runs by what runs the bundle: the ratio is of the networks alone.
-    providers = provider, _provider_of(path_a, provider) if b is None else provider
+    own = b is None and _is_onnx(path_b)
+    providers = provider, _provider_of(path_a, provider) if own else provider
     a_session, b_session, a_load, b_load = _load_both(path_a, path_b, threads, providers)
     inputs = _common_inputs(a_session, b_session, images, input_size, seed)
 
@@ -164,14 +165,21 @@ def _provider_of(path: Path, provider: str) -> str:
     return made_for if provider == "auto" else provider
 
 
-def _baseline_of(path: Path) -> Path:
-    baseline = open_bundle(path).baseline if path.is_dir() else None
-    if baseline is None:
+def _baseline_of(path: Path, provider: str) -> Path:
+    """The uncompressed network of a bundle: its engine, where there is one for the network too."""
+    bundle = open_bundle(path) if path.is_dir() else None
+    if bundle is None or bundle.baseline is None:
         raise InputError(
             f"{path} carries no uncompressed network to compare with",
             hint="Name one: waveedge bench A --vs B",
         )
-    return baseline
+    if provider in ("auto", "engine"):
+        from waveedge.runtime.engine import can_run_engines
+        from waveedge.runtime.engines import engine_of
+
+        if can_run_engines() and engine_of(bundle, bundle.model.name) is not None:
+            return engine_of(bundle, bundle.baseline.name) or bundle.baseline
+    return bundle.baseline
 
 
 def _load_both(

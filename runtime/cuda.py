@@ -12,7 +12,7 @@ from typing import Any
 from waveedge.errors import MissingDependencyError, WaveedgeError
 from waveedge.runtime.backend import Array
 
-__all__ = ["Cuda", "compute_capabilities", "driver_version", "gpu_count"]
+__all__ = ["Cuda", "compute_capabilities", "driver_version", "gpu_count", "gpu_name"]
 
 # Of CUdevice_attribute.
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
@@ -43,6 +43,17 @@ def driver_version(driver: Any = None) -> str | None:
     if driver is None or driver.cuDriverGetVersion(ctypes.byref(number)):
         return None
     return f"{number.value // 1000}.{number.value % 1000 // 10}"
+
+
+def gpu_name(driver: Any = None) -> str | None:
+    """Return the first GPU's name, such as Orin; None without one."""
+    driver = driver or _driver()
+    device, name = ctypes.c_int(0), ctypes.create_string_buffer(200)
+    if gpu_count(driver) == 0 or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    if driver.cuDeviceGetName(name, len(name), device):
+        return None
+    return name.value.decode("utf-8", "replace")
 
 
 def compute_capabilities(driver: Any = None) -> list[str]:

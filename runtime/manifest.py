@@ -34,7 +34,7 @@ from waveedge.runtime.schema import (
 
 __all__ = ["FORMAT", "MANIFEST", "OPENVINO", "SCHEMA", "read_manifest", "seal"]
 
-FORMAT = f"{BUNDLE_FORMAT}3"
+FORMAT = f"{BUNDLE_FORMAT}4"
 
 OPENVINO = {"openvino": "float32", "openvino-bfloat16": "bfloat16"}
 """Providers that are OpenVINO -> the precision of its floating-point layers."""
@@ -52,6 +52,7 @@ _NUMBER = Real(-1e12, 1e12)
 _BITS = Whole(1, 32)
 _SHAPE = ListOf(TextOr(_NAME, Whole(0, 2**31 - 1)), most=16)
 _SIZE = ListOf(Whole(1, 2**16), most=2, least=2)
+_FLOATS = Text(8, "float32|float16|bfloat16", "a floating-point type")
 _TENSOR: dict[str, Rule] = {"name": _NAME, "shape": _SHAPE}
 _PRECISION = {"weight_bits": _BITS, "activation_bits": _BITS}
 
@@ -65,7 +66,7 @@ SCHEMA = Record(
         "baseline": Nullable(_MODEL),
         "engine": Nullable(_ENGINE),
         "provider": Text(40, "|".join(("cpu", *OPENVINO)), "what a Session can run it by"),
-        "precision": Text(8, "float32|float16|bfloat16", "a floating-point type"),
+        "precision": _FLOATS,
         "weights": Text(7, "float32|int8|uint8", "'float32', 'int8' or 'uint8'"),
         "input": Record({**_TENSOR, "dtype": Text(20)}),
         "sizes": Nullable(
@@ -89,6 +90,18 @@ SCHEMA = Record(
                 }
             )
         ),
+        "forms": ListOf(
+            Record(
+                {
+                    "name": Text(100, r"[A-Za-z0-9_.-]+", "a plain name"),
+                    "file": _MODEL,
+                    "precision": _FLOATS,
+                    "snr_db": Real(-1000, 1000),
+                }
+            ),
+            most=100,
+        ),
+        "images": Nullable(_FILE),
         "recipe": Nullable(Json(depth=6, most=10_000)),
         "autotune": Nullable(Json(depth=6, most=10_000)),
         "layers": ListOf(
@@ -186,8 +199,10 @@ def _no_number(name: str) -> None:
 
 def _check(manifest: Mapping[str, Any]) -> None:
     SCHEMA(manifest, "")
-    for field in ("model", "baseline", "engine", "verification"):
-        name = manifest[field]
+    named = {field: manifest[field] for field in ("model", "baseline", "engine", "verification")}
+    named["images"] = manifest["images"]
+    named |= {f"forms[{index}].file": form["file"] for index, form in enumerate(manifest["forms"])}
+    for field, name in named.items():
         if name is not None and name not in manifest["files"]:
             raise SchemaError(f"{field} is {name!r}, which is not among the files with a hash")
 

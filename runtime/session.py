@@ -191,13 +191,15 @@ def _bundle_of(path: Path) -> Bundle | None:
 def _model_file(path: Path, bundle: Bundle | None, provider: str) -> Path:
     """Choose the file to load, by what was named and by what this machine can run."""
     if bundle is not None:
-        if provider == "engine" and bundle.engine is None:
+        if provider == "engine" or (provider == "auto" and _engine_runs()):
+            engine = bundle.engine or _built(bundle)
+            if engine is not None:
+                return engine
+        if provider == "engine":
             raise InputError(
                 f"bundle {path} holds no TensorRT engine",
-                hint="Build it here with the bundle's build_engine.sh, and name the engine's file.",
+                hint=f"Build it here: waveedge build {path}",
             )
-        if bundle.engine and (provider == "engine" or (provider == "auto" and _engine_runs())):
-            return bundle.engine
         return bundle.model
     if path.suffix not in _MODEL_SUFFIXES + _ENGINE_SUFFIXES:
         raise InputError(
@@ -212,6 +214,15 @@ def _model_file(path: Path, bundle: Bundle | None, provider: str) -> Path:
             f"{path} is no TensorRT engine", hint="Name the engine, or use provider 'auto'."
         )
     return path
+
+
+def _built(bundle: Bundle) -> Path | None:
+    """The engine of the bundle's own form, if ``waveedge build`` made one that fits."""
+    if not _engine_runs():
+        return None
+    from waveedge.runtime.engines import engine_of
+
+    return engine_of(bundle, bundle.model.name)
 
 
 def _engine_runs() -> bool:

@@ -307,6 +307,37 @@ def export(
     )
 
 
+@app.command(epilog="Example: waveedge build model.trt --form w8a8-float16")
+@standard_streams.results_alone()
+def build(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle for TensorRT; the newest one here by default.")
+    ] = None,
+    form: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Which form; several: all of them.")
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, metavar="MIB", help="Memory that a layer may use.")
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="How long to look for faster kernels.")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Build a bundle's TensorRT engines, on the device that shall run them, and check them."""
+    from waveedge.commands.build import run
+
+    run(
+        bundle,
+        form or [],
+        workspace_mib=workspace,
+        level=level,
+        overwrite=overwrite,
+        as_json=json,
+    )
+
+
 @app.command(epilog="Example: waveedge bench --vs float.ort --json; waveedge bench --on me@jetson")
 @standard_streams.results_alone()
 def bench(

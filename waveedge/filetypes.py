@@ -20,14 +20,17 @@ __all__ = [
     "CHECKPOINT_KEY",
     "COST_PROFILE_HEADER",
     "ENGINE",
+    "ENGINE_FORMAT",
     "MANIFEST",
     "PICTURE_TEXT",
+    "TIMING_CACHE",
     "TUNING_KEY",
     "bundle_files",
     "is_artifact_file",
     "is_bundle_manifest",
     "is_checkpoint_file",
     "is_cost_profile",
+    "is_engine",
     "is_picture",
     "is_tuning_state",
     "is_wheel",
@@ -40,7 +43,12 @@ TUNING_KEY = "waveedge.tuning"
 MANIFEST = "manifest.json"
 BUNDLE_FORMAT = "waveedge-bundle/"
 ENGINE = "model.engine"
-"""Of a bundle; it may be built later, on the device, by build_engine.sh."""
+"""Of a bundle; it may be built later, on the device, as may those of further forms."""
+
+TIMING_CACHE = "timing.cache"
+"""Of a bundle: what TensorRT measured as it built engines."""
+
+ENGINE_FORMAT = "waveedge-engine/"
 
 PICTURE_TEXT = {"Software": "waveedge"}
 """The text chunk of a PNG by which waveedge knows its pictures."""
@@ -90,7 +98,9 @@ def bundle_files(file: Path) -> set[str]:
     listed = _manifest(file).get("files")
     if not is_bundle_manifest(file) or not isinstance(listed, dict):
         return set()
-    return {MANIFEST, ENGINE, *listed}
+    models = [name.removesuffix(".onnx") for name in listed if name.endswith(".onnx")]
+    built = {f"{name}.engine{ending}" for name in models for ending in ("", ".json")}
+    return {MANIFEST, ENGINE, TIMING_CACHE, *built, *listed}
 
 
 def is_picture(file: Path) -> bool:
@@ -112,6 +122,12 @@ def is_cost_profile(file: Path) -> bool:
     """Whether ``waveedge fit-cost`` wrote ``file``; raises OSError where it cannot be read."""
     with _open(file) as stream:
         return stream.readline(100).rstrip() == COST_PROFILE_HEADER.encode()
+
+
+def is_engine(file: Path) -> bool:
+    """Whether ``waveedge build`` wrote ``file``, which then has a manifest beside it."""
+    with _open(file.with_name(f"{file.name}.json")) as stream:
+        return f'"{ENGINE_FORMAT}'.encode() in stream.read(1000)
 
 
 def is_wheel(file: Path) -> bool:

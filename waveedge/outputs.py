@@ -23,6 +23,7 @@ from waveedge.filetypes import (
     is_artifact_file,
     is_checkpoint_file,
     is_cost_profile,
+    is_engine,
     is_picture,
     is_tuning_state,
     is_wheel,
@@ -33,6 +34,7 @@ __all__ = [
     "BUNDLE",
     "CHECKPOINT",
     "COST_PROFILE",
+    "ENGINE",
     "PICTURE",
     "TUNING",
     "WHEEL",
@@ -66,6 +68,7 @@ BUNDLE = Kind("a bundle", "--out", None)
 CHECKPOINT = Kind("a checkpoint", "--out", is_checkpoint_file)
 COST_PROFILE = Kind("a cost profile", "--out", is_cost_profile)
 TUNING = Kind("the state of a tuning", "--out", is_tuning_state)
+ENGINE = Kind("an engine", "--form", is_engine)
 WHEEL = Kind("a wheel", "--out", is_wheel)
 PICTURE = Kind("a picture", "--plot", is_picture)
 

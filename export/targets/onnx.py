@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from onnx_ir.passes import Sequential
 
-from waveedge.export.engine_builder import Build
 from waveedge.export.passes import int8_encoding, plain
 from waveedge.export.target import Target
+from waveedge.runtime.engine_builder import Build
 
 __all__ = ["TARGET"]
 

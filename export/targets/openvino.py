@@ -12,11 +12,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx_ir.passes import Sequential
 
-from waveedge.export.engine_builder import Build
 from waveedge.export.layers import Layer
 from waveedge.export.onnx_runner import Run
 from waveedge.export.passes import openvino_kernels, uint8_encoding
 from waveedge.export.target import Target
+from waveedge.runtime.engine_builder import Build
 from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.openvino import OpenVinoBackend, openvino_version

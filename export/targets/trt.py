@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 
 from waveedge.export.device_script import SCRIPT, write_build_script
-from waveedge.export.engine_builder import Build, backend_version, build_engine
 from waveedge.export.manifest import tensor_info
 from waveedge.export.tensorrt import TensorRT, built
+from waveedge.runtime.engine_builder import Build, backend_version, build_engine
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["TARGET"]

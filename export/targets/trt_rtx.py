@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from waveedge.export.engine_builder import Build, require_backend
 from waveedge.export.tensorrt import TensorRT, built
+from waveedge.runtime.engine_builder import Build, require_backend
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["TARGET"]

@@ -17,7 +17,6 @@ from torch import nn
 
 from waveedge.errors import ExportError, RecipeError, VerificationError
 from waveedge.export import export_model, write_bundle
-from waveedge.export.engine_builder import backend_version
 from waveedge.export.graph_editing import constant
 from waveedge.export.layers import layers_of
 from waveedge.export.passes.integer_weights import Int8Weights
@@ -26,6 +25,7 @@ from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.files import sha256
 from waveedge.nn import WaveletCompressedConv2d
 from waveedge.runtime import open_bundle
+from waveedge.runtime.engine_builder import backend_version
 from waveedge.spec import ModelSpec
 
 
@@ -61,9 +61,13 @@ def test_the_folder_holds_what_the_manifest_says(trt):
     present = {file.name for file in bundle.path.iterdir()}
     assert present == {
         "build_engine.sh",
+        "images.npy",
         "manifest.json",
         "model.onnx",
+        "published-float16.onnx",
         "published.onnx",
+        "rewritten-float16.onnx",
+        "rewritten-float32.onnx",
         "verification.json",
     }
     assert set(manifest["files"]) == present - {"manifest.json"}
@@ -72,7 +76,20 @@ def test_the_folder_holds_what_the_manifest_says(trt):
     opened = open_bundle(bundle.path)
     assert opened.manifest == manifest
     assert opened.baseline == bundle.path / "published.onnx"
-    assert manifest["format"] == "waveedge-bundle/3"
+    assert manifest["format"] == "waveedge-bundle/4"
+    assert manifest["images"] == "images.npy"
+    forms = {form["name"]: (form["file"], form["precision"]) for form in manifest["forms"]}
+    assert forms == {
+        "w8a8-float32": ("model.onnx", "float32"),
+        "rewritten-float32": ("rewritten-float32.onnx", "float32"),
+        "rewritten-float16": ("rewritten-float16.onnx", "float16"),
+        "published-float32": ("published.onnx", "float32"),
+        "published-float16": ("published-float16.onnx", "float16"),
+    }
+    # The integers here are of another network than the one called published, and far from it.
+    quality = {form["name"]: form["snr_db"] for form in manifest["forms"]}
+    assert quality.pop("w8a8-float32") < 20 < min(quality.values())
+    assert any("left out: the form w8a8-float16" in note for note in manifest["notes"])
     assert manifest["input"] == {"name": "input", "shape": [1, 3, 32, 32], "dtype": "float32"}
     assert manifest["outputs"] == [{"name": "output", "shape": [1, 8, 32, 32]}]
     assert manifest["preprocessing"]["std"] == [1.0]
@@ -115,8 +132,8 @@ def test_a_proxy_is_called_a_proxy(trt):
 
 def test_progress_counts_to_the_end(trt):
     _, steps = trt
-    assert [done for _, done, _ in steps] == list(range(6))
-    assert steps[-1] == ("done", 5, 5)
+    assert [done for _, done, _ in steps] == list(range(7))
+    assert steps[-1] == ("done", 6, 6)
 
 
 def test_ort_executes_what_it_fuses(everything, photos, tmp_path):
@@ -173,7 +190,9 @@ class ComputedWeight(nn.Module):
 
 def test_a_layer_with_a_computed_weight_is_listed_in_float_and_activations_are_no_layer():
     model = ComputedWeight().eval()
-    rows = [layer.to_dict(False, "float32") for layer in layers_of(to_onnx(model, (3, 16, 16)), model)]
+    rows = [
+        layer.to_dict(False, "float32") for layer in layers_of(to_onnx(model, (3, 16, 16)), model)
+    ]
     assert [row["type"] for row in rows] == ["Conv", "Conv2d"]
     for row in rows:
         assert row["executed"] == {"weight_bits": 32, "activation_bits": 32}

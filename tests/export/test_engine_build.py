@@ -14,10 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from waveedge.errors import MissingDependencyError
 from waveedge.export.device_script import write_build_script
-from waveedge.export.engine_builder import backend_version, build_engine
 from waveedge.export.layers import layers_of, seen_in_engine
 from waveedge.export.lint import lint
 from waveedge.export.lowering import lower
+from waveedge.runtime.engine_builder import backend_version, build_engine
 
 rtx = pytest.mark.skipif(
     backend_version("tensorrt_rtx") is None, reason="TensorRT-RTX (extra [rtx]) is not installed"
@@ -99,7 +99,7 @@ def test_the_script_calls_trtexec_with_a_strongly_typed_network(tmp_path):
     bundle.mkdir()
     script = write_build_script(bundle, "input", [1, 3, 8, 8])
     done = subprocess.run(
-        [script, "--skipInference"],
+        [script, "--trtexec", "--skipInference"],
         env=fake_trtexec(tmp_path),
         cwd="/",
         capture_output=True,
@@ -122,10 +122,31 @@ def test_the_script_calls_trtexec_with_a_strongly_typed_network(tmp_path):
 def test_the_script_gives_the_range_of_a_dynamic_batch(tmp_path):
     script = write_build_script(tmp_path, "input", ["batch", 3, 8, 16])
     done = subprocess.run(
-        [script], env=fake_trtexec(tmp_path), capture_output=True, text=True, check=True
+        [script, "--trtexec"],
+        env=fake_trtexec(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "--minShapes=input:1x3x8x16" in done.stdout
     assert "--maxShapes=input:8x3x8x16" in done.stdout
+
+
+def test_the_script_is_waveedge_build_where_that_is_installed(tmp_path):
+    bundle = tmp_path / "a bundle"
+    bundle.mkdir()
+    script = write_build_script(bundle, "input", [1, 3, 8, 8])
+    python = tmp_path / "python3"  # a fake: it knows waveedge, and prints what it shall do
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || for a in "$@"; do echo "$a"; done\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        [script, "--form", "a"],
+        env=fake_trtexec(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["-m", "waveedge", "build", str(bundle), "--form", "a"]
 
 
 def test_the_script_without_trtexec_says_what_to_install(tmp_path):

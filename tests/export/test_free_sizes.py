@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import waveedge
 from waveedge.errors import ExportError, InputError, UsageError
 from waveedge.export.device_script import write_build_script
-from waveedge.export.engine_builder import backend_version
 from waveedge.export.free_sizes import explained
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.nn import WaveletCompressedConv2d
 from waveedge.runtime import Session
+from waveedge.runtime.engine_builder import backend_version
 from waveedge.runtime.sizes import SizeRange
 
 KEPT = Path(__file__).parents[1] / "data" / "artifacts" / "sisr_w8a8.safetensors"

@@ -14,13 +14,13 @@ from torch import nn
 
 import waveedge
 from waveedge.decibels import snr_db
-from waveedge.export.engine_builder import backend_version, build_engine
 from waveedge.export.layers import layers_of, seen_in_engine
 from waveedge.export.lowering import lower
 from waveedge.export.onnx_runner import run_onnxruntime
 from waveedge.export.passes import half_precision
 from waveedge.export.passes.half_precision import widened
 from waveedge.runtime import Session, benchmark
+from waveedge.runtime.engine_builder import backend_version, build_engine
 
 from .conftest import SHAPE
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from waveedge.export.engine_builder import backend_version, build_engine
 from waveedge.export.lint import lint
 from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import to_onnx
 from waveedge.export.verify import verify
 from waveedge.nn import DWT2d, IDWT2d, WTConv2d
+from waveedge.runtime.engine_builder import backend_version, build_engine
 
 
 class Transforms(nn.Module):

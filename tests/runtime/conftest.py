@@ -92,6 +92,8 @@ def fields_of(folder: Path, name: str = "net", **changes: Any) -> dict[str, Any]
         },
         "recipe": {"bits": 4, "skip": ["head"], "layers": {"a.*": {"wcc_ratio": 0.5}}},
         "autotune": None,
+        "forms": [],
+        "images": None,
         "layers": [layer],
         "files": {file.name: sha256(file) for file in folder.iterdir() if file.name != MANIFEST},
         "versions": {"waveedge": "0.1.0"},

@@ -10,7 +10,7 @@ kernels would run in int8; it is a proxy for the device, not a measurement of it
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
@@ -22,16 +22,20 @@ __all__ = [
     "Backend",
     "Build",
     "Kernel",
+    "Settings",
     "backend_version",
     "build_engine",
     "profile_shapes",
     "require_backend",
+    "require_version",
 ]
 
 Backend = Literal["tensorrt", "tensorrt_rtx"]
 
 RTX_TARGETS = ("8.6", "8.9")
 """Compute capabilities to build for without a GPU: the nearest relatives of Orin's 8.7."""
+
+_OLDEST = (10, 3)
 
 MAX_BATCH = 8
 """Largest batch of an engine with a dynamic batch."""
@@ -61,6 +65,23 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """How an engine is built; TensorRT's own ways where None.
+
+    Attributes:
+        workspace_bytes: memory that a layer may use while it runs.
+        level: 0 to 5: how long the builder looks for faster kernels.
+        timing_cache: what an earlier build on this device measured; it makes the next one shorter.
+        progress: called with (phase, steps done, steps in all).
+    """
+
+    workspace_bytes: int | None = None
+    level: int | None = None
+    timing_cache: bytes = b""
+    progress: Callable[[str, int, int], None] | None = None
+
+
+@dataclass(frozen=True)
 class Build:
     """What came of building an engine.
 
@@ -71,6 +92,7 @@ class Build:
         engine: the serialized engine, None if it was not built.
         kernels: the steps of the engine, as far as the builder tells.
         errors: what the parser and the builder said against the graph.
+        timing_cache: what this build measured, for the next one; enterprise TensorRT alone.
     """
 
     backend: str
@@ -79,6 +101,7 @@ class Build:
     engine: bytes | None
     kernels: list[Kernel] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    timing_cache: bytes = b""
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON, without the engine itself."""
@@ -112,7 +135,27 @@ def require_backend(backend: Backend) -> None:
         raise MissingDependencyError(what, hint=hint)
 
 
-def build_engine(model: bytes, backend: Backend, sizes: SizeRange | None = None) -> Build:
+def require_version(backend: Backend) -> None:
+    """Raises MissingDependencyError if the TensorRT here is too old for strongly typed networks."""
+    if backend != "tensorrt":
+        return
+    try:
+        version = str(import_module(backend).__version__)
+    except (ImportError, OSError, AttributeError):
+        return  # require_backend says what is missing
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST:
+        raise MissingDependencyError(
+            f"TensorRT {version} is too old: it knows no strongly typed networks",
+            hint="JetPack 6.0 has 8.6. Update to JetPack 6.1 or later, which has 10.3.",
+        )
+
+
+def build_engine(
+    model: bytes,
+    backend: Backend,
+    sizes: SizeRange | None = None,
+    settings: Settings | None = None,
+) -> Build:
     """Builds a strongly typed engine from a serialized ONNX model.
 
     ``tensorrt_rtx`` builds for :data:`RTX_TARGETS`; ``tensorrt`` for the GPU at hand. A dynamic
@@ -121,6 +164,7 @@ def build_engine(model: bytes, backend: Backend, sizes: SizeRange | None = None)
     Args:
         sizes: of the images, where the model leaves them free: bounded, and tuned for
             ``sizes.calibrated``.
+        settings: how, for ``tensorrt``.
 
     Returns:
         the engine, or the errors that kept it from being built.
@@ -136,7 +180,7 @@ def build_engine(model: bytes, backend: Backend, sizes: SizeRange | None = None)
     parser = trt.OnnxParser(network, log)
     rtx = backend == "tensorrt_rtx"
 
-    engine, errors = None, []
+    engine, errors, cache = None, [], b""
     if parser.parse(model):
         config = builder.create_builder_config()
         # The log then lists every kernel with the types of its inputs, GPU or not.
@@ -146,9 +190,13 @@ def build_engine(model: bytes, backend: Backend, sizes: SizeRange | None = None)
             for index, target in enumerate(RTX_TARGETS):
                 capability = getattr(trt.ComputeCapability, f"SM{target.replace('.', '')}")
                 config.set_compute_capability(capability, index)
+        else:
+            _apply(trt, config, settings or Settings())
         _add_profile(builder, network, config, sizes)
         serialized = builder.build_serialized_network(network, config)
         engine = bytes(serialized) if serialized is not None else None
+        if not rtx and (measured := config.get_timing_cache()) is not None:
+            cache = bytes(measured.serialize())
     else:
         errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
     if engine is None:
@@ -160,7 +208,42 @@ def build_engine(model: bytes, backend: Backend, sizes: SizeRange | None = None)
         engine=engine,
         kernels=_kernels(log.layers),
         errors=errors,
+        timing_cache=cache,
     )
+
+
+def _apply(trt: Any, config: Any, settings: Settings) -> None:
+    # A cache of another device or version is not taken; the build then starts from nothing.
+    config.set_timing_cache(config.create_timing_cache(settings.timing_cache), False)
+    if settings.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_bytes)
+    if settings.level is not None:
+        config.builder_optimization_level = settings.level
+    if settings.progress is not None:
+        config.progress_monitor = _monitor(trt, settings.progress)
+
+
+def _monitor(trt: Any, progress: Callable[[str, int, int], None]) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Tells of the outermost phases; they run one after another."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._outer: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            if not parent:
+                self._outer[phase] = steps
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            if phase in self._outer:
+                progress(phase, step + 1, self._outer[phase])
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            self._outer.pop(phase, None)
+
+    return Monitor()
 
 
 def _strongly_typed(trt: Any) -> int:

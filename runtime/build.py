@@ -1,0 +1,230 @@
+"""Engines of a bundle's forms, built and checked on the device that shall run them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from waveedge.decibels import snr_db
+from waveedge.errors import (
+    ArtifactError,
+    InputError,
+    OutputError,
+    VerificationError,
+    WaveedgeError,
+)
+from waveedge.files import sha256
+from waveedge.filetypes import TIMING_CACHE, is_engine
+from waveedge.outputs import ENGINE, new_file
+from waveedge.runtime.backend import OnnxBackend
+from waveedge.runtime.bundle import Bundle, open_bundle
+from waveedge.runtime.engine import EngineBackend
+from waveedge.runtime.engine_builder import (
+    Backend,
+    Build,
+    Settings,
+    build_engine,
+    profile_shapes,
+    require_backend,
+    require_version,
+)
+from waveedge.runtime.engines import device_of, engine_path, seal_engine, sidecar
+from waveedge.runtime.machine import describe_machine
+from waveedge.runtime.sizes import SizeRange
+
+__all__ = ["Built", "build"]
+
+LEAST_DB = 30.0
+"""Of an engine to onnxruntime on the same graph. TensorRT multiplies in TF32 where the graph says
+float32 (about 60 dB), rounds sums of float16 in another order, and breaks ties of integers in
+another way; what is further off is another network."""
+
+_LIBRARIES: dict[str, Backend] = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine that was built.
+
+    Attributes:
+        form: its name in the bundle.
+        path: the engine; its manifest lies beside it.
+        onnx: the file that it was built from.
+        snr_db: to onnxruntime on the bundle's images; None where it has none.
+        engine_bytes: its size.
+        layers: steps of the engine, as far as the builder tells.
+    """
+
+    form: str
+    path: Path
+    onnx: str
+    snr_db: float | None
+    engine_bytes: int
+    layers: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {**vars(self), "path": str(self.path)}
+
+
+def build(
+    folder: str | Path,
+    *,
+    forms: Sequence[str] = (),
+    settings: Settings | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[Built]:
+    """Build the engines of a bundle here, and compare each with onnxruntime on its images.
+
+    Args:
+        folder: a bundle for TensorRT.
+        forms: names of forms; all of them by default.
+        settings: how the builder works. The timing cache is the bundle's own.
+        overwrite: replace engines that waveedge did not build, too.
+        progress: called with (what is being done, steps done, steps in all).
+
+    Raises:
+        InputError: the bundle is for another target, or has no such form.
+        ArtifactError: it is damaged.
+        MissingDependencyError: TensorRT or a GPU is missing here, or TensorRT is too old.
+        VerificationError: an engine computes something else; it is not kept.
+        OutputError: an engine must not be replaced, or cannot be written.
+        WaveedgeError: TensorRT refuses a graph.
+    """
+    bundle = open_bundle(folder)
+    library = _LIBRARIES.get(str(bundle.manifest["target"]))
+    if library is None:
+        raise InputError(
+            f"{folder} was exported for {bundle.manifest['target']}, which needs no engine",
+            hint="Export it for TensorRT: waveedge export --target trt",
+        )
+    require_version(library)
+    require_backend(library)
+    chosen = _chosen(bundle, forms)
+    settings = settings or Settings()
+    built = []
+    for number, (form, onnx) in enumerate(chosen):
+        if progress is not None:
+            progress("building", number, len(chosen))
+        built.append(_build(bundle, library, form, onnx, settings, overwrite))
+    if progress is not None:
+        progress("building", len(chosen), len(chosen))
+    return built
+
+
+def _chosen(bundle: Bundle, names: Sequence[str]) -> list[tuple[str, str]]:
+    known = {form["name"]: form["file"] for form in bundle.manifest["forms"]}
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"{bundle.path} has no form {name!r}", hint=f"It has: {', '.join(known)}."
+            )
+    return [(name, file) for name, file in known.items() if not names or name in names]
+
+
+def _build(
+    bundle: Bundle, library: Backend, form: str, onnx: str, settings: Settings, overwrite: bool
+) -> Built:
+    cache = bundle.path / TIMING_CACHE
+    if library == "tensorrt" and cache.is_file():
+        settings = replace(settings, timing_cache=cache.read_bytes())
+    model, engine = bundle.path / onnx, engine_path(bundle, onnx)
+    if os.path.lexists(engine) and not overwrite and not _is_ours(engine):
+        raise OutputError(
+            f"{engine} exists, and was not built by waveedge",
+            hint="Move it elsewhere, or replace it with --overwrite.",
+        )
+    made = build_engine(
+        model.read_bytes(), library, SizeRange.of_manifest(bundle.manifest), settings
+    )
+    if made.engine is None:
+        raise WaveedgeError(
+            f"{made.backend} does not build the form {form}: {'; '.join(made.errors[:3])}",
+            hint="Leave it out: name the others with --form.",
+        )
+    if made.timing_cache:
+        with new_file(cache, ENGINE, overwrite=True) as temporary:
+            temporary.write_bytes(made.timing_cache)
+    with new_file(engine, ENGINE, overwrite=True) as temporary:
+        temporary.write_bytes(made.engine)
+        quality = _compare(bundle, model, temporary)
+        fields = _manifest(bundle, library, onnx, made, quality)
+        # Before the engine has its name: one without a manifest would be nobody's.
+        with new_file(sidecar(engine), ENGINE, overwrite=True) as beside:
+            beside.write_text(seal_engine(fields), encoding="utf-8")
+    return Built(form, engine, onnx, quality, len(made.engine), len(made.kernels))
+
+
+def _is_ours(engine: Path) -> bool:
+    try:
+        return is_engine(engine)
+    except (OSError, ValueError):
+        return False
+
+
+def _compare(bundle: Bundle, model: Path, engine: Path) -> float | None:
+    """Signal-to-noise ratio of the engine to onnxruntime on the bundle's images, at worst."""
+    name = bundle.manifest["images"]
+    if name is None:
+        return None
+    images = _images(bundle.path / name)
+    expected = OnnxBackend(
+        model, threads=1, provider="CPUExecutionProvider", arena=True, as_written=True
+    )
+    backend = EngineBackend(engine)
+    batch = expected.inputs[0].shape[0]
+    size = batch if isinstance(batch, int) else 1
+    worst = float("inf")
+    for start in range(0, len(images) - size + 1, size):
+        chosen = np.ascontiguousarray(images[start : start + size])
+        pairs = zip(expected.run(chosen), backend.run(chosen), strict=True)
+        worst = min(worst, *(snr_db(wanted, found) for wanted, found in pairs))
+    if worst < LEAST_DB:
+        raise VerificationError(
+            f"the engine of {model.name} is {worst:.1f} dB from onnxruntime on the bundle's "
+            f"images, asked for {LEAST_DB:.0f}",
+            hint="It was not kept. Please report the network, TensorRT's version and the GPU.",
+        )
+    return min(worst, 200.0)
+
+
+def _images(file: Path) -> NDArray[np.float32]:
+    try:
+        images = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} cannot be read: {error}") from error
+    if images.dtype != np.float32 or images.ndim != 4:
+        raise ArtifactError(f"{file} holds no images: float32 (N, C, H, W) was expected")
+    checked: NDArray[np.float32] = images
+    return checked
+
+
+def _manifest(
+    bundle: Bundle, library: Backend, onnx: str, made: Build, quality: float | None
+) -> dict[str, Any]:
+    machine = describe_machine()
+    fixed = machine.gpu_clock_fixed
+    sizes = SizeRange.of_manifest(bundle.manifest)
+    shapes = profile_shapes(bundle.manifest["input"]["shape"], sizes)
+    return {
+        "onnx": onnx,
+        "onnx_sha256": sha256(bundle.path / onnx),
+        "engine_sha256": hashlib.sha256(made.engine or b"").hexdigest(),
+        **device_of(library),
+        "profile": [list(shape) for shape in shapes],
+        "snr_db": quality,
+        "power_mode": machine.power_mode,
+        "jetpack": machine.jetpack,
+        "gpu_clock_fixed": None if fixed is None else int(fixed),
+        "layers": len(made.kernels),
+    }

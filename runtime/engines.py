@@ -1,0 +1,139 @@
+"""Engines that were built on this device, each with a manifest of its own beside it.
+
+``model.engine`` of a bundle has ``model.engine.json``: what it was built from, by what, and for
+which GPU. An engine fits one TensorRT version and one GPU model; TensorRT loads one of another
+model with a warning alone, so that this is checked here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from waveedge.errors import ArtifactError
+from waveedge.files import sha256
+from waveedge.filetypes import ENGINE_FORMAT
+from waveedge.runtime.bundle import Bundle
+from waveedge.runtime.cuda import compute_capabilities, gpu_name
+from waveedge.runtime.schema import ListOf, Nullable, Real, Record, SchemaError, Text, Whole, shown
+
+__all__ = ["device_of", "engine_of", "engine_path", "read_engine", "seal_engine", "sidecar"]
+
+_FORMAT = f"{ENGINE_FORMAT}1"
+_MOST_BYTES = 2**20
+_HASH = Text(64, r"[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")
+_SCHEMA = Record(
+    {
+        "format": Text(40),
+        "onnx": Text(255),
+        "onnx_sha256": _HASH,
+        "engine_sha256": _HASH,
+        "library": Text(100),
+        "gpu": Nullable(Text(200)),
+        "compute_capability": Nullable(Text(20)),
+        "profile": ListOf(ListOf(Whole(0, 2**31 - 1), most=16), most=3),
+        "snr_db": Nullable(Real(-1000, 1000)),
+        "power_mode": Nullable(Text(100)),
+        "jetpack": Nullable(Text(100)),
+        "gpu_clock_fixed": Nullable(Whole(0, 1)),
+        "layers": Whole(0, 10**6),
+    }
+)
+
+
+def engine_path(bundle: Bundle, onnx: str) -> Path:
+    """Where the engine of one of a bundle's ONNX files lies."""
+    return bundle.path / f"{onnx.removesuffix('.onnx')}.engine"
+
+
+def sidecar(engine: Path) -> Path:
+    """Where an engine's manifest lies."""
+    return engine.with_name(f"{engine.name}.json")
+
+
+def device_of(library: str) -> dict[str, str | None]:
+    """What an engine is bound to: the version of a TensorRT library here, and the first GPU."""
+    capabilities = compute_capabilities()
+    return {
+        "library": f"{library} {import_module(library).__version__}",
+        "gpu": gpu_name(),
+        "compute_capability": capabilities[0] if capabilities else None,
+    }
+
+
+def engine_of(bundle: Bundle, onnx: str) -> Path | None:
+    """The engine of one of a bundle's ONNX files, as ``waveedge build`` left it; None without one.
+
+    Raises:
+        ArtifactError: there is one that does not fit this device, or is not what was built; the
+            message says why, and the hint how to build it again.
+    """
+    engine = engine_path(bundle, onnx)
+    if not engine.is_file():
+        return None
+    again = f"Build it again here: waveedge build {bundle.path}"
+    if not sidecar(engine).is_file():
+        raise ArtifactError(
+            f"{engine} has no manifest: nothing tells for which device it was built",
+            hint=f"{again}. Or name the engine's own file.",
+        )
+    found = read_engine(engine)
+    wanted = bundle.manifest["files"][onnx]
+    if found["onnx_sha256"] != wanted:
+        raise ArtifactError(f"{engine} was built from another {onnx} than lies here", hint=again)
+    if found["engine_sha256"] != sha256(engine):
+        raise ArtifactError(f"{engine} is damaged: its SHA-256 is not the one built", hint=again)
+    here = device_of(str(found["library"]).partition(" ")[0])
+    for field, name in (
+        ("library", "by"),
+        ("gpu", "for the GPU"),
+        ("compute_capability", "for compute capability"),
+    ):
+        if found[field] != here[field]:
+            raise ArtifactError(
+                f"{engine} was built {name} {shown(str(found[field]))}, and here is "
+                f"{shown(str(here[field]))}",
+                hint=again,
+            )
+    return engine
+
+
+def seal_engine(fields: Mapping[str, Any]) -> str:
+    """Return the text of an engine's manifest.
+
+    Raises:
+        ArtifactError: a reader would refuse it; the message names the field.
+    """
+    manifest = {"format": _FORMAT, **fields}
+    try:
+        _SCHEMA(manifest, "")
+    except SchemaError as error:
+        raise ArtifactError(f"the engine cannot be described: {error}") from error
+    return json.dumps(manifest, indent=2) + "\n"
+
+
+def read_engine(engine: Path) -> Mapping[str, Any]:
+    """Read an engine's manifest.
+
+    Raises:
+        ArtifactError: it cannot be read, or breaks its schema.
+    """
+    file = sidecar(engine)
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise SchemaError("it is larger than 1 MiB")
+        fields = json.loads(content.decode())
+        if isinstance(fields, dict) and fields.get("format") != _FORMAT:
+            raise SchemaError(f"its format is not {_FORMAT}")
+        _SCHEMA(fields, "")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{file} is damaged or edited: {error}", hint="Build the engine again: waveedge build"
+        ) from error
+    checked: Mapping[str, Any] = fields
+    return checked

@@ -1,0 +1,356 @@
+"""A TensorRT without a GPU, made from the classes of NVIDIA's real bindings.
+
+The bindings import once the functions that they want of the libraries are there, whatever these
+do. Nothing can be built with them, so what builds and runs is a fake: its engines are ONNX files
+that onnxruntime executes. It is strict: every name must be one of the real class, every call must
+have as many arguments as the real one says, and what is read-only there is so here.
+
+Run as a program in an environment that has ``tensorrt_bindings``: builds and runs a bundle and
+prints what came of it as JSON.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import tensorrt_bindings as real
+
+from waveedge import runtime
+from waveedge.errors import WaveedgeError
+from waveedge.runtime import cuda
+from waveedge.runtime.build import build
+from waveedge.runtime.engines import read_engine
+
+STATE = {"gpu": "Orin", "off": 0.0, "parses": True}
+"""What the fake shall be: the GPU's name, what engines add to each output, whether graphs parse."""
+
+
+def strict(kind: type, **members: Any) -> Any:
+    """A class with some members of a real one, and no others."""
+    for name in members:
+        assert name.startswith("__") or hasattr(kind, name), f"{kind.__name__} has no {name}"
+
+    def missing(_: Any, name: str) -> Any:
+        if hasattr(kind, name):
+            raise NotImplementedError(f"the fake of {kind.__name__} does not know {name}")
+        raise AttributeError(f"{kind.__name__} has no {name}")
+
+    def put(self: Any, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            found = getattr(kind, name)  # AttributeError: there is no such thing to set
+            assert isinstance(found, property), f"{kind.__name__}.{name} is no property"
+            assert found.fset is not None, f"{kind.__name__}.{name} is read-only"
+        object.__setattr__(self, name, value)
+
+    checked = {
+        name: _checked(kind, name, member) if callable(member) else member
+        for name, member in members.items()
+    }
+    return type(kind.__name__, (), {"__getattr__": missing, "__setattr__": put, **checked})
+
+
+def _checked(kind: type, name: str, method: Any) -> Any:
+    if name.startswith("__"):
+        return method
+    described = getattr(kind, name).__doc__ or ""
+    overloads = []
+    for found in re.findall(rf"^(?:\d+\. )?{name}\((self.*)\) ->", described, re.MULTILINE):
+        words = re.split(r", (?=\w+:)", re.sub(r"\[[^\]]*\]", "", found))[1:]
+        overloads.append((sum(" = " not in word for word in words), words))
+    assert overloads, f"{kind.__name__}.{name}: {described[:200]}"
+
+    def call(self: Any, *arguments: Any, **named: Any) -> Any:
+        count = len(arguments) + len(named)
+        fits = [
+            words
+            for least, words in overloads
+            if least <= count <= len(words)
+            and all(any(word.startswith(f"{key}:") for word in words) for key in named)
+        ]
+        assert fits, f"{kind.__name__}.{name} takes {overloads}"
+        return method(self, *arguments, **named)
+
+    return call
+
+
+class Memory(bytes):
+    """IHostMemory, as far as ``bytes()`` asks of it."""
+
+
+Cache = strict(real.ITimingCache, serialize=lambda self: Memory(b"measured"))
+
+
+class Tensor:
+    def __init__(self, value: onnx.ValueInfoProto) -> None:
+        dims = value.type.tensor_type.shape.dim
+        self.name = value.name
+        self.shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims)
+
+
+def parse(self: Any, model: bytes) -> bool:
+    self._network._model = model
+    return STATE["parses"]
+
+
+Network = strict(
+    real.INetworkDefinition,
+    get_input=lambda self, index: Tensor(
+        onnx.ModelProto.FromString(self._model).graph.input[index]
+    ),
+)
+Error = strict(real.ParserError, desc=lambda self: "no such operator")
+Parser = strict(
+    real.OnnxParser,
+    __init__=lambda self, network, log: setattr(self, "_network", network),
+    parse=parse,
+    num_errors=property(lambda self: 1),
+    get_error=lambda self, index: Error(),
+)
+Config = strict(
+    real.IBuilderConfig,
+    create_timing_cache=lambda self, content: STATE.update(cache=bytes(content)) or Cache(),
+    set_timing_cache=lambda self, cache, ignore_mismatch: True,
+    get_timing_cache=lambda self: Cache(),
+    set_memory_pool_limit=lambda self, pool, size: STATE.update(workspace=size),
+    add_optimization_profile=lambda self, profile: 0,
+)
+Profile = strict(
+    real.IOptimizationProfile,
+    set_shape=lambda self, input, min, opt, max: STATE.update(profile=[min, opt, max]),
+)
+
+
+def serialize(self: Any, network: Any, config: Any) -> Memory:
+    monitor = config.progress_monitor
+    monitor.phase_start("Building", None, 2)
+    assert monitor.step_complete("Building", 0)
+    monitor.phase_finish("Building")
+    return Memory(network._model)
+
+
+Builder = strict(
+    real.Builder,
+    __init__=lambda self, log: None,
+    create_network=lambda self, flags=0: STATE.update(flags=flags) or Network(),
+    create_builder_config=lambda self: Config(),
+    create_optimization_profile=lambda self: Profile(),
+    build_serialized_network=serialize,
+)
+
+
+def _shape(self: Any, name: str) -> tuple[int, ...]:
+    return self._shapes.get(name) or tuple(self._outputs()[name].shape)
+
+
+def _outputs(self: Any) -> dict[str, Any]:
+    session = self._session
+    feeds = {
+        session.get_inputs()[0].name: self._input
+        if self._input is not None
+        else np.zeros(self._shapes[session.get_inputs()[0].name], np.float32)
+    }
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(None, feeds), strict=True))
+
+
+def _execute(self: Any, stream_handle: int) -> bool:
+    name = self._session.get_inputs()[0].name
+    shape = self._shapes[name]
+    count = int(np.prod(shape))
+    source = (ctypes.c_float * count).from_address(self._addresses[name])
+    self._input = np.ctypeslib.as_array(source).reshape(shape).copy()
+    for output, value in self._outputs().items():
+        value = value + np.float32(STATE["off"])
+        ctypes.memmove(
+            self._addresses[output], np.ascontiguousarray(value).ctypes.data, value.nbytes
+        )
+    return True
+
+
+Context = strict(
+    real.IExecutionContext,
+    set_input_shape=lambda self, name, shape: self._shapes.update({name: tuple(shape)}) is None,
+    get_tensor_shape=_shape,
+    set_tensor_address=lambda self, name, memory: self._addresses.update({name: memory}) is None,
+    execute_async_v3=_execute,
+)
+
+
+def _context(self: Any) -> Any:
+    context = Context()
+    context._session, context._shapes, context._addresses = self._session, {}, {}
+    context._input, context._outputs = None, types.MethodType(_outputs, context)
+    return context
+
+
+def _names(self: Any) -> list[str]:
+    values = (*self._session.get_inputs(), *self._session.get_outputs())
+    return [value.name for value in values]
+
+
+def _mode(self: Any, name: str) -> Any:
+    is_input = name == self._session.get_inputs()[0].name
+    return real.TensorIOMode.INPUT if is_input else real.TensorIOMode.OUTPUT
+
+
+def _extents(self: Any, name: str) -> tuple[int, ...]:
+    for value in (*self._session.get_inputs(), *self._session.get_outputs()):
+        if value.name == name:
+            return tuple(n if isinstance(n, int) else -1 for n in value.shape)
+    raise KeyError(name)
+
+
+Engine = strict(
+    real.ICudaEngine,
+    num_io_tensors=property(lambda self: len(_names(self))),
+    get_tensor_name=lambda self, index: _names(self)[index],
+    get_tensor_mode=_mode,
+    get_tensor_shape=_extents,
+    get_tensor_dtype=lambda self, name: real.DataType.FLOAT,
+    get_tensor_profile_shape=lambda self, name, profile_index: STATE["profile"],
+    create_execution_context=lambda self, strategy=None: _context(self),
+)
+
+
+def deserialize(self: Any, serialized_engine: bytes) -> Any:
+    engine = Engine()
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    engine._session = onnxruntime.InferenceSession(bytes(serialized_engine), options)
+    return engine
+
+
+Runtime = strict(
+    real.Runtime,
+    __init__=lambda self, logger: None,
+    deserialize_cuda_engine=deserialize,
+)
+
+
+class Driver:
+    """The CUDA driver over host memory."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, Any] = {}
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = 1
+        return 0
+
+    def cuDeviceGetName(self, name: Any, length: int, device: Any) -> int:
+        name.value = str(STATE["gpu"]).encode()
+        return 0
+
+    def cuDeviceGetAttribute(self, part: Any, attribute: int, device: Any) -> int:
+        part._obj.value = {75: 8, 76: 7}[attribute]
+        return 0
+
+    def cuMemAlloc_v2(self, address: Any, size: Any) -> int:
+        block = ctypes.create_string_buffer(size.value)
+        address._obj.value = ctypes.addressof(block)
+        self.blocks[address._obj.value] = block
+        return 0
+
+    def cuMemFree_v2(self, address: Any) -> int:
+        return 0 if self.blocks.pop(address.value, None) is not None else 1
+
+    def cuMemcpyHtoDAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:
+        ctypes.memmove(to.value, source.value, size.value)
+        return 0
+
+    def cuMemcpyDtoHAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:
+        return self.cuMemcpyHtoDAsync_v2(to, source, size, stream)
+
+    def __getattr__(self, name: str) -> Any:
+        known = {"cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent"}
+        assert name in known | {"cuStreamCreate", "cuStreamSynchronize"}
+        return lambda *arguments: 0
+
+
+def refusal(work: Any) -> str:
+    try:
+        work()
+    except WaveedgeError as error:
+        return str(error)
+    return ""
+
+
+def main(folder: Path) -> dict[str, Any]:
+    """Everything that a device does with a bundle, on the fake."""
+    library = types.ModuleType("tensorrt")
+    library.__dict__.update({name: getattr(real, name) for name in dir(real) if name[0] != "_"})
+    library.__dict__.update(Builder=Builder, OnnxParser=Parser, Runtime=Runtime)
+    library.__version__ = real.__version__  # type: ignore[attr-defined]
+    sys.modules["tensorrt"] = library
+    driver = Driver()
+    cuda._driver = lambda: driver  # type: ignore[assignment]
+    said: list[tuple[str, int, int]] = []
+    settings = runtime.engine_builder.Settings(
+        workspace_bytes=2**20, level=2, progress=lambda *step: said.append(step)
+    )
+    built = build(folder, settings=settings)
+    image = np.load(folder / "images.npy")[:1]
+    session = runtime.Session(folder)
+    found: dict[str, Any] = {
+        "forms": {one.form: one.snr_db for one in built},
+        "manifest": dict(read_engine(built[0].path)),
+        "strongly_typed": STATE["flags"]
+        == 1 << int(real.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
+        "workspace": STATE["workspace"],
+        "progress": said,
+        "backend": session.backend,
+        "same": bool(np.array_equal(session.run(image), as_written(folder / "model.onnx", image))),
+        "cache_first": STATE["cache"].decode(),
+    }
+    comparison = runtime.benchmark(folder, runs=1, warmup=0)
+    found["baseline"] = Path(comparison.b.path).name
+    build(folder, forms=["published-float16"], settings=settings)
+    found["cache_then"] = STATE["cache"].decode()
+    STATE["gpu"] = "Thor"
+    found["other_gpu"] = refusal(lambda: runtime.Session(folder))
+    STATE["gpu"] = "Orin"
+    library.__version__ = "10.99"  # type: ignore[attr-defined]
+    found["other_version"] = refusal(lambda: runtime.Session(folder))
+    library.__version__ = "8.6.1"  # type: ignore[attr-defined]
+    found["old"] = refusal(lambda: build(folder))
+    library.__version__ = real.__version__  # type: ignore[attr-defined]
+    engine = built[0].path
+    content = engine.read_bytes()
+    engine.write_bytes(content + b"x")
+    found["damaged"] = refusal(lambda: runtime.Session(folder))
+    engine.write_bytes(content)
+    STATE["off"] = 1.0
+    found["wrong_numbers"] = refusal(lambda: build(folder, settings=settings))
+    STATE["off"] = 0.0
+    found["kept"] = engine.read_bytes() == content
+    STATE["parses"] = False
+    found["refused"] = refusal(lambda: build(folder, settings=settings))
+    STATE["parses"] = True
+    engine.with_name("model.engine.json").unlink()
+    found["no_manifest"] = refusal(lambda: runtime.Session(folder))
+    found["foreign"] = refusal(lambda: build(folder, settings=settings))
+    del session
+    gc.collect()
+    found["memory_left"] = len(driver.blocks)
+    return found
+
+
+def as_written(model: Path, image: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(str(model), options)
+    return session.run(None, {session.get_inputs()[0].name: image})[0]
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))

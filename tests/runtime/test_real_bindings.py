@@ -1,0 +1,114 @@
+"""What a device does with a bundle, by the names of NVIDIA's real bindings, on a strict fake."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import waveedge
+from waveedge.runtime.child import environment
+
+VERSIONS = {"10.3.0": "JetPack 6.1", "10.13.3.9": "7.0", "10.16.1.11": "7.2", "11.4.0.106": "7.2.2"}
+SYMBOLS = (
+    *("createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL"),
+    *("createInferRuntime_INTERNAL", "createNvOnnxParser_INTERNAL"),
+    *("createNvOnnxParserRefitter_INTERNAL", "getBuilderPluginRegistry", "getPluginRegistry"),
+    *("getNvOnnxParserVersion", "initLibNvInferPlugins"),
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 3, 1)
+    )
+    images = torch.rand(4, 3, 16, 16)
+    small = waveedge.compress(network.eval(), images, bits=8)
+    out = tmp_path_factory.mktemp("bundle") / "net.trt"
+    return waveedge.export(small, out, target="trt", images=images).path
+
+
+def bindings(version: str, folder: Path) -> dict[str, str]:
+    """Environment in which the bindings of a version import; skips where they cannot be had."""
+    compiler = shutil.which("cc")
+    if compiler is None or platform.machine() != "x86_64":
+        pytest.skip("needs a C compiler, and x86-64")
+    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder))
+    fetched = subprocess.run(
+        [*pip, "--disable-pip-version-check", f"tensorrt-cu12-bindings=={version}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if fetched.returncode:
+        pytest.skip(f"the bindings of {version} cannot be had: {fetched.stderr.strip()[-200:]}")
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    source = folder / "nothing.c"
+    source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in SYMBOLS))
+    major = version.partition(".")[0]
+    for library in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
+        name = f"lib{library}.so.{major}"
+        command = [compiler, "-shared", "-fPIC", "-o", str(folder / name), str(source)]
+        subprocess.run([*command, f"-Wl,-soname,{name}"], check=True)
+    found = environment()
+    found["PYTHONPATH"] = os.pathsep.join([str(folder), found["PYTHONPATH"]])
+    return {**found, "LD_LIBRARY_PATH": str(folder)}
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: f"{version}-{VERSIONS[version]}")
+def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path: Path) -> None:
+    here = tmp_path / "net.trt"
+    shutil.copytree(bundle, here)
+    program = Path(__file__).with_name("strict_tensorrt.py")
+    (tmp_path / "bindings").mkdir()
+    done = subprocess.run(
+        [sys.executable, str(program), str(here)],
+        env=bindings(version, tmp_path / "bindings"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert set(found["forms"]) == {
+        f"{network}-{precision}"
+        for network in ("w8a8", "published", "rewritten")
+        for precision in ("float32", "float16")
+    }
+    assert all(quality == 200 for quality in found["forms"].values())  # the fake is onnxruntime
+    assert found["manifest"]["library"] == f"tensorrt {version}"
+    assert found["manifest"]["gpu"] == "Orin"
+    assert found["manifest"]["compute_capability"] == "8.7"
+    assert found["strongly_typed"]
+    assert found["workspace"] == 2**20
+    assert found["progress"][0] == ["Building", 1, 2]
+    assert (found["cache_first"], found["cache_then"]) == ("measured", "measured")
+    assert found["backend"] == f"tensorrt {version}"
+    assert found["same"]
+    assert found["baseline"] == "published.engine"
+    assert "built for the GPU Orin, and here is Thor" in found["other_gpu"]
+    assert f"built by tensorrt {version}, and here is tensorrt 10.99" in found["other_version"]
+    assert "TensorRT 8.6.1 is too old" in found["old"]
+    assert "JetPack 6.1" in found["old"]
+    assert "model.engine is damaged" in found["damaged"]
+    for refused in ("other_gpu", "other_version", "damaged", "no_manifest"):
+        assert "waveedge build " in found[refused]
+    assert "dB from onnxruntime" in found["wrong_numbers"]
+    assert found["kept"]
+    assert "does not build the form w8a8-float32: no such operator" in found["refused"]
+    assert "has no manifest" in found["no_manifest"]
+    assert "was not built by waveedge" in found["foreign"]
+    assert found["memory_left"] == 0
