@@ -1,0 +1,170 @@
+"""The verbs that a device has as well: build, bench, doctor, and what they need of a machine.
+
+None of them imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from waveedge import standard_streams
+from waveedge.errors import UsageError
+from waveedge.files import require_regular
+from waveedge.limits import parse_size
+from waveedge.options import InputSize, Json, Overwrite, output
+
+__all__ = ["verbs"]
+
+verbs = typer.Typer()
+
+
+@verbs.command(epilog="Example: waveedge build model.trt --form w8a8-float16")
+@standard_streams.results_alone()
+def build(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle for TensorRT; the newest one here by default.")
+    ] = None,
+    form: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Which form; several: all of them.")
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, metavar="MIB", help="Memory that a layer may use.")
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="How long to look for faster kernels.")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Build a bundle's TensorRT engines, on the device that shall run them, and check them."""
+    from waveedge.commands.build import run
+
+    run(
+        bundle,
+        form or [],
+        workspace_mib=workspace,
+        level=level,
+        overwrite=overwrite,
+        as_json=json,
+    )
+
+
+@verbs.command(
+    epilog="Example: waveedge bench --vs float.ort; waveedge bench --on me@jetson"
+)
+@standard_streams.results_alone()
+def bench(
+    model: Annotated[
+        Path | None, typer.Argument(help="A bundle or .onnx; the newest bundle here by default.")
+    ] = None,
+    vs: Annotated[
+        Path | None,
+        typer.Option(help="What to compare with; by default the network as published."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    runs: Annotated[int, typer.Option(min=3, help="Timed runs of each, interleaved.")] = 30,
+    input_size: InputSize = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(parser=output, metavar="FILE", help="Where the picture goes. [bench.png]"),
+    ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Measure on a board, by ssh; several --on: on all."),
+    ] = None,
+    hosts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measure on the boards of a fleet.yaml.")
+    ] = None,
+    setup: Annotated[
+        bool, typer.Option("--setup", help="Install this waveedge on the boards first.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the bundle on the boards for the next time.")
+    ] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Measure latency and peak memory, interleaved with the uncompressed network."""
+    for path in (model, vs, hosts):
+        if path is not None:
+            require_regular(path)
+    size = None if input_size is None else parse_size("--input-size", input_size)
+    if on or hosts is not None:
+        if vs is not None:
+            raise UsageError(
+                "--vs has no meaning on boards", hint="There a bundle is compared with its own."
+            )
+        from waveedge.commands import fleet
+
+        if not fleet.run(
+            model,
+            on or [],
+            hosts,
+            threads=threads,
+            runs=runs,
+            input_size=size,
+            setup=setup,
+            keep=keep,
+            plot=plot,
+            overwrite=overwrite,
+            as_json=json,
+        ):
+            raise typer.Exit(1)
+        return
+    if setup or keep:
+        raise UsageError("--setup and --keep are for boards", hint="Name one: --on HOST")
+    from waveedge.commands.bench import run
+
+    run(
+        model,
+        vs,
+        threads=threads,
+        runs=runs,
+        input_size=size,
+        plot=plot,
+        overwrite=overwrite,
+        as_json=json,
+    )
+
+
+@verbs.command(
+    "fit-cost", epilog="Example: waveedge fit-cost; waveedge compress model.pt --cost cost.yaml"
+)
+@standard_streams.results_alone()
+def fit_cost(
+    out: Annotated[
+        Path, typer.Option(parser=output, metavar="FILE", help="The cost profile to write.")
+    ] = Path("cost.yaml"),
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Measure what moving data costs on this CPU, for the exact rewrites to choose by."""
+    from waveedge.commands.fit_cost import run
+
+    run(out, overwrite=overwrite, as_json=json)
+
+
+@verbs.command(epilog="Example: waveedge wheel; scp waveedge-*.whl me@jetson:")
+@standard_streams.results_alone()
+def wheel(
+    out: Annotated[
+        Path | None, typer.Option(parser=output, metavar="FOLDER", help="Where it goes.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write one file by which a board installs this waveedge, without torch."""
+    from waveedge.commands.wheel import run
+
+    run(out, overwrite=overwrite)
+
+
+@verbs.command(epilog="Example: waveedge doctor --json > board.json")
+@standard_streams.results_alone()
+def doctor(json: Json = False) -> None:
+    """Say what this machine is as a place to run bundles, and what would mend what is missing."""
+    from waveedge.commands.doctor import run
+
+    run(as_json=json)
