@@ -131,7 +131,7 @@ def benchmark(
                 load_ms=load,
                 file_bytes=_file_bytes(session.path),
                 peak_bytes=peak,
-                bits=_bits(session.manifest),
+                bits=_bits(session),
                 power=power,
             )
         )
@@ -176,8 +176,9 @@ def _baseline_of(path: Path, provider: str) -> Path:
     if provider in ("auto", "engine"):
         from waveedge.runtime.engine import can_run_engines
         from waveedge.runtime.engines import engine_of
+        from waveedge.runtime.race import chosen_form
 
-        if can_run_engines() and engine_of(bundle, bundle.model.name) is not None:
+        if can_run_engines() and engine_of(bundle, chosen_form(bundle)) is not None:
             return engine_of(bundle, bundle.baseline.name) or bundle.baseline
     return bundle.baseline
 
@@ -272,14 +273,43 @@ def _file_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
 
 
-def _bits(manifest: Mapping[str, Any] | None) -> Bits | None:
-    """Summarise the manifest's layers: every distinct pair of bits, widest first."""
+def _bits(session: Session) -> Bits | None:
+    """Summarise the manifest's layers: every distinct pair of bits, widest first.
+
+    An engine may be of another form than these describe: floating point, or float16 around them.
+    """
+    manifest = session.manifest
     if manifest is None or not manifest["layers"]:
         return None
+    form = _form_of(session.path, manifest)
+    float_bits = {"float32": 32}.get(form["precision"], 16) if form else None
+    if form is not None and _network(form) != _network(_own_form(manifest) or form):
+        return Bits("w32a32", f"w{float_bits}a{float_bits}")
     layers = manifest["layers"]
 
     def text(kind: str) -> str:
-        pairs = {(layer[kind]["weight_bits"], layer[kind]["activation_bits"]) for layer in layers}
+        pairs = set()
+        for layer in layers:
+            bits = layer[kind]["weight_bits"], layer[kind]["activation_bits"]
+            if kind == "executed" and float_bits is not None and min(bits) > 8:
+                bits = float_bits, float_bits
+            pairs.add(bits)
         return ", ".join(f"w{weight}a{activation}" for weight, activation in sorted(pairs)[::-1])
 
     return Bits(text("requested"), text("executed"))
+
+
+def _form_of(engine: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The form that an engine of a bundle was built from."""
+    if engine.suffix != ".engine":
+        return None
+    names = (form for form in manifest["forms"] if form["file"] == f"{engine.stem}.onnx")
+    return next(names, None)
+
+
+def _own_form(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return next((form for form in manifest["forms"] if form["file"] == manifest["model"]), None)
+
+
+def _network(form: Mapping[str, Any]) -> str:
+    return str(form["name"]).rpartition("-")[0]

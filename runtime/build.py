@@ -35,7 +35,14 @@ from waveedge.runtime.engine_builder import (
     require_backend,
     require_version,
 )
-from waveedge.runtime.engines import device_of, engine_path, seal_engine, sidecar
+from waveedge.runtime.engines import (
+    device_of,
+    engine_of,
+    engine_path,
+    read_engine,
+    seal_engine,
+    sidecar,
+)
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.sizes import SizeRange
 
@@ -62,14 +69,18 @@ class Built:
         snr_db: to onnxruntime on the bundle's images; None where it has none.
         engine_bytes: its size.
         layers: steps of the engine, as far as the builder tells.
+        reused: it lay here, and fits.
+        error: why there is none.
     """
 
     form: str
     path: Path
     onnx: str
-    snr_db: float | None
-    engine_bytes: int
-    layers: int
+    snr_db: float | None = None
+    engine_bytes: int = 0
+    layers: int = 0
+    reused: bool = False
+    error: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
@@ -81,14 +92,19 @@ def build(
     *,
     forms: Sequence[str] = (),
     settings: Settings | None = None,
+    again: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[Built]:
     """Build the engines of a bundle here, and compare each with onnxruntime on its images.
 
+    An engine that lies here and fits is kept, so that a build that was cut short goes on.
+
     Args:
         folder: a bundle for TensorRT.
-        forms: names of forms; all of them by default.
+        forms: names of forms; all of them by default, and then one that cannot be built holds back
+            no other.
+        again: build those that fit, too.
         settings: how the builder works. The timing cache is the bundle's own.
         overwrite: replace engines that waveedge did not build, too.
         progress: called with (what is being done, steps done, steps in all).
@@ -99,7 +115,7 @@ def build(
         MissingDependencyError: TensorRT or a GPU is missing here, or TensorRT is too old.
         VerificationError: an engine computes something else; it is not kept.
         OutputError: an engine must not be replaced, or cannot be written.
-        WaveedgeError: TensorRT refuses a graph.
+        WaveedgeError: TensorRT refuses the graph of a form that was named, or all.
     """
     bundle = open_bundle(folder)
     library = _LIBRARIES.get(str(bundle.manifest["target"]))
@@ -113,13 +129,38 @@ def build(
     chosen = _chosen(bundle, forms)
     settings = settings or Settings()
     built = []
+    failure: WaveedgeError | None = None
     for number, (form, onnx) in enumerate(chosen):
         if progress is not None:
             progress("building", number, len(chosen))
-        built.append(_build(bundle, library, form, onnx, settings, overwrite))
+        kept = None if again else _kept(bundle, form, onnx)
+        try:
+            built.append(kept or _build(bundle, library, form, onnx, settings, overwrite))
+        except OutputError:
+            raise
+        except WaveedgeError as error:
+            if forms:
+                raise
+            failure = failure or error
+            built.append(Built(form, engine_path(bundle, onnx), onnx, error=error.what))
     if progress is not None:
         progress("building", len(chosen), len(chosen))
+    if failure is not None and all(one.error for one in built):
+        raise failure
     return built
+
+
+def _kept(bundle: Bundle, form: str, onnx: str) -> Built | None:
+    """The engine that lies here, if it fits."""
+    try:
+        engine = engine_of(bundle, onnx)
+    except ArtifactError:
+        return None
+    if engine is None:
+        return None
+    found = read_engine(engine)
+    size = engine.stat().st_size
+    return Built(form, engine, onnx, found["snr_db"], size, found["layers"], reused=True)
 
 
 def _chosen(bundle: Bundle, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -217,12 +217,13 @@ def _model_file(path: Path, bundle: Bundle | None, provider: str) -> Path:
 
 
 def _built(bundle: Bundle) -> Path | None:
-    """The engine of the bundle's own form, if ``waveedge build`` made one that fits."""
+    """The engine of the form that a race chose here, or of the bundle's own, if there is one."""
     if not _engine_runs():
         return None
     from waveedge.runtime.engines import engine_of
+    from waveedge.runtime.race import chosen_form
 
-    return engine_of(bundle, bundle.model.name)
+    return engine_of(bundle, chosen_form(bundle))
 
 
 def _engine_runs() -> bool:

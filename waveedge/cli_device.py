@@ -21,7 +21,7 @@ __all__ = ["verbs"]
 verbs = typer.Typer()
 
 
-@verbs.command(epilog="Example: waveedge build model.trt --form w8a8-float16")
+@verbs.command(epilog="Example: waveedge build model.trt --race")
 @standard_streams.results_alone()
 def build(
     bundle: Annotated[
@@ -36,10 +36,22 @@ def build(
     level: Annotated[
         int | None, typer.Option(min=0, max=5, help="How long to look for faster kernels.")
     ] = None,
+    race: Annotated[
+        bool, typer.Option("--race", help="Then let the fastest good one be what is run.")
+    ] = False,
+    min_snr: Annotated[
+        float | None,
+        typer.Option(metavar="DB", help="What is good. [as near your network as compressed]"),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Build engines that lie here and fit, too.")
+    ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Build a bundle's TensorRT engines, on the device that shall run them, and check them."""
+    if min_snr is not None and not race:
+        raise UsageError("--min-snr is for --race", hint="Give both, or neither.")
     from waveedge.commands.build import run
 
     run(
@@ -47,14 +59,15 @@ def build(
         form or [],
         workspace_mib=workspace,
         level=level,
+        again=again,
+        raced=race,
+        least_db=min_snr,
         overwrite=overwrite,
         as_json=json,
     )
 
 
-@verbs.command(
-    epilog="Example: waveedge bench --vs float.ort; waveedge bench --on me@jetson"
-)
+@verbs.command(epilog="Example: waveedge bench --vs float.ort; waveedge bench --on me@jetson")
 @standard_streams.results_alone()
 def bench(
     model: Annotated[

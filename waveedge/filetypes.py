@@ -23,6 +23,8 @@ __all__ = [
     "ENGINE_FORMAT",
     "MANIFEST",
     "PICTURE_TEXT",
+    "RACE",
+    "RACE_FORMAT",
     "TIMING_CACHE",
     "TUNING_KEY",
     "bundle_files",
@@ -32,6 +34,7 @@ __all__ = [
     "is_cost_profile",
     "is_engine",
     "is_picture",
+    "is_race",
     "is_tuning_state",
     "is_wheel",
     "newest",
@@ -49,6 +52,11 @@ TIMING_CACHE = "timing.cache"
 """Of a bundle: what TensorRT measured as it built engines."""
 
 ENGINE_FORMAT = "waveedge-engine/"
+
+RACE = "race.json"
+"""Of a bundle: which of its engines is fastest on a device."""
+
+RACE_FORMAT = "waveedge-race/"
 
 PICTURE_TEXT = {"Software": "waveedge"}
 """The text chunk of a PNG by which waveedge knows its pictures."""
@@ -100,7 +108,7 @@ def bundle_files(file: Path) -> set[str]:
         return set()
     models = [name.removesuffix(".onnx") for name in listed if name.endswith(".onnx")]
     built = {f"{name}.engine{ending}" for name in models for ending in ("", ".json")}
-    return {MANIFEST, ENGINE, TIMING_CACHE, *built, *listed}
+    return {MANIFEST, ENGINE, TIMING_CACHE, RACE, *built, *listed}
 
 
 def is_picture(file: Path) -> bool:
@@ -128,6 +136,12 @@ def is_engine(file: Path) -> bool:
     """Whether ``waveedge build`` wrote ``file``, which then has a manifest beside it."""
     with _open(file.with_name(f"{file.name}.json")) as stream:
         return f'"{ENGINE_FORMAT}'.encode() in stream.read(1000)
+
+
+def is_race(file: Path) -> bool:
+    """Whether ``file`` is the result of a race; raises OSError where it cannot be read."""
+    with _open(file) as stream:
+        return f'"{RACE_FORMAT}'.encode() in stream.read(1000)
 
 
 def is_wheel(file: Path) -> bool:

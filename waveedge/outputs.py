@@ -25,6 +25,7 @@ from waveedge.filetypes import (
     is_cost_profile,
     is_engine,
     is_picture,
+    is_race,
     is_tuning_state,
     is_wheel,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "COST_PROFILE",
     "ENGINE",
     "PICTURE",
+    "RACE_RESULT",
     "TUNING",
     "WHEEL",
     "Kind",
@@ -69,6 +71,7 @@ CHECKPOINT = Kind("a checkpoint", "--out", is_checkpoint_file)
 COST_PROFILE = Kind("a cost profile", "--out", is_cost_profile)
 TUNING = Kind("the state of a tuning", "--out", is_tuning_state)
 ENGINE = Kind("an engine", "--form", is_engine)
+RACE_RESULT = Kind("the result of a race", "--race", is_race)
 WHEEL = Kind("a wheel", "--out", is_wheel)
 PICTURE = Kind("a picture", "--plot", is_picture)
 

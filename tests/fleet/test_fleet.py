@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import waveedge
 from waveedge.fleet import Board, measure
 from waveedge.fleet.ssh import BoardError, Ssh
 
@@ -108,6 +110,20 @@ def test_what_a_board_refuses_comes_home_as_its_own_words(
     assert status == 1
     assert "error: board-a: threads is 9999; this machine has" in err
     assert "Traceback" not in err
+    assert fleet["board-a"].left() == []
+
+
+def test_a_bundle_of_engines_is_built_there_first(
+    fleet: Fleet, tmp_path: Path, python: Callable[[str], str]
+) -> None:
+    """Here that fails, as there is no GPU; the message is the board's."""
+    network = torch.nn.Conv2d(3, 4, 3).eval().requires_grad_(False)
+    out = tmp_path / "net.trt"
+    waveedge.export(network, out, target="trt", images=torch.rand(2, 3, 8, 8))
+    (outcome,) = measure([Board("board-a", python=sys.executable)], out, QUICK)
+    assert outcome.error is not None
+    assert outcome.error.what == "board-a: there is no TensorRT with a GPU here"
+    assert "JetPack" in outcome.error.hint
     assert fleet["board-a"].left() == []
 
 

@@ -29,7 +29,9 @@ from waveedge import runtime
 from waveedge.errors import WaveedgeError
 from waveedge.runtime import cuda
 from waveedge.runtime.build import build
+from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.engines import read_engine
+from waveedge.runtime.race import chosen_form, race
 
 STATE = {"gpu": "Orin", "off": 0.0, "parses": True}
 """What the fake shall be: the GPU's name, what engines add to each output, whether graphs parse."""
@@ -314,9 +316,16 @@ def main(folder: Path) -> dict[str, Any]:
     }
     comparison = runtime.benchmark(folder, runs=1, warmup=0)
     found["baseline"] = Path(comparison.b.path).name
-    build(folder, forms=["published-float16"], settings=settings)
+    found["reused"] = [one.reused for one in build(folder)]
+    build(folder, forms=["published-float16"], settings=settings, again=True)
     found["cache_then"] = STATE["cache"].decode()
+    laps = race(folder, runs=3, least_db=100)
+    found["race"] = [lap.to_dict() for lap in laps]
+    found["raced"] = Path(runtime.Session(folder).path).name
+    found["raced_bits"] = runtime.benchmark(folder, runs=1, warmup=0).a.bits.executed
+    found["too_much"] = refusal(lambda: race(folder, runs=1, least_db=500))
     STATE["gpu"] = "Thor"
+    found["not_here"] = chosen_form(open_bundle(folder))
     found["other_gpu"] = refusal(lambda: runtime.Session(folder))
     STATE["gpu"] = "Orin"
     library.__version__ = "10.99"  # type: ignore[attr-defined]
@@ -324,17 +333,18 @@ def main(folder: Path) -> dict[str, Any]:
     library.__version__ = "8.6.1"  # type: ignore[attr-defined]
     found["old"] = refusal(lambda: build(folder))
     library.__version__ = real.__version__  # type: ignore[attr-defined]
+    (folder / "race.json").unlink()
     engine = built[0].path
     content = engine.read_bytes()
     engine.write_bytes(content + b"x")
     found["damaged"] = refusal(lambda: runtime.Session(folder))
     engine.write_bytes(content)
     STATE["off"] = 1.0
-    found["wrong_numbers"] = refusal(lambda: build(folder, settings=settings))
+    found["wrong_numbers"] = refusal(lambda: build(folder, settings=settings, again=True))
     STATE["off"] = 0.0
     found["kept"] = engine.read_bytes() == content
     STATE["parses"] = False
-    found["refused"] = refusal(lambda: build(folder, settings=settings))
+    found["refused"] = refusal(lambda: build(folder, settings=settings, again=True))
     STATE["parses"] = True
     engine.with_name("model.engine.json").unlink()
     found["no_manifest"] = refusal(lambda: runtime.Session(folder))

@@ -96,6 +96,20 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["workspace"] == 2**20
     assert found["progress"][0] == ["Building", 1, 2]
     assert (found["cache_first"], found["cache_then"]) == ("measured", "measured")
+    assert found["reused"] == [True] * 6
+    laps = {lap["form"]: lap for lap in found["race"]}
+    assert set(laps) == set(found["forms"])
+    # Of 100 dB only the float32 forms of the network itself.
+    good = {name for name, lap in laps.items() if lap["admitted"]}
+    assert good == {"published-float32", "rewritten-float32"}
+    (chosen,) = (lap for lap in laps.values() if lap["chosen"])
+    assert chosen["form"] in good
+    assert chosen["slower"][0] == 1
+    assert chosen["ms"] == min(laps[name]["ms"] for name in good)
+    assert found["raced"] == chosen["file"].replace(".onnx", ".engine")
+    assert found["raced_bits"] == "w32a32"
+    assert "no engine of" in found["too_much"]
+    assert found["not_here"] == "model.onnx"
     assert found["backend"] == f"tensorrt {version}"
     assert found["same"]
     assert found["baseline"] == "published.engine"

@@ -9,6 +9,7 @@ from waveedge import console
 from waveedge.runtime.build import build
 from waveedge.runtime.bundle import newest_bundle
 from waveedge.runtime.engine_builder import Settings
+from waveedge.runtime.race import race
 
 __all__ = ["run"]
 
@@ -19,10 +20,13 @@ def run(
     *,
     workspace_mib: int | None,
     level: int | None,
+    again: bool,
+    raced: bool,
+    least_db: float | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Build the engines of a bundle, or of the newest one here, and say how near each comes.
+    """Build the engines of a bundle, or of the newest one here; race them where ``raced``.
 
     Raises:
         WaveedgeError: see :func:`waveedge.runtime.build.build`.
@@ -37,10 +41,17 @@ def run(
             progress=progress,
         )
         built = build(
-            bundle, forms=forms, settings=settings, overwrite=overwrite, progress=progress
+            bundle,
+            forms=forms,
+            settings=settings,
+            again=again,
+            overwrite=overwrite,
+            progress=progress,
         )
+        laps = race(bundle, least_db=least_db, progress=progress) if raced else []
     if as_json:
-        console.print_json([one.to_dict() for one in built])
+        engines = [one.to_dict() for one in built]
+        console.print_json({"engines": engines, "race": [lap.to_dict() for lap in laps]})
         return
     console.table(
         f"Engines of {bundle}",
@@ -48,11 +59,29 @@ def run(
         [
             (
                 one.form,
-                console.size(one.engine_bytes),
+                console.size(one.engine_bytes) if not one.error else "-",
                 "-" if one.snr_db is None else f"{one.snr_db:.1f} dB",
-                str(one.layers),
-                str(one.path),
+                str(one.layers) if not one.error else "-",
+                f"{one.path}{' (was here)' if one.reused else ''}" if not one.error else "none",
             )
             for one in built
         ],
     )
+    for one in built:
+        if one.error:
+            console.warn(one.error)
+    if laps:
+        console.table(
+            "The race: every engine in turn, on the same images",
+            ("form", "time", "of the chosen one", "to your network", ""),
+            [
+                (
+                    lap.form,
+                    f"{lap.ms:.2f} ms",
+                    "{:.2f}x [{:.2f}, {:.2f}]".format(*lap.slower),
+                    f"{lap.snr_db:.1f} dB",
+                    "chosen" if lap.chosen else "" if lap.admitted else "not good enough",
+                )
+                for lap in laps
+            ],
+        )

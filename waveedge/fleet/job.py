@@ -45,10 +45,17 @@ cd {folder}/{job} || exit 1
 echo $$ > pid
 export XDG_CACHE_HOME="$PWD/cache"  # what libraries leave behind goes with the job
 {python} -m waveedge doctor --json > doctor 2> /dev/null
-timeout -k 10 {longest} {python} -m waveedge bench ../bundle --json {arguments} > out 2> log
+{build}timeout -k 10 {longest} {python} -m waveedge bench ../bundle --json {arguments} > out 2> log
 echo $? > status.part
 mv status.part status
 """
+
+_BUILD = """\
+timeout -k 10 {longest} {python} -m waveedge build ../bundle --json > engines 2> log || {{
+  echo $? > status.part; mv status.part status; exit
+}}
+"""
+"""For a bundle that runs as engines: those that lie there and fit are kept."""
 
 _STATE = """\
 cd {folder}/{job} 2>/dev/null || {{ echo none; exit 0; }}
@@ -88,7 +95,9 @@ class Job:
         command = json.dumps([python, *arguments])
         self._folder = f'"$HOME"/.cache/waveedge/{key}'
         self._name = f"job-{hashlib.sha256(command.encode()).hexdigest()[:16]}"
+        engines = str(bundle.manifest["target"]).startswith("trt")
         self._run = _RUN.format(
+            build=_BUILD.format(longest=_LONGEST, python=python) if engines else "",
             folder=self._folder,
             job=self._name,
             longest=_LONGEST,

@@ -1,0 +1,201 @@
+"""Which of a bundle's engines is fastest on this device, at a quality that the user accepted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from waveedge.errors import InputError
+from waveedge.filetypes import RACE, RACE_FORMAT
+from waveedge.outputs import RACE_RESULT, new_file
+from waveedge.runtime.backend import Array
+from waveedge.runtime.bundle import Bundle, open_bundle
+from waveedge.runtime.engine import EngineBackend
+from waveedge.runtime.engines import device_of, engine_of, read_engine
+from waveedge.runtime.inputs import example_inputs
+from waveedge.runtime.machine import describe_machine
+from waveedge.runtime.pairs import bootstrap_ratio
+
+__all__ = ["Lap", "chosen_form", "race"]
+
+_FORMAT = f"{RACE_FORMAT}1"
+_WARMUP = 5
+_TOLERANCE_DB = 0.5
+"""What the quality of a form may lie below that of the compressed network, being rounding."""
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One form in the race.
+
+    Attributes:
+        form, file: of the bundle.
+        snr_db: of the form to the user's network.
+        admitted: whether that is enough.
+        chosen: whether it is the fastest of those.
+        ms: median time of a run, from host to host, in milliseconds.
+        slower: its time over that of the chosen one, with low and high end of the 95 % interval.
+    """
+
+    form: str
+    file: str
+    snr_db: float
+    admitted: bool
+    chosen: bool
+    ms: float
+    slower: tuple[float, float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {**asdict(self), "slower": list(self.slower)}
+
+
+def race(
+    folder: str | Path,
+    *,
+    runs: int = 30,
+    least_db: float | None = None,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Lap]:
+    """Time all engines of a bundle in turn, and make the fastest good one what its sessions run.
+
+    Every round runs each engine once, in random order, on the same image; images travel to the GPU
+    and back. The result stands in the bundle, for this device alone.
+
+    Args:
+        folder: a bundle with engines, as ``waveedge build`` leaves it.
+        runs: rounds, after 5 to warm up.
+        least_db: the signal-to-noise ratio to the user's network that a form must have; by default
+            that of the compressed network, which the user asked for.
+        seed: of the order and of the bootstrap.
+        progress: called with (what is being done, rounds done, rounds in all).
+
+    Returns:
+        the forms, fastest first.
+
+    Raises:
+        InputError: there is no bundle, it has no engine, or none is good enough.
+        ArtifactError: the bundle is damaged, or an engine does not fit this device.
+        MissingDependencyError: TensorRT or a GPU is missing here.
+    """
+    bundle = open_bundle(folder)
+    forms = [
+        (form, engine)
+        for form in bundle.manifest["forms"]
+        if (engine := engine_of(bundle, form["file"])) is not None
+    ]
+    if not forms:
+        raise InputError(
+            f"{folder} has no engines to race", hint=f"Build them first: waveedge build {folder}"
+        )
+    if least_db is None:
+        own = [f for f in bundle.manifest["forms"] if f["file"] == bundle.manifest["model"]]
+        least_db = own[0]["snr_db"] - _TOLERANCE_DB if own else 0.0
+    admitted = {form["name"]: form["snr_db"] >= least_db for form, _ in forms}
+    if not any(admitted.values()):
+        raise InputError(
+            f"no engine of {folder} has {least_db:.1f} dB to your network",
+            hint="The best has "
+            f"{max(form['snr_db'] for form, _ in forms):.1f} dB; ask for less, or build others.",
+        )
+    engines = {form["name"]: EngineBackend(path) for form, path in forms}
+    times = _times(engines, _inputs(bundle, engines), runs, seed, progress)
+    good = [name for name in times if admitted[name]]
+    best = min(good, key=lambda name: float(np.median(times[name])))
+    laps = []
+    for form, _ in forms:
+        name = form["name"]
+        ratio = bootstrap_ratio(times[name], times[best], seed=seed)
+        laps.append(
+            Lap(
+                form=name,
+                file=form["file"],
+                snr_db=form["snr_db"],
+                admitted=admitted[name],
+                chosen=name == best,
+                ms=float(np.median(times[name])),
+                slower=(ratio.value, ratio.low, ratio.high),
+            )
+        )
+    laps.sort(key=lambda lap: lap.ms)
+    library = str(read_engine(forms[0][1])["library"]).partition(" ")[0]
+    _write(bundle, library, best, least_db, runs, laps)
+    return laps
+
+
+def chosen_form(bundle: Bundle) -> str:
+    """The file of the form that a race on this device chose; the bundle's own without one."""
+    own = str(bundle.manifest["model"])
+    try:
+        with (bundle.path / RACE).open("rb") as file:
+            found = json.loads(file.read(2**20))
+        files = {form["file"] for form in bundle.manifest["forms"]}
+        chosen, device = found["chosen"], found["device"]
+        right = found["format"] == _FORMAT and found["bundle"] == bundle.manifest["sha256"]
+        if right and chosen in files:
+            library = str(device["library"]).partition(" ")[0]
+            return str(chosen) if device == device_of(library) else own
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
+        pass  # no race, or of another device or bundle: what was asked for runs
+    return own
+
+
+def _inputs(bundle: Bundle, engines: Mapping[str, EngineBackend]) -> list[Array]:
+    """Images that travel in the bundle, one run each; random ones without."""
+    taken = next(iter(engines.values())).inputs
+    batch = taken[0].shape[0]
+    size = batch if isinstance(batch, int) else 1
+    name = bundle.manifest["images"]
+    if name is not None:
+        images = np.load(bundle.path / name, allow_pickle=False)
+        if len(images) >= size:
+            parts = range(0, len(images) - size + 1, size)
+            return [np.ascontiguousarray(images[start : start + size]) for start in parts]
+    return [example_inputs(taken)[0]]
+
+
+def _times(
+    engines: Mapping[str, EngineBackend],
+    images: Sequence[Array],
+    runs: int,
+    seed: int,
+    progress: Callable[[str, int, int], None] | None,
+) -> dict[str, Array]:
+    """Wall times in milliseconds, of shape (runs,) each."""
+    rng = np.random.default_rng(seed)
+    names = list(engines)
+    times = {name: np.zeros(runs) for name in names}
+    for number in range(-_WARMUP, runs):
+        for index in rng.permutation(len(names)):
+            name = names[index]
+            start = time.perf_counter()
+            engines[name].run(images[number % len(images)])
+            if number >= 0:
+                times[name][number] = (time.perf_counter() - start) * 1000
+        if progress is not None:
+            progress("racing", number + _WARMUP + 1, runs + _WARMUP)
+    return times
+
+
+def _write(
+    bundle: Bundle, library: str, best: str, least_db: float, runs: int, laps: Sequence[Lap]
+) -> None:
+    result = {
+        "format": _FORMAT,
+        "bundle": bundle.manifest["sha256"],
+        "chosen": next(lap.file for lap in laps if lap.form == best),
+        "device": device_of(library),
+        "least_db": least_db,
+        "runs": runs,
+        "forms": [lap.to_dict() for lap in laps],
+        "machine": describe_machine().to_dict(),
+    }
+    with new_file(bundle.path / RACE, RACE_RESULT) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
