@@ -42,6 +42,7 @@ exit 1
 
 _RUN = """\
 cd {folder}/{job} || exit 1
+: > out; : > log; : > doctor
 echo $$ > pid
 export XDG_CACHE_HOME="$PWD/cache"  # what libraries leave behind goes with the job
 {python} -m waveedge doctor --json > doctor 2> /dev/null
