@@ -282,9 +282,10 @@ def _bits(session: Session) -> Bits | None:
     if manifest is None or not manifest["layers"]:
         return None
     form = _form_of(session.path, manifest)
+    inspected = _inspected(session.path)
     float_bits = {"float32": 32}.get(form["precision"], 16) if form else None
     if form is not None and _network(form) != _network(_own_form(manifest) or form):
-        return Bits("w32a32", f"w{float_bits}a{float_bits}")
+        return Bits("w32a32", inspected or f"w{float_bits}a{float_bits}")
     layers = manifest["layers"]
 
     def text(kind: str) -> str:
@@ -296,7 +297,16 @@ def _bits(session: Session) -> Bits | None:
             pairs.add(bits)
         return ", ".join(f"w{weight}a{activation}" for weight, activation in sorted(pairs)[::-1])
 
-    return Bits(text("requested"), text("executed"))
+    return Bits(text("requested"), inspected or text("executed"))
+
+
+def _inspected(path: Path) -> str:
+    """What the inspector read from an engine when it was built; empty where nothing did."""
+    from waveedge.runtime.engines import read_engine, sidecar
+
+    if path.suffix != ".engine" or not sidecar(path).is_file():
+        return ""
+    return str(read_engine(path)["executed"] or "")
 
 
 def _form_of(engine: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:

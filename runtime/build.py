@@ -35,6 +35,7 @@ from waveedge.runtime.engine_builder import (
     require_backend,
     require_version,
 )
+from waveedge.runtime.engine_layers import EngineLayer, executed_bits, read_layers
 from waveedge.runtime.engines import (
     device_of,
     engine_of,
@@ -68,7 +69,9 @@ class Built:
         onnx: the file that it was built from.
         snr_db: to onnxruntime on the bundle's images; None where it has none.
         engine_bytes: its size.
-        layers: steps of the engine, as far as the builder tells.
+        layers: steps of the engine.
+        executed: bits of the network's layers as the engine computes them, such as
+            ``w8a8, w16a16``; empty where the inspector does not tell.
         reused: it lay here, and fits.
         error: why there is none.
     """
@@ -79,6 +82,7 @@ class Built:
     snr_db: float | None = None
     engine_bytes: int = 0
     layers: int = 0
+    executed: str = ""
     reused: bool = False
     error: str = ""
 
@@ -160,7 +164,8 @@ def _kept(bundle: Bundle, form: str, onnx: str) -> Built | None:
         return None
     found = read_engine(engine)
     size = engine.stat().st_size
-    return Built(form, engine, onnx, found["snr_db"], size, found["layers"], reused=True)
+    executed = found["executed"] or ""
+    return Built(form, engine, onnx, found["snr_db"], size, found["layers"], executed, reused=True)
 
 
 def _chosen(bundle: Bundle, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -198,12 +203,22 @@ def _build(
             temporary.write_bytes(made.timing_cache)
     with new_file(engine, ENGINE, overwrite=True) as temporary:
         temporary.write_bytes(made.engine)
-        quality = _compare(bundle, model, temporary)
+        backend = EngineBackend(temporary)
+        quality = _compare(bundle, model, backend)
+        layers = read_layers(backend.information())
+        executed = _executed(bundle, layers)
         fields = _manifest(bundle, library, onnx, made, quality)
+        fields |= {"layers": len(layers), "executed": executed or None}
         # Before the engine has its name: one without a manifest would be nobody's.
         with new_file(sidecar(engine), ENGINE, overwrite=True) as beside:
             beside.write_text(seal_engine(fields), encoding="utf-8")
-    return Built(form, engine, onnx, quality, len(made.engine), len(made.kernels))
+    return Built(form, engine, onnx, quality, len(made.engine), len(layers), executed)
+
+
+def _executed(bundle: Bundle, layers: Sequence[EngineLayer]) -> str:
+    names = [layer["name"] for layer in bundle.manifest["layers"]]
+    pairs = sorted(set(executed_bits(layers, names).values()), reverse=True)
+    return ", ".join(f"w{weight}a{activation}" for weight, activation in pairs)
 
 
 def _is_ours(engine: Path) -> bool:
@@ -213,7 +228,7 @@ def _is_ours(engine: Path) -> bool:
         return False
 
 
-def _compare(bundle: Bundle, model: Path, engine: Path) -> float | None:
+def _compare(bundle: Bundle, model: Path, backend: EngineBackend) -> float | None:
     """Signal-to-noise ratio of the engine to onnxruntime on the bundle's images, at worst."""
     name = bundle.manifest["images"]
     if name is None:
@@ -222,7 +237,6 @@ def _compare(bundle: Bundle, model: Path, engine: Path) -> float | None:
     expected = OnnxBackend(
         model, threads=1, provider="CPUExecutionProvider", arena=True, as_written=True
     )
-    backend = EngineBackend(engine)
     batch = expected.inputs[0].shape[0]
     size = batch if isinstance(batch, int) else 1
     worst = float("inf")
@@ -267,5 +281,4 @@ def _manifest(
         "power_mode": machine.power_mode,
         "jetpack": machine.jetpack,
         "gpu_clock_fixed": None if fixed is None else int(fixed),
-        "layers": len(made.kernels),
     }

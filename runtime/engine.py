@@ -56,6 +56,7 @@ class EngineBackend:
             )
         self._cuda = cuda or Cuda()
         library, self._runtime, self._engine = _deserialize(path, libraries)
+        self._library = library
         self._context = self._engine.create_execution_context()
         self.name = f"{library.__name__} {library.__version__}"
         self.inputs: list[TensorInfo] = []
@@ -92,6 +93,12 @@ class EngineBackend:
             self._cuda.to_host(result, self._buffers[info.name][0])
         self._cuda.wait()
         return results
+
+    def information(self) -> str:
+        """What the engine inspector writes of its layers: JSON, see ``engine_layers``."""
+        inspector = self._engine.create_engine_inspector()
+        found = inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
+        return str(found)
 
     def _tensor_info(self, name: str) -> TensorInfo:
         shape = tuple(

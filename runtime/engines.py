@@ -40,6 +40,7 @@ _SCHEMA = Record(
         "jetpack": Nullable(Text(100)),
         "gpu_clock_fixed": Nullable(Whole(0, 1)),
         "layers": Whole(0, 10**6),
+        "executed": Nullable(Text(200)),
     }
 )
 

@@ -212,6 +212,25 @@ def _extents(self: Any, name: str) -> tuple[int, ...]:
     raise KeyError(name)
 
 
+def _information(self: Any, format: Any) -> str:
+    assert format == real.LayerInformationFormat.JSON
+    model = onnx.ModelProto.FromString(STATE["engine"])
+    layers = [
+        {
+            "Name": node.name,
+            "LayerType": "CaskConvolution",
+            "Inputs": [{"Name": node.input[0], "Format/Datatype": "Int8"}],
+            "Weights": {"Type": "Int8", "Count": 1},
+            "Metadata": f"[ONNX Layer: {node.name}]",
+        }
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    ]
+    return json.dumps({"Layers": layers, "Bindings": []})
+
+
+Inspector = strict(real.EngineInspector, get_engine_information=_information)
+
 Engine = strict(
     real.ICudaEngine,
     num_io_tensors=property(lambda self: len(_names(self))),
@@ -221,11 +240,13 @@ Engine = strict(
     get_tensor_dtype=lambda self, name: real.DataType.FLOAT,
     get_tensor_profile_shape=lambda self, name, profile_index: STATE["profile"],
     create_execution_context=lambda self, strategy=None: _context(self),
+    create_engine_inspector=lambda self: Inspector(),
 )
 
 
 def deserialize(self: Any, serialized_engine: bytes) -> Any:
     engine = Engine()
+    STATE["engine"] = bytes(serialized_engine)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     engine._session = onnxruntime.InferenceSession(bytes(serialized_engine), options)

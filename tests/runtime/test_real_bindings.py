@@ -92,6 +92,8 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["manifest"]["library"] == f"tensorrt {version}"
     assert found["manifest"]["gpu"] == "Orin"
     assert found["manifest"]["compute_capability"] == "8.7"
+    assert found["manifest"]["executed"] == "w8a8"
+    assert found["manifest"]["layers"] == 2
     assert found["strongly_typed"]
     assert found["workspace"] == 2**20
     assert found["progress"][0] == ["Building", 1, 2]
@@ -107,7 +109,7 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert chosen["slower"][0] == 1
     assert chosen["ms"] == min(laps[name]["ms"] for name in good)
     assert found["raced"] == chosen["file"].replace(".onnx", ".engine")
-    assert found["raced_bits"] == "w32a32"
+    assert found["raced_bits"] == "w8a8"  # the fake's inspector says so of every form
     assert "no engine of" in found["too_much"]
     assert found["not_here"] == "model.onnx"
     assert found["backend"] == f"tensorrt {version}"

@@ -55,13 +55,14 @@ def run(
         return
     console.table(
         f"Engines of {bundle}",
-        ("form", "engine", "to onnxruntime", "steps", "file"),
+        ("form", "engine", "to onnxruntime", "layers", "executed bits", "file"),
         [
             (
                 one.form,
                 console.size(one.engine_bytes) if not one.error else "-",
                 "-" if one.snr_db is None else f"{one.snr_db:.1f} dB",
                 str(one.layers) if not one.error else "-",
+                one.executed or "-",
                 f"{one.path}{' (was here)' if one.reused else ''}" if not one.error else "none",
             )
             for one in built
