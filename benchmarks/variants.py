@@ -185,12 +185,6 @@ class Workshop:
             return self._float(name, self.loaded.model, "onnx")
         return self._own(name)
 
-    def for_tensorrt(self, name: str) -> Path:
-        """Return the ONNX file of a variant in TensorRT's encoding (int8, zero point 0)."""
-        if name == "published" or OWN[name].recipe is None:
-            return self.make(name).model
-        return self._bundle(f"{name}-zp0", self._compressed(name).graph, "onnx") / "model.onnx"
-
     def forget(self) -> None:
         """Make everything anew the next time; peers' files stay valid for the same input."""
         for pattern in ("*.json", "*.safetensors", "*.pt2"):
@@ -202,7 +196,7 @@ class Workshop:
         if own.recipe is None:
             model = reparameterize(self.loaded.model, self.network.size)
             return self._float(name, model, own.target, own.precision)
-        compressed = self._compressed(name)
+        compressed = self.compressed(name)
         bundle = self._bundle(name, compressed.graph, own.target, own.precision)
         requested = compressed.recipe.label().split("-")[0]
         return Made(
@@ -215,7 +209,7 @@ class Workshop:
             versions={},
         )
 
-    def _compressed(self, name: str) -> Compressed:
+    def compressed(self, name: str) -> Compressed:
         """The variant's artifact; variants for other targets share it."""
         file = self._artifact(name)
         if not file.is_file():

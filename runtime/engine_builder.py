@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import prod
 from typing import Any, Literal
 
 from waveedge.errors import MissingDependencyError
@@ -57,11 +58,13 @@ class Kernel:
         name: starts with the name of the ONNX node that gave the kernel its work.
         kind: TensorRT's word for it, for example ``correlation`` (a convolution) or ``gemm``.
         int8: whether its main inputs are int8.
+        moved_bytes: what it reads and writes, constants not counted.
     """
 
     name: str
     kind: str
     int8: bool
+    moved_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Build:
             "engine_bytes": len(self.engine) if self.engine is not None else None,
             "kernels": len(self.kernels),
             "int8_kernels": sum(kernel.int8 for kernel in self.kernels),
+            "moved_bytes": sum(kernel.moved_bytes for kernel in self.kernels),
             "errors": self.errors,
         }
 
@@ -296,14 +300,29 @@ def _new_log(trt: Any) -> Any:
     return Log()
 
 
-_LAYER = re.compile(r"Name: (.*?), LayerType: (\w+), Inputs: (.*?), (?:Constants|Outputs): \[")
+_LAYER = re.compile(
+    r"Name: (.*?), LayerType: (\w+), Inputs: (.*?), (?:Constants: .*?, )?Outputs: (.*?), Tactic"
+)
+_TENSOR = re.compile(r"Dimensions: \[([\d,]*)\].*?Datatype: (\w+)")
+_BYTES = {"Int8": 1, "UInt8": 1, "Bool": 1, "Half": 2, "BFloat16": 2, "Int64": 8}
+_SIGNALS = ("signal", "wait")
+"""How streams wait for each other: no kernel."""
 
 
 def _kernels(layers: str) -> list[Kernel]:
     """Reads the builder's list of layers: one line each, ``Name: ..., LayerType: ..., Inputs``."""
     kernels = []
     for line in layers.splitlines():
-        if match := _LAYER.match(line):
-            name, kind, inputs = match.groups()
-            kernels.append(Kernel(name, kind, "Datatype: Int8" in inputs))
+        match = _LAYER.match(line)
+        if match is not None and match[2] not in _SIGNALS:
+            name, kind, inputs, outputs = match.groups()
+            moved = _size(inputs) + _size(outputs)
+            kernels.append(Kernel(name, kind, "Datatype: Int8" in inputs, moved))
     return kernels
+
+
+def _size(tensors: str) -> int:
+    return sum(
+        prod(int(extent) for extent in extents.split(",") if extent) * _BYTES.get(kind, 4)
+        for extents, kind in _TENSOR.findall(tensors)
+    )

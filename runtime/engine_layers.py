@@ -50,14 +50,15 @@ class EngineLayer:
 def read_layers(information: str) -> list[EngineLayer]:
     """Read what ``get_engine_information(LayerInformationFormat.JSON)`` gives; [] if it is less."""
     try:
-        found = json.loads(information)
+        written = json.loads(information)
     except ValueError:
         return []
-    layers = found.get("Layers") if isinstance(found, dict) else found
+    layers = written.get("Layers") if isinstance(written, dict) else written
     if not isinstance(layers, list):
         return []
     # Of an engine without detailed verbosity, a layer is its name alone.
-    return [_layer(layer) for layer in layers if isinstance(layer, dict)]
+    found = [_layer(layer) for layer in layers if isinstance(layer, dict)]
+    return [layer for layer in found if layer.kind not in ("signal", "wait")]  # of streams
 
 
 def executed_bits(
