@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from waveedge.errors import InputError
 from waveedge.runtime import notes as notes_of
 from waveedge.runtime.backend import Array
+from waveedge.runtime.bits import bits_of
 from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.drift import Watch
 from waveedge.runtime.external import external_files
@@ -20,7 +22,7 @@ from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
 from waveedge.runtime.power import measure_power
-from waveedge.runtime.report import Bits, Comparison, Variant
+from waveedge.runtime.report import Bits, Comparison, Timing, Variant
 from waveedge.runtime.schema import shown
 from waveedge.runtime.session import Session
 
@@ -92,9 +94,10 @@ def benchmark(
         if progress:
             progress(done, total)
 
+    on_device: tuple[list[float | None], list[float | None]] = ([], [])
     cpu, wall, order = time_pairs(
-        [partial(a_session.run, *arrays) for arrays in inputs],
-        [partial(b_session.run, *arrays) for arrays in inputs],
+        [partial(_run, a_session, arrays, on_device[0]) for arrays in inputs],
+        [partial(_run, b_session, arrays, on_device[1]) for arrays in inputs],
         runs=runs,
         warmup=warmup,
         seed=seed,
@@ -114,7 +117,7 @@ def benchmark(
     no_energy: list[str] = []
     for column, (session, load) in enumerate(((a_session, a_load), (b_session, b_load))):
         peak, note = _peak(session, threads, shape) if memory else (None, "")
-        notes += [f"No peak memory for {'AB'[column]}: {note}."] if note else []
+        notes += _about_memory("AB"[column], peak, note)
         notes += notes_of.foreign_target("AB"[column], session)
         power, reason = measure_power(
             partial(session.run, *inputs[0]), gpu=not _is_onnx(session.path)
@@ -128,10 +131,11 @@ def benchmark(
                 backend=session.backend,
                 cpu=timing(cpu[:, column]),
                 wall=timing(wall[:, column]),
+                device=_device_timing(on_device[column][-runs:]),
                 load_ms=load,
                 file_bytes=_file_bytes(session.path),
                 peak_bytes=peak,
-                bits=_bits(session),
+                bits=bits_of(session.path, session.manifest),
                 power=power,
             )
         )
@@ -157,6 +161,16 @@ def benchmark(
         drift=drift,
         notes=tuple(notes),
     )
+
+
+def _run(session: Session, arrays: Sequence[Array], times: list[float | None]) -> None:
+    session.run(*arrays)
+    times.append(session.device_ms)
+
+
+def _device_timing(times: Sequence[float | None]) -> Timing | None:
+    known = [time for time in times if time is not None]
+    return timing(np.array(known)) if len(known) == len(times) else None
 
 
 def _provider_of(path: Path, provider: str) -> str:
@@ -247,7 +261,7 @@ def _taken(session: Session) -> str:
 
 def _peak(session: Session, threads: int, shape: tuple[int, ...]) -> tuple[int | None, str]:
     if not _is_onnx(session.path):
-        return None, "an engine's activations lie in GPU memory"
+        return session.activation_bytes, "an engine's activations lie in GPU memory"
     if session.provider in OPENVINO:
         return None, "OpenVINO keeps its memory between runs, so that none is seen to be added"
     if session.manifest is not None and session.manifest["precision"] == "float16":
@@ -257,6 +271,12 @@ def _peak(session: Session, threads: int, shape: tuple[int, ...]) -> tuple[int |
 
     peak = peak_memory(session.path, threads=threads, shape=shape)
     return peak.peak_bytes, peak.note
+
+
+def _about_memory(side: str, peak: int | None, note: str) -> list[str]:
+    if peak is not None and note:
+        return [f"Memory of {side} is what TensorRT sets aside on the GPU for activations."]
+    return [f"No peak memory for {side}: {note}."] if note else []
 
 
 def _is_onnx(path: Path) -> bool:
@@ -271,55 +291,3 @@ def _file_bytes(path: Path) -> int:
     """Size of a model and of the weights beside it."""
     beside = external_files(path) if path.suffix == ".onnx" else ()
     return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
-
-
-def _bits(session: Session) -> Bits | None:
-    """Summarise the manifest's layers: every distinct pair of bits, widest first.
-
-    An engine may be of another form than these describe: floating point, or float16 around them.
-    """
-    manifest = session.manifest
-    if manifest is None or not manifest["layers"]:
-        return None
-    form = _form_of(session.path, manifest)
-    inspected = _inspected(session.path)
-    float_bits = {"float32": 32}.get(form["precision"], 16) if form else None
-    if form is not None and _network(form) != _network(_own_form(manifest) or form):
-        return Bits("w32a32", inspected or f"w{float_bits}a{float_bits}")
-    layers = manifest["layers"]
-
-    def text(kind: str) -> str:
-        pairs = set()
-        for layer in layers:
-            bits = layer[kind]["weight_bits"], layer[kind]["activation_bits"]
-            if kind == "executed" and float_bits is not None and min(bits) > 8:
-                bits = float_bits, float_bits
-            pairs.add(bits)
-        return ", ".join(f"w{weight}a{activation}" for weight, activation in sorted(pairs)[::-1])
-
-    return Bits(text("requested"), inspected or text("executed"))
-
-
-def _inspected(path: Path) -> str:
-    """What the inspector read from an engine when it was built; empty where nothing did."""
-    from waveedge.runtime.engines import read_engine, sidecar
-
-    if path.suffix != ".engine" or not sidecar(path).is_file():
-        return ""
-    return str(read_engine(path)["executed"] or "")
-
-
-def _form_of(engine: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The form that an engine of a bundle was built from."""
-    if engine.suffix != ".engine":
-        return None
-    names = (form for form in manifest["forms"] if form["file"] == f"{engine.stem}.onnx")
-    return next(names, None)
-
-
-def _own_form(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return next((form for form in manifest["forms"] if form["file"] == manifest["model"]), None)
-
-
-def _network(form: Mapping[str, Any]) -> str:
-    return str(form["name"]).rpartition("-")[0]

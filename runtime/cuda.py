@@ -133,6 +133,31 @@ class Cuda:
             ctypes.c_void_p(self.stream),
         )
 
+    def event(self) -> int:
+        """Return the handle of a new event, which can mark a place in the stream."""
+        event = ctypes.c_void_p()
+        self._call("cuEventCreate", ctypes.byref(event), 0)
+        return int(event.value or 0)
+
+    def record(self, event: int) -> None:
+        """Let an event mark the place behind all that was queued."""
+        self._call("cuEventRecord", ctypes.c_void_p(event), ctypes.c_void_p(self.stream))
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        """Milliseconds on the GPU between two events that have passed."""
+        elapsed = ctypes.c_float()
+        self._call(
+            "cuEventElapsedTime",
+            ctypes.byref(elapsed),
+            ctypes.c_void_p(start),
+            ctypes.c_void_p(end),
+        )
+        return float(elapsed.value)
+
+    def forget(self, event: int) -> None:
+        """Give an event back."""
+        self._call("cuEventDestroy_v2", ctypes.c_void_p(event))
+
     def wait(self) -> None:
         """Wait until all that was queued is done."""
         self._call("cuStreamSynchronize", ctypes.c_void_p(self.stream))

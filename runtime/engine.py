@@ -40,6 +40,9 @@ class EngineBackend:
         path: a serialized engine.
         cuda: the GPU; the first one by default.
 
+    Attributes:
+        device_ms: the GPU's own time of the last run, transfers not counted; None before the first.
+
     Raises:
         MissingDependencyError: no TensorRT library, or no GPU.
         ArtifactError: the engine was built for another GPU or another version.
@@ -67,6 +70,8 @@ class EngineBackend:
             (self.inputs if is_input else self._results).append(self._tensor_info(name))
         self.outputs = [info.name for info in self._results]
         self._buffers: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
+        self._events = [self._cuda.event() for _ in range(2)]
+        self.device_ms: float | None = None
 
     def run(self, *arrays: Array) -> list[Array]:
         """Run the engine; the arrays returned are the caller's own."""
@@ -83,16 +88,24 @@ class EngineBackend:
             self._cuda.to_device(self._buffer(info.name, array.nbytes), array)
         for info, result in zip(self._results, results, strict=True):
             self._buffer(info.name, result.nbytes)
+        self._cuda.record(self._events[0])
         if not self._context.execute_async_v3(self._cuda.stream):
             shapes = " and ".join(str(array.shape) for array in arrays)
             raise WaveedgeError(
                 f"{self.name} failed to run the engine on an input of shape {shapes}",
                 hint="TensorRT printed the reason above.",
             )
+        self._cuda.record(self._events[1])
         for info, result in zip(self._results, results, strict=True):
             self._cuda.to_host(result, self._buffers[info.name][0])
         self._cuda.wait()
+        self.device_ms = self._cuda.elapsed_ms(*self._events)
         return results
+
+    @property
+    def activation_bytes(self) -> int:
+        """Device memory that TensorRT sets aside for activations, at the profile's largest size."""
+        return int(self._engine.device_memory_size_v2)
 
     def information(self) -> str:
         """What the engine inspector writes of its layers: JSON, see ``engine_layers``."""
@@ -134,6 +147,8 @@ class EngineBackend:
     def __del__(self) -> None:
         for address, _ in getattr(self, "_buffers", {}).values():
             self._cuda.free(address)
+        for event in getattr(self, "_events", ()):
+            self._cuda.forget(event)
 
 
 def _installed() -> Iterator[ModuleType]:

@@ -64,6 +64,8 @@ class Variant:
         backend: what ran it.
         cpu: CPU time of the process, over all its threads.
         wall: elapsed time.
+        device: an engine's time on the GPU, by CUDA events around it, transfers not counted; None
+            for what runs elsewhere.
         load_ms: time to load the file, in milliseconds, median of several.
         file_bytes: size of the file and its external weights.
         peak_bytes: peak activation memory (see ``waveedge.runtime.memory``), or None.
@@ -76,6 +78,7 @@ class Variant:
     backend: str
     cpu: Timing
     wall: Timing
+    device: Timing | None
     load_ms: float
     file_bytes: int
     peak_bytes: int | None
@@ -133,6 +136,7 @@ class Comparison:
         rows = [
             *_time_rows("CPU time", a.cpu, b.cpu, self.cpu_ratio),
             *_time_rows("wall time", a.wall, b.wall, self.wall_ratio),
+            *_device_rows(a.device, b.device),
             _row("peak activation memory", _size, a.peak_bytes, b.peak_bytes, self.memory_ratio),
             _row("file size", _size, a.file_bytes, b.file_bytes, self.size_ratio),
             _row("load time", _ms, a.load_ms, b.load_ms),
@@ -251,6 +255,14 @@ def _time_rows(title: str, a: Timing, b: Timing, ratio: Ratio) -> list[Row]:
         (f"{title}, p90", _ms(a.p90), _ms(b.p90), ""),
         (f"{title}, p99", _ms(a.p99), _ms(b.p99), ""),
     ]
+
+
+def _device_rows(a: Timing | None, b: Timing | None) -> list[Row]:
+    if a is None and b is None:
+        return []
+    medians = [side.median if side is not None else None for side in (a, b)]
+    ratio = b.median / a.median if a and b and a.median else None
+    return [_row("time on the GPU, median", _ms, medians[0], medians[1], ratio)]
 
 
 def _power_rows(a: Power | None, b: Power | None) -> list[Row]:

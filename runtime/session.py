@@ -119,6 +119,18 @@ class Session:
         """The outputs' names, in the order that ``run`` returns them."""
         return tuple(self._backend.outputs)
 
+    @property
+    def device_ms(self) -> float | None:
+        """An engine's time on the GPU in the last run, transfers not counted; else None."""
+        elapsed: float | None = getattr(self._backend, "device_ms", None)
+        return elapsed
+
+    @property
+    def activation_bytes(self) -> int | None:
+        """What TensorRT sets aside for an engine's activations on the GPU; else None."""
+        found: int | None = getattr(self._backend, "activation_bytes", None)
+        return found
+
     def run(self, *arrays: Array) -> Array | tuple[Array, ...]:
         """Run the network on one batch.
 

@@ -26,6 +26,8 @@ class FakeDriver:
         self.gpus, self.memory = gpus, memory
         self.blocks: dict[int, ctypes.Array[ctypes.c_char]] = {}
         self.copies_waiting = 0
+        self.events: list[float] = []
+        self.clock = 0.0
 
     def cuInit(self, flags: int) -> int:
         return 0
@@ -69,6 +71,23 @@ class FakeDriver:
         assert size.value <= len(self.blocks[source.value])
         ctypes.memmove(to.value, source.value, size.value)
         self.copies_waiting += 1
+        return 0
+
+    def cuEventCreate(self, event: Any, flags: int) -> int:
+        self.events.append(0.0)
+        event._obj.value = len(self.events)
+        return 0
+
+    def cuEventRecord(self, event: Any, stream: Any) -> int:
+        self.clock += 2.5
+        self.events[event.value - 1] = self.clock
+        return 0
+
+    def cuEventElapsedTime(self, elapsed: Any, start: Any, end: Any) -> int:
+        elapsed._obj.value = self.events[end.value - 1] - self.events[start.value - 1]
+        return 0
+
+    def cuEventDestroy_v2(self, event: Any) -> int:
         return 0
 
     def cuStreamSynchronize(self, stream: Any) -> int:
@@ -118,6 +137,7 @@ class FakeContext:
 
 class FakeEngine:
     num_io_tensors = 2
+    device_memory_size_v2 = 12345
 
     def __init__(self) -> None:
         self.context = FakeContext()
@@ -181,11 +201,13 @@ def test_an_engine_runs_and_any_batch_grows_its_buffers(driver: FakeDriver, tmp_
     session = Session(engine_file(tmp_path))
     assert session.input_shape == ("batch", 3, 4, 4)
     assert session.backend == "tensorrt 99.1"
+    assert session.activation_bytes == 12345
     rng = np.random.default_rng(0)
     for batch in (1, 3, 2):
         x = rng.standard_normal((batch, 3, 4, 4)).astype(np.float32)
         np.testing.assert_array_equal(session.run(x), 2 * x)
         assert driver.copies_waiting == 0
+        assert session.device_ms == 2.5  # between the events around the engine
     assert sorted(map(len, driver.blocks.values())) == [3 * 3 * 4 * 4 * 4] * 2
     with pytest.raises(InputError, match="number of channels must be 3"):
         session.run(np.zeros((1, 1, 4, 4), np.float32))

@@ -115,6 +115,7 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["backend"] == f"tensorrt {version}"
     assert found["same"]
     assert found["baseline"] == "published.engine"
+    assert found["on_gpu"] == [True, 4096]
     assert "built for the GPU Orin, and here is Thor" in found["other_gpu"]
     assert f"built by tensorrt {version}, and here is tensorrt 10.99" in found["other_version"]
     assert "TensorRT 8.6.1 is too old" in found["old"]
