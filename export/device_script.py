@@ -17,8 +17,8 @@ SCRIPT = "build_engine.sh"
 _TEMPLATE = """\
 #!/bin/sh
 # Builds this bundle's engines with this device's TensorRT (10.3 or later).
-# Where waveedge is installed: waveedge build, which builds every form, checks it, and leaves engines
-# that a session of the bundle takes. Arguments are its own, for example: --form w8a8-float16
+# Where waveedge is installed: waveedge build, which builds every form, checks it, and leaves
+# engines that a session of the bundle takes. Arguments are its own: --form w8a8-float16
 # Elsewhere, or with --trtexec first: trtexec builds model.engine alone, and times it. Arguments are
 # its own, for example: ./build_engine.sh --trtexec --skipInference
 # Such an engine has no manifest: a session takes it by its own name, and not as the bundle's.

@@ -25,7 +25,7 @@ from waveedge.filetypes import ENGINE
 from waveedge.runtime.engine_builder import Backend, Build, build_engine
 from waveedge.runtime.sizes import SizeRange
 
-__all__ = ["TensorRT", "built"]
+__all__ = ["TensorRT", "built", "required"]
 
 
 class TensorRT(Target):
@@ -65,11 +65,21 @@ def built(folder: Path, graph: onnx.ModelProto, backend: Backend, sizes: SizeRan
     Raises:
         ExportError: the backend does not build the graph.
     """
-    build = build_engine(graph.SerializeToString(), backend, sizes)
+    build = required(build_engine(graph.SerializeToString(), backend, sizes))
+    assert build.engine is not None
+    (folder / ENGINE).write_bytes(build.engine)
+    return build
+
+
+def required(build: Build) -> Build:
+    """A build that must have come to an engine.
+
+    Raises:
+        ExportError: it has not.
+    """
     if build.engine is None:
         raise ExportError(
             f"{build.backend} does not build this graph: {'; '.join(build.errors[:3])}",
             hint="Choose --target onnx or ort, or report the network's configuration.",
         )
-    (folder / ENGINE).write_bytes(build.engine)
     return build

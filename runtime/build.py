@@ -16,6 +16,7 @@ from waveedge.decibels import snr_db
 from waveedge.errors import (
     ArtifactError,
     InputError,
+    MissingDependencyError,
     OutputError,
     VerificationError,
     WaveedgeError,
@@ -25,6 +26,7 @@ from waveedge.filetypes import TIMING_CACHE, is_engine
 from waveedge.outputs import ENGINE, new_file
 from waveedge.runtime.backend import OnnxBackend
 from waveedge.runtime.bundle import Bundle, open_bundle
+from waveedge.runtime.cuda import gpu_count
 from waveedge.runtime.engine import EngineBackend
 from waveedge.runtime.engine_builder import (
     Backend,
@@ -130,6 +132,11 @@ def build(
         )
     require_version(library)
     require_backend(library)
+    if gpu_count() == 0:
+        raise MissingDependencyError(
+            "there is no NVIDIA GPU here, and engines are checked where they are built",
+            hint="Run this on the device that shall run them.",
+        )
     chosen = _chosen(bundle, forms)
     settings = settings or Settings()
     built = []
@@ -137,7 +144,7 @@ def build(
     for number, (form, onnx) in enumerate(chosen):
         if progress is not None:
             progress("building", number, len(chosen))
-        kept = None if again else _kept(bundle, form, onnx)
+        kept = _shipped(bundle, form, onnx) or (None if again else _kept(bundle, form, onnx))
         try:
             built.append(kept or _build(bundle, library, form, onnx, settings, overwrite))
         except OutputError:
@@ -152,6 +159,14 @@ def build(
     if failure is not None and all(one.error for one in built):
         raise failure
     return built
+
+
+def _shipped(bundle: Bundle, form: str, onnx: str) -> Built | None:
+    """The engine that export built and the bundle's manifest vouches for."""
+    engine = engine_path(bundle, onnx)
+    if engine.name not in bundle.manifest["files"]:
+        return None
+    return Built(form, engine, onnx, engine_bytes=engine.stat().st_size, reused=True)
 
 
 def _kept(bundle: Bundle, form: str, onnx: str) -> Built | None:

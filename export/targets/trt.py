@@ -1,4 +1,4 @@
-"""TensorRT for the device: an engine where it is installed, else the script that builds one."""
+"""TensorRT for the device, which builds the engines itself: ``waveedge build``, or a script."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx
 
 from waveedge.export.device_script import SCRIPT, write_build_script
 from waveedge.export.manifest import tensor_info
-from waveedge.export.tensorrt import TensorRT, built
+from waveedge.export.tensorrt import TensorRT, required
 from waveedge.runtime.engine_builder import Build, backend_version, build_engine
 from waveedge.runtime.sizes import SizeRange
 
@@ -24,7 +24,8 @@ class DeviceTensorRT(TensorRT):
         info = tensor_info(graph.graph.input[0])
         write_build_script(folder, info["name"], info["shape"], sizes)
         if backend_version("tensorrt") is not None:
-            return built(folder, graph, "tensorrt", sizes)
+            # For what is executed, and whether it builds: the engine would fit this GPU alone.
+            return required(build_engine(graph.SerializeToString(), "tensorrt", sizes))
         if backend_version("tensorrt_rtx") is not None:
             return build_engine(graph.SerializeToString(), "tensorrt_rtx", sizes)
         return None
@@ -45,8 +46,7 @@ class DeviceTensorRT(TensorRT):
                 f"({len(build.engine)} bytes, {len(build.kernels)} kernels, {int8} of them on "
                 "int8); executed bits are read from that engine, not from one for the device"
             )
-        if build is None or build.proxy:
-            notes.append(f"build the engine on the device with ./{SCRIPT}")
+        notes.append(f"build the engines on the device: waveedge build, or ./{SCRIPT}")
         return notes
 
 

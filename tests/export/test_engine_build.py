@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
+import waveedge
 from waveedge.errors import MissingDependencyError
 from waveedge.export.device_script import write_build_script
 from waveedge.export.layers import layers_of, seen_in_engine
 from waveedge.export.lint import lint
 from waveedge.export.lowering import lower
+from waveedge.runtime.build import build
+from waveedge.runtime.cuda import gpu_count
 from waveedge.runtime.engine_builder import backend_version, build_engine
 
 rtx = pytest.mark.skipif(
@@ -84,6 +88,19 @@ def test_a_missing_backend_names_what_installs_it(monkeypatch, backend, extra):
     with pytest.raises(MissingDependencyError) as caught:
         build_engine(b"", backend)
     assert extra in caught.value.hint
+
+
+@rtx
+def test_engines_are_not_built_where_nothing_can_check_them(tmp_path):
+    network = torch.nn.Conv2d(3, 4, 3).eval().requires_grad_(False)
+    images = torch.rand(2, 3, 8, 8)
+    waveedge.export(network, tmp_path / "net.rtx", target="trt-rtx", images=images)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "net.rtx").iterdir()}
+    if gpu_count():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(MissingDependencyError, match="no NVIDIA GPU here"):
+        build(tmp_path / "net.rtx")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "net.rtx").iterdir()} == before
 
 
 def fake_trtexec(folder: Path) -> dict[str, str]:

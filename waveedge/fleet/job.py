@@ -60,7 +60,8 @@ timeout -k 10 {longest} {python} -m waveedge build ../bundle --json > engines 2>
 
 _STATE = """\
 cd {folder}/{job} 2>/dev/null || {{ echo none; exit 0; }}
-if [ -f status ]; then echo "ended $(cat status)"
+if [ -n "$(find status -mmin +1440 2>/dev/null)" ]; then echo gone
+elif [ -f status ]; then echo "ended $(cat status)"
 elif [ -f pid ] && kill -0 "$(cat pid)" 2>/dev/null; then echo running
 else echo gone; fi
 """
@@ -117,7 +118,7 @@ class Job:
             ConnectionLostError: the line was cut for longer than a minute. The job runs on.
         """
         state = self._state()
-        if state == "gone":  # the board was switched off meanwhile
+        if state == "gone":  # the board was switched off meanwhile, or it ended a day ago
             self._remove(keep=True)
             state = "none"
         if state == "none":
