@@ -189,7 +189,7 @@ def _baseline_of(path: Path, provider: str) -> Path:
         )
     if provider in ("auto", "engine"):
         from waveedge.runtime.engine import can_run_engines
-        from waveedge.runtime.engines import engine_of
+        from waveedge.runtime.engine_manifest import engine_of
         from waveedge.runtime.race import chosen_form
 
         if can_run_engines() and engine_of(bundle, chosen_form(bundle)) is not None:

@@ -44,7 +44,7 @@ def bits_of(path: Path, manifest: Mapping[str, Any] | None) -> Bits | None:
 
 def _inspected(path: Path) -> str:
     """What the inspector read from an engine when it was built; empty where nothing did."""
-    from waveedge.runtime.engines import read_engine, sidecar
+    from waveedge.runtime.engine_manifest import read_engine, sidecar
 
     if path.suffix != ".engine" or not sidecar(path).is_file():
         return ""

@@ -38,7 +38,7 @@ from waveedge.runtime.engine_builder import (
     require_version,
 )
 from waveedge.runtime.engine_layers import EngineLayer, executed_bits, read_layers
-from waveedge.runtime.engines import (
+from waveedge.runtime.engine_manifest import (
     device_of,
     engine_of,
     engine_path,

@@ -17,7 +17,7 @@ from waveedge.outputs import RACE_RESULT, new_file
 from waveedge.runtime.backend import Array
 from waveedge.runtime.bundle import Bundle, open_bundle
 from waveedge.runtime.engine import EngineBackend
-from waveedge.runtime.engines import device_of, engine_of, read_engine
+from waveedge.runtime.engine_manifest import device_of, engine_of, read_engine
 from waveedge.runtime.inputs import example_inputs
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from waveedge.errors import MissingDependencyError
 from waveedge.filetypes import PICTURE_TEXT
 from waveedge.outputs import PICTURE, new_file
 from waveedge.runtime.drift import Drift
 from waveedge.runtime.machine import Machine
+from waveedge.runtime.pictures import figure
 from waveedge.runtime.power import Power
 from waveedge.runtime.schema import shown
 
@@ -195,15 +195,8 @@ class Comparison:
             MissingDependencyError: matplotlib is not installed.
             OutputError: the file must not be replaced, or cannot be written.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingDependencyError(
-                "drawing a plot needs matplotlib", hint='pip install "waveedge[plot]"'
-            ) from error
-        # A Figure of its own, not pyplot: no display and no global state is touched.
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
-        times, memory, size = figure.subplots(1, 3, width_ratios=(3, 1, 1))
+        drawn = figure((9, 3.6))
+        times, memory, size = drawn.subplots(1, 3, width_ratios=(3, 1, 1))
         colors = ("tab:blue", "tab:gray")
         sides = (self.a, self.b)
         # The CPU's clock does not see work on a GPU.
@@ -231,14 +224,14 @@ class Comparison:
             axes.set_yticks([])
             axes.margins(y=0.15)
         title = f"{self.threads} thread(s), {self.machine.summary()}"
-        figure.suptitle(title, fontsize="small", parse_math=False)
+        drawn.suptitle(title, fontsize="small", parse_math=False)
         with (
             new_file(Path(path), PICTURE, overwrite=overwrite) as temporary,
             warnings.catch_warnings(),
         ):
             # A letter that the font lacks is drawn as a box; there is no more to say.
             warnings.filterwarnings("ignore", "Glyph .* missing from")
-            figure.savefig(temporary, format="png", dpi=150, metadata=PICTURE_TEXT)
+            drawn.savefig(temporary, format="png", dpi=150, metadata=PICTURE_TEXT)
 
 
 def _plain(value: Any) -> Any:

@@ -232,7 +232,7 @@ def _built(bundle: Bundle) -> Path | None:
     """The engine of the form that a race chose here, or of the bundle's own, if there is one."""
     if not _engine_runs():
         return None
-    from waveedge.runtime.engines import engine_of
+    from waveedge.runtime.engine_manifest import engine_of
     from waveedge.runtime.race import chosen_form
 
     return engine_of(bundle, chosen_form(bundle))

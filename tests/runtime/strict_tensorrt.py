@@ -30,7 +30,7 @@ from waveedge.errors import WaveedgeError
 from waveedge.runtime import cuda
 from waveedge.runtime.build import build
 from waveedge.runtime.bundle import open_bundle
-from waveedge.runtime.engines import read_engine
+from waveedge.runtime.engine_manifest import read_engine
 from waveedge.runtime.race import chosen_form, race
 
 STATE = {"gpu": "Orin", "off": 0.0, "parses": True}

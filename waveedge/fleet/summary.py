@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from waveedge.errors import MissingDependencyError
 from waveedge.filetypes import PICTURE_TEXT
 from waveedge.fleet.measure import Outcome
 from waveedge.outputs import PICTURE, new_file
+from waveedge.runtime.pictures import figure
 from waveedge.runtime.schema import shown
 
 __all__ = ["COLUMNS", "Figures", "rows", "save_plot"]
@@ -91,17 +91,11 @@ def save_plot(outcomes: Sequence[Outcome], path: Path, *, overwrite: bool = Fals
         MissingDependencyError: matplotlib is not installed.
         OutputError: the file must not be replaced, or cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "drawing a plot needs matplotlib", hint='pip install "waveedge[plot]"'
-        ) from error
     measured = [outcome for outcome in outcomes if outcome.report is not None]
     figures = [Figures.of(outcome.report or {}) for outcome in measured]
     titles = [shown(outcome.board.title, 20) for outcome in measured]
-    figure = Figure(figsize=(10, 2 + 0.6 * len(measured)), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
+    drawn = figure((10, 2 + 0.6 * len(measured)))
+    axes = drawn.subplots(1, 3, sharey=True)
     kinds = (("time of a run [ms]", "wall", 1.0), ("memory [MiB]", "peak", 2.0**20))
     for place, (title, kind, unit) in zip(
         axes, (*kinds, ("energy of a run [mJ]", "energy", 1e-3)), strict=True
@@ -122,7 +116,7 @@ def save_plot(outcomes: Sequence[Outcome], path: Path, *, overwrite: bool = Fals
     axes[0].invert_yaxis()
     axes[0].legend(fontsize="small")
     with new_file(path, PICTURE, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, metadata=PICTURE_TEXT)
+        drawn.savefig(temporary, format="png", dpi=150, metadata=PICTURE_TEXT)
 
 
 def _cell(value: float | None, unit: str, size: float = 1.0) -> str:
