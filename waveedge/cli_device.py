@@ -80,6 +80,10 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     runs: Annotated[int, typer.Option(min=3, help="Timed runs of each, interleaved.")] = 30,
     input_size: InputSize = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Preprocessed images, .npy, in place of a random one."),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(parser=output, metavar="FILE", help="Where the picture goes. [bench.png]"),
@@ -101,14 +105,15 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure latency and peak memory, interleaved with the uncompressed network."""
-    for path in (model, vs, hosts):
+    for path in (model, vs, hosts, images):
         if path is not None:
             require_regular(path)
     size = None if input_size is None else parse_size("--input-size", input_size)
     if on or hosts is not None:
-        if vs is not None:
+        if vs is not None or images is not None:
             raise UsageError(
-                "--vs has no meaning on boards", hint="There a bundle is compared with its own."
+                "--vs and --images have no meaning on boards",
+                hint="There a bundle is compared with its own baseline, on a random image.",
             )
         from waveedge.commands import fleet
 
@@ -137,6 +142,7 @@ def bench(
         threads=threads,
         runs=runs,
         input_size=size,
+        images=images,
         plot=plot,
         overwrite=overwrite,
         as_json=json,

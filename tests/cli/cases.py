@@ -63,6 +63,10 @@ def fleet(text: str) -> Callable[[Path], Arguments]:
     return make
 
 
+def _no_images(folder: Path) -> Arguments:
+    return ["bench", "model.onnx", "--vs", "model.onnx", "--images", "model.pt"]
+
+
 def flags(*given: object) -> Callable[[Path], Arguments]:
     return lambda _folder: ["compress", "model.pt", *given]
 
@@ -233,6 +237,7 @@ CASES = [
     Case("a board that is an option", lambda _: ["bench", "--on=-oX=y"], ("'-oX=y' is no host",)),
     Case("no fleet", lambda _: ["bench", "--hosts", "no.yaml"], ("no.yaml", "cannot be read")),
     Case("boards for none", lambda _: ["bench", "--keep"], ("--keep", "--on HOST"), code=2),
+    Case("images that are none", _no_images, ("model.pt holds no images", "numpy.save")),
     Case("two baselines", lambda _: ["bench", "--on=a", "--vs=model.pt"], ("--vs",), code=2),
     Case("nothing to measure", lambda _: ["bench"], ("waveedge export",)),
     Case(

@@ -50,10 +50,12 @@ def test_the_three_lines_of_the_readme_work_as_typed(
     assert manifest["baseline"] == "published.onnx"
     assert (bundle / "build_engine.sh").is_file() or manifest["engine"]
 
-    measured = run("bench", "--runs", "5")  # a process without torch, as on a device
+    # A process without torch, as on a device.
+    measured = run("bench", "--runs", "5", "--images", bundle / "images.npy")
     assert measured.code == 0, measured.err
     assert "newest bundle here: model.w8a4-wcc50.trt" in measured.err
     assert "CPU time, median" in measured.out
+    assert "input 1x3x16x16 (images), 5 interleaved pairs" in measured.out
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
     session = Session(bundle)

@@ -6,7 +6,11 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from waveedge import console
+from waveedge.errors import InputError
 from waveedge.outputs import PICTURE, check_output
 from waveedge.runtime.benchmark import benchmark
 from waveedge.runtime.bundle import newest_bundle
@@ -21,6 +25,7 @@ def run(
     threads: int,
     runs: int,
     input_size: tuple[int, int] | None,
+    images: Path | None,
     plot: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -29,6 +34,8 @@ def run(
 
     Args:
         input_size: (height, width) in pixels, for networks that leave these free.
+        images: a .npy file of preprocessed images, float32 (N, C, H, W), run in turn, one at a
+            time; a random one where None.
 
     Raises:
         InputError: there is nothing to measure, or nothing to compare it with.
@@ -40,7 +47,8 @@ def run(
     picture = plot or Path("bench.png")
     drawn = find_spec("matplotlib") is not None  # a table is enough where it is not installed
     if drawn:
-        check_output(picture, PICTURE, inputs=(model, vs), overwrite=overwrite)
+        check_output(picture, PICTURE, inputs=(model, vs, images), overwrite=overwrite)
+    given = None if images is None else _read(images)
     with console.progress_bar() as progress:
         comparison = benchmark(
             model,
@@ -48,6 +56,7 @@ def run(
             threads=threads,
             runs=runs,
             input_size=input_size,
+            images=given,
             progress=partial(progress, "measuring"),
         )
     if drawn:
@@ -60,3 +69,18 @@ def run(
     console.out.print(comparison.table(), highlight=False, markup=False)
     if drawn:
         console.out.print(f"wrote {picture}", highlight=False, markup=False)
+
+
+def _read(file: Path) -> list[NDArray[np.float32]]:
+    try:
+        images = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file} cannot be read as .npy: {error}") from error
+    if isinstance(images, np.lib.npyio.NpzFile):
+        images.close()
+    if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.ndim != 4:
+        raise InputError(
+            f"{file} holds no images: it must be one float32 array (N, C, H, W)",
+            hint="Preprocess them as the manifest's preprocessing says, and numpy.save them.",
+        )
+    return [images[number : number + 1] for number in range(len(images))]
