@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.networks import NETWORKS
 from benchmarks.records import Record
 from benchmarks.variants import OWN, title
-from waveedge.errors import MissingDependencyError
 from waveedge.files import atomic_file
+from waveedge.runtime.pictures import figure
 
 __all__ = ["save_plot"]
 
@@ -20,19 +20,13 @@ def save_plot(rows: Sequence[Record], path: Path) -> None:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "drawing a plot needs matplotlib", hint='pip install "waveedge[plot]"'
-        ) from error
     good = [row for row in rows if "error" not in row and row["threads"] == 1]
     networks = list(dict.fromkeys(row["network"] for row in good))
     variants = [name for name in OWN if any(row["variant"] == name for row in good)]
     if not good:
         return
-    figure = Figure(figsize=(9, 1 + 0.16 * len(good) + 0.3 * len(networks)), layout="constrained")
-    axes = figure.subplots()
+    drawn = figure((9, 1.6 + 0.16 * len(good) + 0.3 * len(networks)))
+    axes = drawn.subplots()
     place, ticks = 0.0, []
     for network in networks:
         group = [row for row in good if row["network"] == network]
@@ -51,8 +45,9 @@ def save_plot(rows: Sequence[Record], path: Path) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yticks(ticks, [NETWORKS[network].title for network in networks], fontsize="small")
-    axes.invert_yaxis()
+    axes.set_ylim(place, -1)
+    axes.margins(x=0.12)
     axes.set_xlabel("speed against the published export (CPU time, one thread)")
-    axes.legend(fontsize="small", loc="lower right")
+    drawn.legend(fontsize="small", loc="outside upper center", ncols=2)
     with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        drawn.savefig(temporary, format="png", dpi=150)
