@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from waveedge.errors import WaveedgeError
 from waveedge.runtime import Bundle, open_bundle
-from waveedge.runtime.benchmark import _bits
+from waveedge.runtime.bits import bits_of
 from waveedge.runtime.manifest import MANIFEST, SCHEMA
 
 CASES = int(os.environ.get("WAVEEDGE_FUZZ", "1000"))
@@ -195,7 +195,7 @@ def opened_rightly(bundle: Bundle, original: dict[str, Any], *, resealed: bool) 
         (resealed or bundle.manifest == original)
         and all(digest((bundle.path / name).read_bytes()) == expected for name, expected in files)
         and bundle.model.is_file()
-        and (not bundle.manifest["layers"] or _bits(bundle.manifest) is not None)
+        and (not bundle.manifest["layers"] or bits_of(bundle.model, bundle.manifest) is not None)
     )
 
 
