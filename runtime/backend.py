@@ -137,7 +137,7 @@ def session_options(*, threads: int = 1, arena: bool = True) -> Any:
     options.enable_mem_pattern = False
     # Reuse is planned by shape: a buffer is kept from its last reader to the next tensor of that
     # very shape, however far away. Freed at once, it serves any tensor, and is still in the
-    # cache: up to two thirds less memory and 9 % less time (benchmarks/results/settings.md).
+    # cache: up to two thirds less memory and 6 % less time (benchmarks/results/settings.md).
     options.enable_mem_reuse = False
     # Errors come as exceptions; a second copy on stderr helps nobody.
     options.log_severity_level = 4
