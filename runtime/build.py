@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from waveedge.decibels import snr_db
 from waveedge.errors import (
     ArtifactError,
@@ -48,6 +45,7 @@ from waveedge.runtime.engine_manifest import (
 )
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.sizes import SizeRange
+from waveedge.runtime.travelling import travelling_batches
 
 __all__ = ["Built", "build"]
 
@@ -200,11 +198,12 @@ def _build(
     if library == "tensorrt" and cache.is_file():
         settings = replace(settings, timing_cache=cache.read_bytes())
     model, engine = bundle.path / onnx, engine_path(bundle, onnx)
-    if os.path.lexists(engine) and not overwrite and not _is_ours(engine):
-        raise OutputError(
-            f"{engine} exists, and was not built by waveedge",
-            hint="Move it elsewhere, or replace it with --overwrite.",
-        )
+    for file in (engine, sidecar(engine)):
+        if os.path.lexists(file) and not overwrite and not _is_ours(engine):
+            raise OutputError(
+                f"{file} exists, and was not built by waveedge",
+                hint="Move it elsewhere, or replace it with --overwrite.",
+            )
     made = build_engine(
         model.read_bytes(), library, SizeRange.of_manifest(bundle.manifest), settings
     )
@@ -224,7 +223,10 @@ def _build(
         executed = _executed(bundle, layers)
         fields = _manifest(bundle, library, onnx, made, quality)
         fields |= {"layers": len(layers), "executed": executed or None}
-        # Before the engine has its name: one without a manifest would be nobody's.
+        # Before the engine has its name, and with none in its place: one without a manifest, or
+        # with that of another, would be nobody's.
+        if os.path.isfile(engine) and not os.path.islink(engine):
+            engine.unlink()
         with new_file(sidecar(engine), ENGINE, overwrite=True) as beside:
             beside.write_text(seal_engine(fields), encoding="utf-8")
     return Built(form, engine, onnx, quality, len(made.engine), len(layers), executed)
@@ -245,20 +247,17 @@ def _is_ours(engine: Path) -> bool:
 
 def _compare(bundle: Bundle, model: Path, backend: EngineBackend) -> float | None:
     """Signal-to-noise ratio of the engine to onnxruntime on the bundle's images, at worst."""
-    name = bundle.manifest["images"]
-    if name is None:
-        return None
-    images = _images(bundle.path / name)
     expected = OnnxBackend(
         model, threads=1, provider="CPUExecutionProvider", arena=True, as_written=True
     )
-    batch = expected.inputs[0].shape[0]
-    size = batch if isinstance(batch, int) else 1
-    worst = float("inf")
-    for start in range(0, len(images) - size + 1, size):
-        chosen = np.ascontiguousarray(images[start : start + size])
-        pairs = zip(expected.run(chosen), backend.run(chosen), strict=True)
-        worst = min(worst, *(snr_db(wanted, found) for wanted, found in pairs))
+    figures = [
+        snr_db(wanted, found)
+        for images in travelling_batches(bundle, expected.inputs[0])
+        for wanted, found in zip(expected.run(images), backend.run(images), strict=True)
+    ]
+    if not figures:
+        return None
+    worst = min(figures)
     if worst < LEAST_DB:
         raise VerificationError(
             f"the engine of {model.name} is {worst:.1f} dB from onnxruntime on the bundle's "
@@ -266,17 +265,6 @@ def _compare(bundle: Bundle, model: Path, backend: EngineBackend) -> float | Non
             hint="It was not kept. Please report the network, TensorRT's version and the GPU.",
         )
     return min(worst, 200.0)
-
-
-def _images(file: Path) -> NDArray[np.float32]:
-    try:
-        images = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file} cannot be read: {error}") from error
-    if images.dtype != np.float32 or images.ndim != 4:
-        raise ArtifactError(f"{file} holds no images: float32 (N, C, H, W) was expected")
-    checked: NDArray[np.float32] = images
-    return checked
 
 
 def _manifest(

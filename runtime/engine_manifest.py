@@ -86,7 +86,9 @@ def engine_of(bundle: Bundle, onnx: str) -> Path | None:
     if found["onnx_sha256"] != wanted:
         raise ArtifactError(f"{engine} was built from another {onnx} than lies here", hint=again)
     if found["engine_sha256"] != sha256(engine):
-        raise ArtifactError(f"{engine} is damaged: its SHA-256 is not the one built", hint=again)
+        raise ArtifactError(
+            f"{engine} is damaged: its SHA-256 is not the one built", hint=f"{again} --overwrite"
+        )
     here = device_of(str(found["library"]).partition(" ")[0])
     for field, name in (
         ("library", "by"),

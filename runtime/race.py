@@ -21,6 +21,7 @@ from waveedge.runtime.engine_manifest import device_of, engine_of, read_engine
 from waveedge.runtime.inputs import example_inputs
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio
+from waveedge.runtime.travelling import travelling_batches
 
 __all__ = ["Lap", "chosen_form", "race"]
 
@@ -148,17 +149,9 @@ def chosen_form(bundle: Bundle) -> str:
 
 
 def _inputs(bundle: Bundle, engines: Mapping[str, EngineBackend]) -> list[Array]:
-    """Images that travel in the bundle, one run each; random ones without."""
+    """Images that travel in the bundle; a random one without."""
     taken = next(iter(engines.values())).inputs
-    batch = taken[0].shape[0]
-    size = batch if isinstance(batch, int) else 1
-    name = bundle.manifest["images"]
-    if name is not None:
-        images = np.load(bundle.path / name, allow_pickle=False)
-        if len(images) >= size:
-            parts = range(0, len(images) - size + 1, size)
-            return [np.ascontiguousarray(images[start : start + size]) for start in parts]
-    return [example_inputs(taken)[0]]
+    return travelling_batches(bundle, taken[0]) or [example_inputs(taken)[0]]
 
 
 def _times(

@@ -6,6 +6,7 @@ Nothing but regular files is ever opened: a FIFO would wait for ever, a device m
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -48,7 +49,7 @@ BUNDLE_FORMAT = "waveedge-bundle/"
 ENGINE = "model.engine"
 """Of a bundle; it may be built later, on the device, as may those of further forms."""
 
-TIMING_CACHE = "timing.cache"
+TIMING_CACHE = "waveedge-timing.cache"
 """Of a bundle: what TensorRT measured as it built engines."""
 
 ENGINE_FORMAT = "waveedge-engine/"
@@ -133,9 +134,21 @@ def is_cost_profile(file: Path) -> bool:
 
 
 def is_engine(file: Path) -> bool:
-    """Whether ``waveedge build`` wrote ``file``, which then has a manifest beside it."""
+    """Whether ``file`` is an engine of ``waveedge build``, or missing where its manifest is there.
+
+    Raises OSError where the manifest cannot be read, ValueError where it is another program's.
+    """
     with _open(file.with_name(f"{file.name}.json")) as stream:
-        return f'"{ENGINE_FORMAT}'.encode() in stream.read(1000)
+        fields = json.loads(stream.read(1 << 20))
+    if not isinstance(fields, dict) or not str(fields.get("format")).startswith(ENGINE_FORMAT):
+        return False
+    if not os.path.lexists(file):
+        return True
+    with _open(file) as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest() == fields.get("engine_sha256")
 
 
 def is_race(file: Path) -> bool:

@@ -370,7 +370,18 @@ def main(folder: Path) -> dict[str, Any]:
     STATE["parses"] = False
     found["refused"] = refusal(lambda: build(folder, settings=settings, again=True))
     STATE["parses"] = True
-    engine.with_name("model.engine.json").unlink()
+    beside = engine.with_name("model.engine.json")
+    manifest = beside.read_bytes()
+    engine.write_bytes(b"of trtexec")
+    found["replaced"] = refusal(lambda: build(folder, settings=settings))
+    found["not_eaten"] = engine.read_bytes() == b"of trtexec"
+    engine.unlink()
+    beside.write_text('{"Layers": []}')
+    found["foreign_json"] = refusal(lambda: build(folder, settings=settings))
+    found["json_not_eaten"] = beside.read_text() == '{"Layers": []}'
+    engine.write_bytes(content)
+    beside.write_bytes(manifest)
+    beside.unlink()
     found["no_manifest"] = refusal(lambda: runtime.Session(folder))
     found["foreign"] = refusal(lambda: build(folder, settings=settings))
     del session

@@ -127,5 +127,8 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["kept"]
     assert "does not build the form w8a8-float32: no such operator" in found["refused"]
     assert "has no manifest" in found["no_manifest"]
-    assert "was not built by waveedge" in found["foreign"]
+    for foreign in ("foreign", "replaced", "foreign_json"):
+        assert "was not built by waveedge" in found[foreign]
+    assert found["not_eaten"]
+    assert found["json_not_eaten"]
     assert found["memory_left"] == 0

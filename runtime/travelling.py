@@ -1,0 +1,33 @@
+"""The images that travel in a bundle, by which a device checks and times what it built."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from waveedge.errors import ArtifactError
+from waveedge.runtime.backend import Array, TensorInfo
+from waveedge.runtime.bundle import Bundle
+
+__all__ = ["travelling_batches"]
+
+
+def travelling_batches(bundle: Bundle, taken: TensorInfo) -> list[Array]:
+    """Return a bundle's images in batches of the size that an input takes; [] without any.
+
+    Raises:
+        ArtifactError: the file cannot be read, or holds no images.
+    """
+    name = bundle.manifest["images"]
+    if name is None:
+        return []
+    file = bundle.path / name
+    try:
+        images = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} cannot be read: {error}") from error
+    if images.dtype != np.float32 or images.ndim != 4:
+        raise ArtifactError(f"{file} holds no images: float32 (N, C, H, W) was expected")
+    batch = taken.shape[0]
+    size = batch if isinstance(batch, int) else 1
+    starts = range(0, len(images) - size + 1, size)
+    return [np.ascontiguousarray(images[start : start + size]) for start in starts]
