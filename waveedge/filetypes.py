@@ -107,9 +107,19 @@ def bundle_files(file: Path) -> set[str]:
     listed = _manifest(file).get("files")
     if not is_bundle_manifest(file) or not isinstance(listed, dict):
         return set()
-    models = [name.removesuffix(".onnx") for name in listed if name.endswith(".onnx")]
-    built = {f"{name}.engine{ending}" for name in models for ending in ("", ".json")}
-    return {MANIFEST, ENGINE, TIMING_CACHE, RACE, *built, *listed}
+    ours = {MANIFEST, ENGINE, TIMING_CACHE, *listed}
+    for name in listed:
+        engine = file.with_name(f"{name.removesuffix('.onnx')}.engine")
+        if name.endswith(".onnx") and _is(is_engine, engine):
+            ours |= {engine.name, f"{engine.name}.json"}
+    return ours | ({RACE} if _is(is_race, file.with_name(RACE)) else set())
+
+
+def _is(kind: Callable[[Path], bool], file: Path) -> bool:
+    try:
+        return kind(file)
+    except (OSError, ValueError):
+        return False
 
 
 def is_picture(file: Path) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from waveedge.errors import ArtifactError, InputError
+from waveedge.errors import ArtifactError, InputError, OutputError
+from waveedge.outputs import BUNDLE, check_output
 from waveedge.runtime import Session, newest_bundle, open_bundle
 from waveedge.runtime.manifest import seal
 
@@ -237,3 +238,13 @@ def test_the_newest_bundle_is_found_by_its_manifest(tmp_path: Path, make_bundle:
         newest_bundle(tmp_path / "other")
     with pytest.raises(InputError, match="no exported bundle"):
         newest_bundle(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("name", ["model.engine.json", "race.json"])
+def test_what_another_program_left_in_a_bundle_keeps_it_from_being_replaced(
+    bundle: Path, name: str
+) -> None:
+    check_output(bundle, BUNDLE)
+    (bundle / name).write_text('{"Layers": []}')
+    with pytest.raises(OutputError, match=f"holds {name}, which is no part"):
+        check_output(bundle, BUNDLE)
