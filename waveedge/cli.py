@@ -32,6 +32,7 @@ from waveedge.options import (
     Shrink,
     TrustPickle,
     Tune,
+    Uniform,
     WccLevels,
     WccRatio,
     WccSelect,
@@ -101,6 +102,7 @@ def compress(
     wcc_select: WccSelect = None,
     macs: Macs = None,
     shrink: Shrink = None,
+    uniform: Uniform = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Layers to leave alone.")
     ] = None,
@@ -137,6 +139,7 @@ def compress(
         "wcc_select": wcc_select,
         "macs": macs,
         "shrink": shrink,
+        "uniform": uniform,
         "tune": 0 if no_tune else tune,
         "skip": skip,
         "only": only,

@@ -24,6 +24,7 @@ __all__ = [
     "Shrink",
     "TrustPickle",
     "Tune",
+    "Uniform",
     "WccLevels",
     "WccRatio",
     "WccSelect",
@@ -91,6 +92,10 @@ Macs = Annotated[
 Shrink = Annotated[
     bool | None,
     typer.Option("--shrink/--no-shrink", help="Leave out channels that nothing misses. [yes]"),
+]
+Uniform = Annotated[
+    bool | None,
+    typer.Option("--uniform/--mixed", help="Below 8 bits: no 8 bits for the few costliest layers."),
 ]
 Tune = Annotated[
     int | None,

@@ -92,6 +92,12 @@ def show(report: CompressionReport) -> None:
             ("layer", "why"),
             report.in_float,
         )
+    if report.in_eight:
+        console.table(
+            "\nIn 8 bits, as these few hold most of what fewer cost (--uniform: none)",
+            ("layer", "why"),
+            report.in_eight,
+        )
     quality = f"{report.quality.snr_db:.1f} dB"
     if report.quality.agreement is not None:
         quality += f", {report.quality.agreement:.1%} equal decisions"

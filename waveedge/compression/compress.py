@@ -132,7 +132,7 @@ def compress(
     )
     decisions = list(made.decisions) or decisions
     plain = made.plain
-    graph, in_float = on_integers(
+    integers = on_integers(
         made.form,
         plain,
         images.calibration,
@@ -140,6 +140,7 @@ def compress(
         progress=lambda done, total: report_progress("calibrating", done, total),
         wide=made.shrunk.bottlenecks if made.shrunk else (),
     )
+    graph = integers.graph
     _check_patterns(recipe, [row.name for row in before.layers if row.is_layer], graph)
     round_weights(
         graph,
@@ -168,7 +169,8 @@ def compress(
     left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]
     for item in left_out:
         warn(str(item))
-    rows = tuple(_layer_report(graph, row, snr, in_float) for row in _weighted(after))
+    notes = {**integers.in_float, **integers.in_eight}
+    rows = tuple(_layer_report(graph, row, snr, notes) for row in _weighted(after))
     # The size it was calibrated at is the one it runs at where nobody names another.
     spec = spec.model_copy(update={"input_size": size})
     steps = [(made.reference.network, plain)]
@@ -194,7 +196,8 @@ def compress(
             left_out=tuple(map(str, left_out)),
             shrunk=_shrunk_report(made.shrunk),
             tuned=tuned.report() if tuned else None,
-            in_float=tuple(in_float.items()),
+            in_float=tuple(integers.in_float.items()),
+            in_eight=tuple(integers.in_eight.items()),
             bops_before=before.bops,
             bops_after=after.bops,
             macs_before=before.macs,
@@ -229,7 +232,7 @@ def _weighted(cost: Cost) -> list[LayerCost]:
 
 
 def _layer_report(
-    graph: fx.GraphModule, row: LayerCost, snr: dict[str, float], in_float: dict[str, str]
+    graph: fx.GraphModule, row: LayerCost, snr: dict[str, float], notes: dict[str, str]
 ) -> LayerReport:
     module = graph.get_submodule(row.name) if row.is_layer else None
     ratio = module.ratio if isinstance(module, Selection) else 1.0
@@ -244,7 +247,7 @@ def _layer_report(
         bops=row.bops,
         feature_bits=_feature_bits(row, ratio),
         snr_db=snr.get(row.name),
-        note=in_float.get(row.name, ""),
+        note=notes.get(row.name, ""),
     )
 
 

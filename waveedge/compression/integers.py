@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,33 @@ from waveedge.compression.floats import costly_layers
 from waveedge.compression.gelus import fit_gelus, place_gelus
 from waveedge.compression.graph_queries import is_addition, layers
 from waveedge.compression.grids import align_grids
+from waveedge.compression.mixed import wide_layers
 from waveedge.compression.quantize import place_quantizers
-from waveedge.compression.recipe import CONTAINER_BITS, Recipe
+from waveedge.compression.recipe import CONTAINER_BITS, FLOAT, Recipe
 from waveedge.compression.reparameterize import Shapes
 from waveedge.nn import ActivationQuantizer, Selection
 
-__all__ = ["on_integers"]
+__all__ = ["Integers", "on_integers"]
 
 Progress = Callable[[int, int], None]
+
+_BITS = ("bits", "weight_bits")
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A quantized network, calibrated, its weights not yet rounded together.
+
+    Attributes:
+        graph: it.
+        in_float: why layers were left in floating point although the recipe gives them bits, by
+            name.
+        in_eight: why layers have 8 bits although the recipe gives them fewer, by name.
+    """
+
+    graph: fx.GraphModule
+    in_float: dict[str, str] = field(default_factory=dict)
+    in_eight: dict[str, str] = field(default_factory=dict)
 
 
 def on_integers(
@@ -31,8 +51,8 @@ def on_integers(
     recipe: Recipe,
     progress: Progress | None = None,
     wide: Collection[str] = (),
-) -> tuple[fx.GraphModule, dict[str, str]]:
-    """Quantize a network; layers that would cost it too much stay in floating point.
+) -> Integers:
+    """Quantize a network; layers that would cost it too much get more bits, or none.
 
     Args:
         form: the network with its WCC layers, in floating point; it is copied, not changed.
@@ -41,19 +61,23 @@ def on_integers(
         recipe: how many bits, and which layers to leave alone.
         progress: called with (images done, images in all).
         wide: names of layers whose output is read in 8 bits where the recipe says fewer.
-
-    Returns:
-        (the quantized network, calibrated, its weights not yet rounded together; why layers were
-        left in floating point although the recipe gives them bits, by name).
     """
     graph = _calibrated(form, images, recipe, progress, wide)
-    if recipe.bits != CONTAINER_BITS:
-        return graph, {}
-    in_float = costly_layers(graph, plain, images)
-    if in_float:
-        less = recipe.model_copy(update={"skip": (*recipe.skip, *in_float)})
-        graph = _calibrated(form, images, less, progress, wide)
-    return graph, in_float
+    if recipe.bits == CONTAINER_BITS:
+        in_float = costly_layers(graph, plain, images)
+        if in_float:
+            less = recipe.model_copy(update={"skip": (*recipe.skip, *in_float)})
+            graph = _calibrated(form, images, less, progress, wide)
+            return Integers(graph, in_float=in_float)
+    if recipe.bits != FLOAT and not recipe.uniform:
+        given = [name for name, _ in graph.named_modules() if recipe.gives(name, *_BITS)]
+        found = wide_layers(graph, images, given)
+        if found:
+            bits = {name: item.bits for name, item in found.items()}
+            more = recipe.model_copy(update={"layers": {**recipe.layers, **bits}})
+            graph = _calibrated(form, images, more, progress, wide)
+            return Integers(graph, in_eight={n: item.reason for n, item in found.items()})
+    return Integers(graph)
 
 
 def _calibrated(

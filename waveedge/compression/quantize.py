@@ -100,7 +100,7 @@ def _quantize_weights(
         name = str(node.target)
         excluded = recipe.excluded(name)
         settings = recipe.settings(name)
-        if excluded is None and name.startswith(wavelets) and not recipe.gives_bits(name):
+        if excluded is None and name.startswith(wavelets) and not recipe.gives(name, "bits"):
             excluded = "depthwise kernels of a wavelet convolution are slower in int8"
         if excluded is not None:
             left_alone[name] = excluded

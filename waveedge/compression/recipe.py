@@ -140,6 +140,8 @@ class Recipe(BaseModel):
         skip: shell patterns of layer names to leave in floating point and without WCC.
         only: when given, only layers that match one of these patterns are touched.
         layers: overrides by layer-name pattern; later entries win.
+        uniform: give every layer these bits, also the few that hold most of what fewer than 8 bits
+            cost; unless given, those get 8.
         shrink: leave out channels that the output does not miss (docs/shrinking.md).
         macs: share of the multiply-adds to keep, in (0, 1], whatever it costs the output; 1 demands
             nothing.
@@ -160,6 +162,7 @@ class Recipe(BaseModel):
     skip: Patterns = ()
     only: Patterns = ()
     layers: dict[Pattern, LayerOverride] = Field(default_factory=dict, max_length=1000)
+    uniform: bool = False
     shrink: bool = True
     macs: Ratio = 1.0
     tune: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
@@ -188,10 +191,10 @@ class Recipe(BaseModel):
                 merged.update(override.model_dump(exclude_none=True))
         return LayerSettings(**merged)
 
-    def gives_bits(self, layer: str) -> bool:
-        """Return whether an override names the bits of this layer."""
+    def gives(self, layer: str, *fields: str) -> bool:
+        """Return whether an override names one of these settings for this layer."""
         return any(
-            override.bits is not None and fnmatchcase(layer, pattern)
+            fnmatchcase(layer, pattern) and any(getattr(override, name) for name in fields)
             for pattern, override in self.layers.items()
         )
 

@@ -53,7 +53,7 @@ class LayerReport(BaseModel):
     ``bops`` are multiply-adds x weight bits x activation bits (arXiv 2205.12268);
     ``feature_bits`` are the bits of the layer's input feature map, of which WCC keeps ``ratio``;
     ``snr_db`` compares its output with the float network's on the held-out images; ``note`` says
-    why it is in floating point where 8 bits were asked for.
+    why it is in floating point where 8 bits were asked for, or has 8 bits where fewer were.
     """
 
     model_config = _CONFIG
@@ -144,6 +144,8 @@ class CompressionReport(BaseModel):
     """None where nothing was trained."""
     in_float: tuple[tuple[Name, Text], ...] = ()
     """(layer that stays in floating point although 8 bits were asked for, and why)."""
+    in_eight: tuple[tuple[Name, Text], ...] = ()
+    """(layer that has 8 bits although fewer were asked for, and why)."""
     bops_before: Count
     bops_after: Count
     macs_before: Count

@@ -155,8 +155,8 @@ def _shrunk(
         # Rounded well, weights add little to what activations cost; and what fewer bits cost more
         # than 8, tuning makes up for.
         eight = recipe.model_copy(update={"bits": CONTAINER_BITS, "weight_bits": FLOAT})
-        rounded = on_integers(whole, whole, images[:_ROUNDED], eight)[0]
-        allowed = _SHARE * output_error(rounded, seen, wanted)
+        rounded = on_integers(whole, whole, images[:_ROUNDED], eight)
+        allowed = _SHARE * output_error(rounded.graph, seen, wanted)
 
     def fits(smaller: fx.GraphModule) -> bool:
         form = reparameterize(smaller, size, cost=recipe.profile, judge=lambda _: 0.0)

@@ -109,6 +109,7 @@ class WeightQuantizer(nn.Module):
 
     Attributes:
         scale: parameter, (channels,) float32.
+        enabled: False passes the weight through.
 
     Raises:
         RecipeError: bits out of range.
@@ -118,6 +119,7 @@ class WeightQuantizer(nn.Module):
         super().__init__()
         self.bits = _checked_bits(bits)
         self.axis = axis
+        self.enabled = True
         self.scale = nn.Parameter(torch.ones(channels))
 
     @property
@@ -132,6 +134,8 @@ class WeightQuantizer(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns the weight on the grid, same shape and dtype."""
+        if not self.enabled:
+            return weight
         return quantize(weight, self.scale, self.qmin, self.qmax, self.axis)
 
     def integers(self, weight: Tensor) -> Tensor:
