@@ -22,9 +22,15 @@ from benchmarks.quality_tables.curves import (  # noqa: E402
     front,
 )
 from benchmarks.quality_tables.forms import paper_forms, series  # noqa: E402
-from benchmarks.quality_tables.judging import against_float, median_row, spread  # noqa: E402
+from benchmarks.quality_tables.judging import (  # noqa: E402
+    TARGETS,
+    against_float,
+    median_row,
+    spread,
+)
 from benchmarks.quality_tables.measure import KEY, Options, Tables  # noqa: E402
 from benchmarks.quality_tables.pages import render  # noqa: E402
+from benchmarks.quality_tables.plots import _bound, save_plot  # noqa: E402
 from benchmarks.records import Record, Records  # noqa: E402
 
 
@@ -51,11 +57,12 @@ def typed(variant: str, seed: int, loss: float, speed: float | None) -> Record:
     return row
 
 
-def page_of(rows: list[Record], folder: Path) -> list[str]:
-    records = Records(folder / "quality_targets.json", KEY)
+def page_of(rows: list[Record], folder: Path, stage: str = "quality_targets") -> list[str]:
+    records = Records(folder / f"{stage}.json", KEY)
     for row in rows:
         records.add(row)
-    return render("quality_targets", records, folder).splitlines()
+    save_plot(stage, records, folder / f"{stage}.png")
+    return render(stage, records, folder).splitlines()
 
 
 def cells(lines: list[str], *words: str) -> list[str]:
@@ -68,7 +75,7 @@ def test_a_target_is_met_by_the_median_of_the_seeds(tmp_path: Path) -> None:
     rows = [typed("int8", seed, loss, speeds[seed]) for seed, loss in enumerate((0.04, 0.2, 0.05))]
     rows += [typed("line", 0, 0.08, None)]
     lines = page_of(rows, tmp_path)
-    assert cells(lines, "loses at most 0.05 dB")[3:] == ["0.05 (0.04 .. 0.20)", "yes"]
+    assert cells(lines, "loses at most 0.05 dB")[3:] == ["0.050 (0.040 .. 0.200)", "yes"]
     fast = "`--bits 8`", "at least 1.4 times as fast"
     assert cells(lines, *fast)[3:] == ["1.39 (1.20 .. 1.50)", "no"]
     line = "`--bits 4 --wcc-ratio 0.5`"
@@ -78,6 +85,33 @@ def test_a_target_is_met_by_the_median_of_the_seeds(tmp_path: Path) -> None:
     # The interval of a ratio is that of the seed whose ratio is shown.
     assert cells(lines, "| `--bits 8` | 33.4")[-1] == "1.39 [1.38, 1.40] (1.20 .. 1.50)"
     assert "6 test photos, 3 seeds; without a network 32.20 dB." in lines
+
+
+def test_the_papers_page_ends_with_wcc_beside_plain_quantization(tmp_path: Path) -> None:
+    rows = [
+        {**typed(variant, 0, loss, speed), "bops": bops, "cpu_ms": 1 / speed}
+        for variant, loss, speed, bops in (
+            ("published", 0.0, 1.0, 64e6),
+            ("w8a8", 0.1, 2.0, 4e6),
+            ("w8a4", 0.3, 2.01, 1e6),
+            ("w8a8-static50", 0.15, 2.5, 2e6),
+            ("w8a8-topk50", 0.11, 0.5, 2e6),
+        )
+    ]
+    lines = page_of(rows, tmp_path, "paper_table")
+    beside = lines[lines.index("## WCC beside plain quantization") :]
+    # In the logarithm, 2 lies in the middle between 1 and 4: plain quantization loses 0.2 dB there.
+    assert cells(beside, "8/8, WCC 50 %, static")[2:] == ["+0.05 dB", "-"]
+    assert cells(beside, "8/8, WCC 50 %, topk")[2:] == ["+0.09 dB", "-0.11 dB"]
+    assert cells(lines, "| 8/8 |")[1:] == ["33.40", "0.100", "4.00 M", "0.5", "2.00 [1.99, 2.01]"]
+    assert (tmp_path / "paper_table.png").stat().st_size > 1000
+
+
+def test_a_share_of_the_gain_is_drawn_as_a_loss() -> None:
+    row = typed("line", 0, 0.2, None)
+    target = next(one for one in TARGETS if one[:3] == (row["network"], "line", "share"))
+    assert _bound(target, "loss", row) == pytest.approx((1 - 0.93) * (33.5 - 32.2))
+    assert _bound(target, "speed", row) is None
 
 
 def test_spreads_and_median_seeds() -> None:

@@ -14,7 +14,7 @@ from benchmarks.quality_tables.redundancy import HALVES
 from benchmarks.records import Record, Records, write_text
 from waveedge.console import count
 
-__all__ = ["points", "render", "rows_of", "title_of", "unit_of"]
+__all__ = ["DIGITS", "points", "render", "rows_of", "title_of", "unit_of"]
 
 COMMAND = "make bench-quality"
 
@@ -24,6 +24,10 @@ Forms = dict[str, list[Record]]
 _TITLES = {PUBLISHED: "float"} | {
     name: own.title for name, own in {**typed_forms(), **paper_forms()}.items()
 }
+
+
+DIGITS = {"dB": "{:.3f}", "points": "{:.2f}"}
+"""Unit of a loss -> how it is written: a target is 0.05 dB."""
 
 
 def title_of(form: str) -> str:
@@ -118,10 +122,16 @@ def _judged(network: str, forms: Forms) -> Iterator[tuple[str, ...]]:
         found = figure_of(forms[target.form], target.figure)
         text, met = "not measured", "-"
         if found is not None:
-            text = found.text("{:.1%}" if target.figure == "share" else "{:.2f}")
+            text = found.text(_form(target.figure, forms[target.form][0]))
             met = "yes" if target.met(found.median) else "no"
         title = f"`{title_of(target.form)}`"
         yield NETWORKS[network].title, title, target.text, text, met
+
+
+def _form(figure: str, row: Record) -> str:
+    """How a figure is written."""
+    forms = {"share": "{:.1%}", "loss": DIGITS[unit_of(row)]}
+    return forms.get(figure, "{:.2f}")
 
 
 def _typed(name: str, rows: Sequence[Record]) -> list[str]:
@@ -172,34 +182,32 @@ def _paper_page(networks: Mapping[str, Forms]) -> list[str]:
         *parts,
         "Fewer than 8 bits are executed in 8: they save bit operations on paper and no time here.",
         "## WCC beside plain quantization",
-        "At equal BOPs: against the best plain forms, interpolated in log BOPs. At equal time: "
-        "against the best plain form, float among them, that is no slower.",
-        *(_comparison(network, forms) for network, forms in networks.items()),
+        "By how much the form with WCC is better. At equal BOPs: than the best plain forms, "
+        "interpolated in log BOPs. At equal time: than the best plain form, float among them, that "
+        "is no slower. Where there is none, WCC has fewer BOPs, or takes less time, than all.",
+        table(
+            ("network", "form", "at equal BOPs", "at equal time"),
+            [line for network, forms in networks.items() for line in _beside(network, forms)],
+        ),
     ]
 
 
-def _comparison(network: str, forms: Forms) -> str:
+def _beside(network: str, forms: Forms) -> Iterator[tuple[str, ...]]:
+    """By how much each form with WCC is better than plain quantization."""
     found, unit = points(forms), unit_of(_first(forms))
     plain = [point for name, point in found.items() if _kind(name) == "plain"]
     no_slower = [*plain, *(point for name, point in found.items() if name == PUBLISHED)]
-    lines = []
     for name, point in found.items():
         if _kind(name) in SELECTIONS:
-            bops = _beside(at_equal_bops(point, plain), unit, "it has fewer than any plain form")
-            time = _beside(at_equal_time(point, no_slower), unit, "it is faster than any of them")
-            row = f"{NETWORKS[network].title}, {title_of(name)}"
-            lines.append(f"* {row}: at equal BOPs {bops}; at equal time {time}.")
-    return "\n".join(lines)
+            by = at_equal_bops(point, plain), at_equal_time(point, no_slower)
+            texts = (
+                "-" if value is None else f"{round(value, 2) + 0.0:+.2f} {unit}" for value in by
+            )
+            yield NETWORKS[network].title, title_of(name), *texts
 
 
 def _kind(name: str) -> str | None:
     return None if name == PUBLISHED else series(name)[0]
-
-
-def _beside(difference: float | None, unit: str, otherwise: str) -> str:
-    if difference is None:
-        return otherwise
-    return f"{abs(difference):.2f} {unit} {'above' if difference >= 0 else 'below'}"
 
 
 def _redundancy_page(networks: Mapping[str, Forms]) -> list[str]:
@@ -256,7 +264,7 @@ def _quality(rows: Sequence[Record]) -> tuple[str, str]:
     scale = METRICS[rows[0]["metric"]][1]
     return (
         spread(scale * row["value"] for row in rows).text(),
-        spread(row["loss"] for row in rows).text(),
+        spread(row["loss"] for row in rows).text(DIGITS[unit_of(rows[0])]),
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from benchmarks.markdown import METRICS
 from benchmarks.networks import NETWORKS
 from benchmarks.quality_tables.curves import Point
 from benchmarks.quality_tables.forms import PUBLISHED, series, typed_forms
-from benchmarks.quality_tables.judging import TARGETS, Spread, figure_of
-from benchmarks.quality_tables.pages import points, rows_of, title_of, unit_of
+from benchmarks.quality_tables.judging import TARGETS, Target, figure_of
+from benchmarks.quality_tables.pages import DIGITS, points, rows_of, title_of, unit_of
 from benchmarks.quality_tables.redundancy import AS_IT_IS, HALVES
 from benchmarks.records import Record, Records
 from waveedge.files import atomic_file
@@ -22,8 +23,8 @@ __all__ = ["save_plot"]
 Forms = Mapping[str, Sequence[Record]]
 
 _SERIES = {"plain": "plain quantization", "static": "WCC, static", "topk": "WCC, top-k"}
-_MARKS = {8: ("o", "-"), 4: ("s", "--")}
-"""Weight bits -> how a series is drawn."""
+_MARKS = {8: ("o", "-", "full"), 4: ("s", "--", "none")}
+"""Weight bits -> marker, line, and how the marker is filled."""
 
 
 def save_plot(stage: str, records: Records, path: Path) -> None:
@@ -44,52 +45,59 @@ def save_plot(stage: str, records: Records, path: Path) -> None:
 def _targets(networks: Mapping[str, Forms]) -> Any:
     """Losses and speeds as bars, with a stroke where a target is."""
     variants = [name for name in typed_forms() if any(name in forms for forms in networks.values())]
-    return _bars(networks, variants, {"loss": "loss, dB or points", "speed": "speed"})
+    return _bars(networks, variants, ("loss", "speed"))
 
 
 def _redundancy(networks: Mapping[str, Forms]) -> Any:
-    return _bars(networks, [name for name in HALVES if name != AS_IT_IS], {"loss": "loss"})
+    return _bars(networks, [name for name in HALVES if name != AS_IT_IS], ("loss",))
 
 
-def _bars(networks: Mapping[str, Forms], variants: Sequence[str], shown: Mapping[str, str]) -> Any:
-    """Networks down, a group of bars each; spreads over seeds as whiskers."""
-    count = len(networks) * (len(variants) + 1)
-    drawn = figure((5.5 * len(shown), 1.4 + 0.24 * count))
-    panels = drawn.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    for axes, (name, label) in zip(panels, shown.items(), strict=True):
-        place, ticks = 0.0, []
-        for network, forms in networks.items():
-            ticks.append(place + (len(variants) - 1) / 2)
-            for index, variant in enumerate(variants):
-                found = figure_of(forms.get(variant, ()), name)
-                if found is not None:
-                    _bar(axes, place, found, f"C{index}", _unit(name, forms[variant][0]))
-                for target in TARGETS:
-                    if (target.network, target.form, target.figure) == (network, variant, name):
-                        stroke = [place - 0.45, place + 0.45]
-                        axes.plot([target.bound] * 2, stroke, color="black")
-                place += 1
-            place += 1
-        axes.set_yticks(ticks, [NETWORKS[name].title for name in networks], fontsize="small")
-        axes.set_ylim(place - 0.5, -1)
-        axes.margins(x=0.2)
-        axes.set_xlabel(label)
-    for index, name in enumerate(variants):
-        panels[0].barh(0, 0, color=f"C{index}", label=title_of(name))
+def _bars(networks: Mapping[str, Forms], variants: Sequence[str], shown: Sequence[str]) -> Any:
+    """A row of panels a network, as decibels and points are no one scale; spreads as whiskers."""
+    height = 0.75 + 0.22 * len(variants)
+    drawn = figure((2 + 4 * len(shown), 0.8 + height * len(networks)))
+    panels = drawn.subplots(len(networks), len(shown), squeeze=False)
+    for (network, forms), row in zip(networks.items(), panels, strict=True):
+        for axes, name in zip(row, shown, strict=True):
+            for place, variant in enumerate(variants):
+                if variant in forms:
+                    _bar(axes, place, name, forms[variant])
+            axes.set_yticks([])
+            axes.set_ylim(len(variants) - 0.4, -0.6)
+            axes.margins(x=0.2)
+            label = f"loss, {unit_of(next(iter(forms.values()))[0])}" if name == "loss" else name
+            axes.set_xlabel(label, fontsize="small")
+        row[0].set_ylabel("\n".join(wrap(NETWORKS[network].title, 18)), fontsize="small")
+    first = panels[0][0]
+    for place, name in enumerate(variants):
+        first.barh(0, 0, color=f"C{place}", label=title_of(name))
     if any(target.form in variants for target in TARGETS):
-        panels[0].plot([], [], color="black", label="target")
+        first.plot([], [], color="black", label="target")
     drawn.legend(fontsize="small", loc="outside upper center", ncols=2)
     return drawn
 
 
-def _bar(axes: Any, place: float, found: Spread, color: str, unit: str) -> None:
+def _bar(axes: Any, place: int, name: str, rows: Sequence[Record]) -> None:
+    found = figure_of(rows, name)
+    if found is None:
+        return
     whisker = [[found.median - found.low], [found.high - found.median]]
-    bar = axes.barh(place, found.median, 0.8, xerr=whisker, color=color)
-    axes.bar_label(bar, [f" {found.median:.2f}{unit}"], fontsize="x-small")
+    bar = axes.barh(place, found.median, 0.8, xerr=whisker, color=f"C{place}")
+    text = DIGITS[unit_of(rows[0])] if name == "loss" else "{:.2f}"
+    axes.bar_label(bar, [f" {text.format(found.median)}"], fontsize="x-small")
+    for target in TARGETS:
+        if (target.network, target.form) == (rows[0]["network"], rows[0]["variant"]):
+            bound = _bound(target, name, rows[0])
+            if bound is not None:
+                axes.plot([bound, bound], [place - 0.45, place + 0.45], color="black")
 
 
-def _unit(name: str, row: Record) -> str:
-    return f" {unit_of(row)}" if name == "loss" else ""
+def _bound(target: Target, name: str, row: Record) -> float | None:
+    """Where a target lies on the axis of a figure; a share of the gain is a loss as well."""
+    if target.figure == "share" and name == "loss":
+        gain: float = row["value"] + row["loss"] - row["baseline"]
+        return (1 - target.bound) * gain
+    return target.bound if target.figure == name else None
 
 
 def _paper(networks: Mapping[str, Forms]) -> Any:
@@ -101,12 +109,15 @@ def _paper(networks: Mapping[str, Forms]) -> Any:
     drawn = figure((10, 0.8 + 3.6 * len(found)))
     panels = drawn.subplots(len(found), 2, sharey="row", squeeze=False)
     for (network, by_form), (operations, times) in zip(found.items(), panels, strict=True):
-        _curves(operations, by_form, lambda point: point.bops)
+        _curves(operations, by_form, lambda point: point.bops / 1e9)
         _curves(times, by_form, lambda point: point.time)
         first = next(iter(networks[network].values()))[0]
         operations.set_ylabel(METRICS[first["metric"]][0])
         operations.set_xscale("log")
-        operations.set_xlabel("bit operations")
+        operations.xaxis.set_major_formatter("{x:g}")
+        operations.xaxis.set_minor_formatter("{x:g}")
+        operations.tick_params(axis="x", which="both", labelsize="small")
+        operations.set_xlabel("bit operations, G")
         times.set_xlabel("time, float network = 1 (CPU, one thread)")
         for axes in (operations, times):
             axes.set_title(NETWORKS[network].title, fontsize="medium")
@@ -121,7 +132,7 @@ def _curves(axes: Any, by_form: Mapping[str, Point], across: Callable[[Point], f
         if name != PUBLISHED:
             groups.setdefault(series(name), []).append(point)
     for (kind, bits), members in groups.items():
-        marker, line = _MARKS[bits]
+        marker, line, fill = _MARKS[bits]
         members = sorted(members, key=lambda point: point.bops)
         axes.plot(
             [across(point) for point in members],
@@ -129,6 +140,7 @@ def _curves(axes: Any, by_form: Mapping[str, Point], across: Callable[[Point], f
             color=f"C{list(_SERIES).index(kind)}",
             marker=marker,
             linestyle=line,
+            fillstyle=fill,
             label=f"{_SERIES[kind]}, {bits}-bit weights",
         )
     if PUBLISHED in by_form:
