@@ -122,13 +122,13 @@ def _judged(network: str, forms: Forms) -> Iterator[tuple[str, ...]]:
         found = figure_of(forms[target.form], target.figure)
         text, met = "not measured", "-"
         if found is not None:
-            text = found.text(_form(target.figure, forms[target.form][0]))
+            text = found.text(_digits(target.figure, forms[target.form][0]))
             met = "yes" if target.met(found.median) else "no"
         title = f"`{title_of(target.form)}`"
         yield NETWORKS[network].title, title, target.text, text, met
 
 
-def _form(figure: str, row: Record) -> str:
+def _digits(figure: str, row: Record) -> str:
     """How a figure is written."""
     forms = {"share": "{:.1%}", "loss": DIGITS[unit_of(row)]}
     return forms.get(figure, "{:.2f}")
