@@ -4,10 +4,11 @@
 # make pythons  runs the parts that need no torch on every Python that is here
 # make aarch64  runs a device's installation on aarch64, under qemu-user
 # make bench  measures every table in benchmarks/ again (long)
+# make bench-quality  measures how good compressed networks are (long)
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench check docs pythons aarch64 clean
+.PHONY: demo test bench bench-quality check docs pythons aarch64 clean
 
 export NO_MKDOCS_2_WARNING = 1 # an advertisement, where warnings are errors
 
@@ -50,6 +51,9 @@ aarch64: .venv-test/installed
 bench: .venv/installed
 	.venv/bin/python $(PIP) --editable ".[desk,openvino,plot]"
 	.venv/bin/python -m benchmarks
+
+bench-quality: .venv/installed
+	.venv/bin/python -m benchmarks.quality_tables
 
 clean:
 	rm -rf .venv .venv-* site build dist *.egg-info demo-out

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.records import Record
+from benchmarks.machine import name_of
+from benchmarks.records import Record, Records
 
-__all__ = ["decibels", "interval", "number", "table"]
+__all__ = ["METRICS", "conditions", "decibels", "interval", "number", "table"]
+
+METRICS = {
+    "psnr_db": ("PSNR, dB", 1, "photos"),
+    "accuracy": ("accuracy, %", 100, "images"),
+    "mean_iou": ("mean IoU, %", 100, "slices"),
+}
+"""Metric of ``examples/scoring.py`` -> heading with its unit, factor, what a test set holds."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -29,3 +37,18 @@ def number(value: float | None) -> str:
 def decibels(row: Record) -> str:
     """A record's signal-to-noise ratio; JSON has no infinity, so none is that."""
     return "exact" if row["snr_db"] is None else f"{row['snr_db']:.1f} dB"
+
+
+def conditions(records: Records, command: str) -> str:
+    """The machine, the versions and the repetitions of a result file, in one sentence each."""
+    machine = records.machine
+    versions = ", ".join(f"{name} {text}" for name, text in records.versions.items())
+    runs = sorted({row["runs"] for row in records.rows if "runs" in row})
+    repeated = f"{', '.join(map(str, runs))} interleaved runs of each in random order, " * bool(
+        runs
+    )
+    return (
+        f"Measured on {name_of(machine)}, {machine['system']}, Python {machine['python']}; "
+        f"{versions}. {repeated}medians, 95 % bootstrap intervals. "
+        f"Written by `{command}`."
+    )

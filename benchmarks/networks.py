@@ -31,7 +31,7 @@ __all__ = ["EXAMPLES", "NETWORKS", "QUICK", "Loaded", "Network", "scoring"]
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 _CALIBRATION, _HELD_OUT = 16, 4
-_NOISE_SEED = 27  # not a seed that training, calibration or the test set of the example uses
+_NOISE_SEED = 27  # the first of those that training, calibration and the test set do not use
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Network:
         name: in records and file names.
         title: for readers.
         size: (height, width) of the input in pixels.
-        load: makes the network and its images; takes seconds.
+        load: makes the network, and its images as a seed draws them; takes seconds.
         example: its folder in ``examples``, where it is trained; quality is then scored.
         int8: whether quantizing it makes sense; a lone depthwise layer is measured in float only.
     """
@@ -58,7 +58,7 @@ class Network:
     name: str
     title: str
     size: tuple[int, int]
-    load: Callable[[], Loaded]
+    load: Callable[[int], Loaded]
     example: str | None = None
     int8: bool = True
 
@@ -72,10 +72,15 @@ def scoring() -> Any:
 
 
 def _full_size(name: str, title: str, size: tuple[int, int], config: NetworkConfig) -> Network:
-    def make() -> Loaded:
+    def make(seed: int) -> Loaded:
         model = build(describe(config))
         images = open_images(
-            None, spec=spec_of(model), size=size, limit=_CALIBRATION, held_out=_HELD_OUT
+            None,
+            spec=spec_of(model),
+            size=size,
+            limit=_CALIBRATION,
+            held_out=_HELD_OUT,
+            seed=seed,
         )
         # Neighbouring images are windows of one photo; every third shows more.
         return Loaded(unit_variance(model, images.calibration[::3]), images)
@@ -98,11 +103,11 @@ class _Layer(nn.Module):
 def _wtconv(levels: int) -> Network:
     channels, size = 96, (56, 56)
 
-    def make() -> Loaded:
+    def make(seed: int) -> Loaded:
         with torch.random.fork_rng(devices=[]):
             model = _Layer(channels, levels)
         spec = ModelSpec(family="custom", channels=channels, input_size=size)
-        noise = np.random.default_rng(0).standard_normal((8, 1, channels, *size), np.float32)
+        noise = np.random.default_rng(seed).standard_normal((8, 1, channels, *size), np.float32)
         images = ImageSet(list(noise[:4]), list(noise[4:]), "noise", "")
         return Loaded(unit_variance(attach_spec(model, spec), images.calibration), images)
 
@@ -113,26 +118,27 @@ def _wtconv(levels: int) -> Network:
 def _trained(name: str, title: str, size: tuple[int, int], **options: Any) -> Network:
     settings = {"input_size": f"{size[0]}x{size[1]}", **options.pop("settings", {})}
 
-    def make() -> Loaded:
+    def make(seed: int) -> Loaded:
         folder = EXAMPLES / name
         _importable(folder)
         model = load(folder / "model.pt", settings=settings, **options)
         assert isinstance(model, nn.Module)
-        return Loaded(model, _example_images(name, spec_of(model)))
+        return Loaded(model, _example_images(name, spec_of(model), seed))
 
     return Network(f"trained_{name}", title, size, make, example=name)
 
 
-def _example_images(name: str, spec: ModelSpec) -> ImageSet:
+def _example_images(name: str, spec: ModelSpec, seed: int) -> ImageSet:
     """Images that the example was neither trained nor is tested on."""
     if name in ("fashion_mnist", "brain_mri"):
         own = scoring().calibration_images(name, input_size=spec.input_size)
         limit, held_out = (128, 32) if name == "fashion_mnist" else (12, 4)
-        return open_images(np.concatenate(own), spec=spec, limit=limit, held_out=held_out)
-    images = open_images(None, spec=spec, limit=_CALIBRATION, held_out=_HELD_OUT)
+        whole = np.concatenate(own)
+        return open_images(whole, spec=spec, limit=limit, held_out=held_out, seed=seed)
+    images = open_images(None, spec=spec, limit=_CALIBRATION, held_out=_HELD_OUT, seed=seed)
     if name != "denoiser":
         return images
-    rng = np.random.default_rng(_NOISE_SEED)
+    rng = np.random.default_rng(_NOISE_SEED + seed)
 
     def noisy(image: Any) -> Any:
         noise = rng.standard_normal(image.shape, np.float32)

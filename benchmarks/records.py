@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import Machine, describe, describe_versions, name_of, same_machine
-from waveedge.errors import OutputError
+from waveedge.console import say
+from waveedge.errors import OutputError, WaveedgeError
 from waveedge.files import atomic_file
 
-__all__ = ["Record", "Records", "write_text"]
+__all__ = ["Record", "Records", "recorded", "write_text"]
 
 Record = dict[str, Any]
 
@@ -92,6 +95,20 @@ class Records:
     def _write(self) -> None:
         held = {"machine": self.machine, "versions": self.versions, "records": self.rows}
         write_text(self.path, json.dumps(held, indent=1, allow_nan=False) + "\n")
+
+
+@contextmanager
+def recorded(record: Record) -> Iterator[None]:
+    """Turn an exception into the record's ``error``: one failure must not lose a night's run."""
+    try:
+        yield
+    except WaveedgeError as error:
+        record["error"] = error.what
+    except Exception as error:
+        traceback.print_exc()
+        record["error"] = f"{type(error).__name__}: {error}"
+    if "error" in record:
+        say(f"failed: {record['error']}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +16,11 @@ from benchmarks.networks import Network
 from benchmarks.operators import is_integer, operator_shares
 from benchmarks.peers import PEERS, attempts
 from benchmarks.quality import fidelity, score
-from benchmarks.records import Record, Records
+from benchmarks.records import Record, Records, recorded
 from benchmarks.roofline import SIZES, Peaks, measure_peaks
 from benchmarks.runners import runner_of
 from benchmarks.timing import measure
-from benchmarks.variants import Made, Workshop, variants_of
+from benchmarks.variants import Workshop, on_paper, variants_of
 from waveedge.console import say
 from waveedge.errors import WaveedgeError
 from waveedge.runtime import Session
@@ -133,7 +131,7 @@ class Bench:
             first = {"network": shop.network.name, "variant": "published"}
             if "error" in (self.records["peers"].find(**first) or {"error": "not measured"}):
                 rows = [first]
-                with _recorded(first):
+                with recorded(first):
                     rows = compare(shop, runs=self.options.runs)
                 for row in rows:
                     self.records["peers"].add(row)
@@ -154,7 +152,7 @@ class Bench:
 
     def _whole(self, shop: Workshop, variant: str) -> Record:
         made = shop.make(variant)
-        record = {**score(shop.network, Session(made.path).run), **_on_paper(made)}
+        record = {**score(shop.network, Session(made.path).run), **on_paper(made)}
         if variant == "published":
             return record
         timed = self._time(shop, variant, self.options.threads[0])
@@ -234,7 +232,7 @@ class Bench:
         self._attempted.add((stage, *key.values()))
         say(f"{stage}: {' '.join(str(part) for part in key.values())}")
         record = {**key}
-        with _recorded(record):
+        with recorded(record):
             record |= measured()
         return self.records[stage].add(record)
 
@@ -251,39 +249,16 @@ _READ = {
 STAGES = tuple(_READ)
 
 
-@contextmanager
-def _recorded(record: Record) -> Iterator[None]:
-    """Turn an exception into the record's ``error``: one failure must not lose a night's run."""
-    try:
-        yield
-    except WaveedgeError as error:
-        record["error"] = error.what
-    except Exception as error:
-        traceback.print_exc()
-        record["error"] = f"{type(error).__name__}: {error}"
-    if "error" in record:
-        say(f"failed: {record['error']}")
-
-
 def _best_of_peer(shop: Workshop, timed: Record) -> Record:
     """What a peer does best, scored; its time is that of the contest, memory was not measured."""
     attempt = next(one for one in attempts(int8=True) if one.name == timed["variant"])
     made = shop.attempt(attempt)
     runner = runner_of(attempt, made.path)
     try:
-        record = {**score(shop.network, lambda image: runner.run(image).output), **_on_paper(made)}
+        record = {**score(shop.network, lambda image: runner.run(image).output), **on_paper(made)}
     finally:
         runner.close()
     return {**record, **{name: timed[name] for name in ("cpu_ratio", "cpu_ms", "snr_db")}}
-
-
-def _on_paper(made: Made) -> Record:
-    return {
-        "artifact_bytes": made.artifact_bytes,
-        **(made.account or {}),
-        "bits": made.bits,
-        "settings": made.settings,
-    }
 
 
 def _build(shop: Workshop, form: str) -> Record:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from benchmarks.choices import EQUALLY_GOOD_DB
 from benchmarks.engines import ENGINES
-from benchmarks.machine import name_of
-from benchmarks.markdown import decibels, interval, number, table
+from benchmarks.markdown import METRICS, conditions, decibels, interval, number, table
 from benchmarks.networks import NETWORKS
 from benchmarks.peer_tables import peers_page
 from benchmarks.records import Record, Records, write_text
@@ -22,13 +21,6 @@ TOP_OPERATORS = 4
 
 Figure = Callable[[Record], str]
 
-_METRICS = {
-    "psnr_db": ("PSNR, dB", 1, "photos"),
-    "accuracy": ("accuracy, %", 100, "images"),
-    "mean_iou": ("mean IoU, %", 100, "slices"),
-}
-"""Metric of ``examples/scoring.py`` -> heading with its unit, factor, what a test set holds."""
-
 
 def render(stage: str, records: Mapping[str, Records], out: Path) -> str:
     """Write ``STAGE.md`` beside the records of a stage, and return its text."""
@@ -38,23 +30,9 @@ def render(stage: str, records: Mapping[str, Records], out: Path) -> str:
         f"* {row['network']}, {row['variant']}: {row['error']}" for row in rows if "error" in row
     ]
     parts = [*parts, *(["Failed:", "\n".join(dict.fromkeys(failed))] if failed else [])]
-    text = "\n\n".join([*parts, _conditions(records[stage])]) + "\n"
+    text = "\n\n".join([*parts, conditions(records[stage], "python -m benchmarks")]) + "\n"
     write_text(out / f"{stage}.md", text)
     return text
-
-
-def _conditions(records: Records) -> str:
-    machine = records.machine
-    versions = ", ".join(f"{name} {text}" for name, text in records.versions.items())
-    runs = sorted({row["runs"] for row in records.rows if "runs" in row})
-    repeated = f"{', '.join(map(str, runs))} interleaved runs of each in random order, " * bool(
-        runs
-    )
-    return (
-        f"Measured on {name_of(machine)}, {machine['system']}, Python {machine['python']}; "
-        f"{versions}. {repeated}medians, 95 % bootstrap intervals. "
-        "Written by `python -m benchmarks`."
-    )
 
 
 def _speed(rows: Sequence[Record]) -> list[str]:
@@ -93,7 +71,7 @@ def _side_by_side(rows: Sequence[Record]) -> list[str]:
         if not of_network:
             continue
         first = of_network[0]
-        unit, scale, images = _METRICS[first["metric"]]
+        unit, scale, images = METRICS[first["metric"]]
         scored = f"{first['count']} test {images}"
         if first["baseline"] is not None:
             scored += f"; without a network {scale * first['baseline']:.2f} {unit[-2:].strip()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from waveedge.export import export_model
 from waveedge.runtime import Session
 from waveedge.runtime.openvino import runs_bfloat16
 
-__all__ = ["OWN", "Made", "Own", "Workshop", "title", "variants_of"]
+__all__ = ["OWN", "Made", "Own", "Workshop", "on_paper", "title", "variants_of"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,16 @@ class Made:
         return self.path / "model.onnx" if self.path.is_dir() else self.path
 
 
+def on_paper(made: Made) -> Record:
+    """What a record has of a form before anything is measured."""
+    return {
+        "artifact_bytes": made.artifact_bytes,
+        **(made.account or {}),
+        "bits": made.bits,
+        "settings": made.settings,
+    }
+
+
 def variants_of(network: Network) -> list[str]:
     """List waveedge's variants that make sense for a network, beside ``published``."""
     return [
@@ -135,10 +145,14 @@ class Workshop:
     Args:
         network: which.
         folder: where files are kept; a variant that is there is not made again.
+        own: waveedge's variants by name.
+        seed: of the choice of images.
     """
 
-    def __init__(self, network: Network, folder: Path) -> None:
-        self.network = network
+    def __init__(
+        self, network: Network, folder: Path, own: Mapping[str, Own] = OWN, seed: int = 0
+    ) -> None:
+        self.network, self.own, self.seed = network, own, seed
         self.folder = folder / network.name
         self._failed: dict[str, Exception] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +160,7 @@ class Workshop:
     @cached_property
     def loaded(self) -> Loaded:
         """The network in torch, and its images."""
-        return self.network.load()
+        return self.network.load(self.seed)
 
     @property
     def images(self) -> Sequence[Any]:
@@ -192,7 +206,7 @@ class Workshop:
                 file.unlink()
 
     def _own(self, name: str) -> Made:
-        own = OWN[name]
+        own = self.own[name]
         if own.recipe is None:
             model = reparameterize(self.loaded.model, self.network.size)
             return self._float(name, model, own.target, own.precision)
@@ -204,16 +218,16 @@ class Workshop:
             path=bundle,
             account=self._account(profile(compressed.graph, self.network.size), bundle),
             bits={"requested": requested, **executed_by_bundle(bundle)},
-            artifact_bytes=self._artifact(name).stat().st_size,
+            artifact_bytes=self.artifact(name).stat().st_size,
             settings={"recipe": own.recipe},
             versions={},
         )
 
     def compressed(self, name: str) -> Compressed:
         """The variant's artifact; variants for other targets share it."""
-        file = self._artifact(name)
+        file = self.artifact(name)
         if not file.is_file():
-            recipe = OWN[name].recipe
+            recipe = self.own[name].recipe
             assert recipe is not None
             save_artifact(compress(self.loaded.model, images=self.loaded.images, **recipe), file)
         return load_artifact(file)
@@ -234,8 +248,9 @@ class Workshop:
             versions={},
         )
 
-    def _artifact(self, name: str) -> Path:
-        recipe = OWN[name].recipe or {}
+    def artifact(self, name: str) -> Path:
+        """The file that a variant's artifact is kept in."""
+        recipe = self.own[name].recipe or {}
         label = "-".join(f"{field}{value}" for field, value in recipe.items())
         return self.folder / f"{label}.safetensors"
 

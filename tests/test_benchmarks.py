@@ -28,6 +28,7 @@ from benchmarks.environments import Environment  # noqa: E402
 from benchmarks.machine import describe, name_of  # noqa: E402
 from benchmarks.peer_tables import peers_page  # noqa: E402
 from benchmarks.peers import Attempt, Peer, attempts, make  # noqa: E402
+from benchmarks.quality_tables.__main__ import main as quality_main  # noqa: E402
 from benchmarks.records import Record, Records  # noqa: E402
 from benchmarks.roofline import Peaks, measure_peaks  # noqa: E402
 from benchmarks.runners import InProcess, Served, Timed  # noqa: E402
@@ -371,6 +372,60 @@ def test_command_line_measures_resumes_and_writes_tables(
     main([*arguments, "--resume"])
     again = {row["variant"]: row for row in json.loads(path.read_text())["records"]}
     assert again["exact"] == exact
+
+
+def test_tables_of_quality_are_measured_resumed_and_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--quick", "--runs", "2", "--out", str(out), "--work", str(tmp_path / "work")]
+    assert quality_main(arguments) == 0
+
+    def rows(table: str) -> dict[str, Record]:
+        held = json.loads((out / f"{table}.json").read_text())["records"]
+        return {row["variant"]: row for row in held}
+
+    typed, paper, halves = map(rows, ("quality_targets", "paper_table", "redundancy"))
+    assert list(typed) == ["published", "int8_whole", "int8", "line"]
+    assert typed["published"]["loss"] == 0
+    for name in ("int8_whole", "int8", "line"):
+        row, published = typed[name], typed["published"]
+        lost = 100 * (published["value"] - row["value"])
+        assert row["loss"] == pytest.approx(lost, abs=0.01)
+        assert 0 < row["cpu_minutes"] < 5
+        assert row["count"] == 2000
+        assert row["bits"]["int8"] > 0
+    assert typed["int8"]["macs"] < typed["int8_whole"]["macs"]
+    assert typed["line"]["bops"] < typed["int8"]["bops"]
+    assert typed["int8_whole"]["cpu_ratio"]["value"] == 1
+    assert typed["line"]["cpu_ratio"]["value"] != 1
+    assert paper["published"]["cpu_ratio"]["value"] == 1
+    assert 16 * paper["w8a8"]["bops"] == pytest.approx(paper["published"]["bops"], rel=0.2)
+    as_it_is, *halved, both = halves.values()
+    assert as_it_is["value"] == typed["published"]["value"]
+    for row in (*halved, both):
+        assert row["channels_before"] == 2 * row["channels"] > 0
+    assert both["channels"] == sum(row["channels"] for row in halved)
+    assert both["macs"] < min(row["macs"] for row in halved)
+
+    page = (out / "quality_targets.md").read_text()
+    assert "| `--bits 4 --wcc-ratio 0.5` | takes at most 6 CPU minutes |" in page
+    assert "| `--bits 8` | 9" in page
+    assert "| 8/8, WCC 50 %, topk | 9" in (out / "paper_table.md").read_text()
+    assert "| half of both |" in (out / "redundancy.md").read_text()
+    for table in ("quality_targets", "paper_table", "redundancy"):
+        assert (out / f"{table}.png").stat().st_size > 1000
+
+    # What was lost is measured again, and nothing else.
+    path = out / "redundancy.json"
+    held = json.loads(path.read_text())
+    held["records"] = [row for row in held["records"] if row is not held["records"][1]]
+    held["records"][0]["count"] = 2001
+    path.write_text(json.dumps(held))
+    assert quality_main([*arguments, "--resume"]) == 0
+    assert rows("quality_targets") == typed
+    assert rows("paper_table") == paper
+    again = rows("redundancy")
+    assert again.pop(as_it_is["variant"])["count"] == 2001
+    assert again == {row["variant"]: row for row in (*halved, both)}
 
 
 def test_memory_settings_are_measured_and_tabulated(tmp_path: Path) -> None:
