@@ -30,7 +30,7 @@ from waveedge.spec import ModelSpec
 __all__ = ["EXAMPLES", "NETWORKS", "QUICK", "Loaded", "Network", "scoring"]
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-_CALIBRATION, _HELD_OUT = 16, 4
+_CALIBRATION, _HELD_OUT = 16, 4  # of full-size networks
 _NOISE_SEED = 27  # the first of those that training, calibration and the test set do not use
 
 
@@ -129,13 +129,11 @@ def _trained(name: str, title: str, size: tuple[int, int], **options: Any) -> Ne
 
 
 def _example_images(name: str, spec: ModelSpec, seed: int) -> ImageSet:
-    """Images that the example was neither trained nor is tested on."""
+    """Images that the example was neither trained nor is tested on, as many as compress takes."""
     if name in ("fashion_mnist", "brain_mri"):
         own = scoring().calibration_images(name, input_size=spec.input_size)
-        limit, held_out = (128, 32) if name == "fashion_mnist" else (12, 4)
-        whole = np.concatenate(own)
-        return open_images(whole, spec=spec, limit=limit, held_out=held_out, seed=seed)
-    images = open_images(None, spec=spec, limit=_CALIBRATION, held_out=_HELD_OUT, seed=seed)
+        return open_images(np.concatenate(own), spec=spec, seed=seed)
+    images = open_images(None, spec=spec, seed=seed)
     if name != "denoiser":
         return images
     rng = np.random.default_rng(_NOISE_SEED + seed)
