@@ -28,6 +28,7 @@ from torch import Tensor, fx, nn
 from waveedge.compression.biases import round_biases
 from waveedge.compression.gelus import fit_gelus
 from waveedge.compression.grids import tie_grids, untie_grids
+from waveedge.compression.lessons import Lessons
 from waveedge.compression.report import TuningReport
 from waveedge.compression.rounding import put_on_grid, quantizes
 from waveedge.compression.shrink import output_error
@@ -38,7 +39,7 @@ from waveedge.normalise import flat_outputs
 from waveedge.normalise.capture import float_dtype
 from waveedge.reference import run
 
-__all__ = ["Lessons", "Tuned", "Tuning", "tune_graph"]
+__all__ = ["Tuned", "Tuning", "tune_graph"]
 
 _RATE = 0.01
 """Of a step of Adam, relative to the root mean square of a tensor."""
@@ -48,8 +49,6 @@ _CHECKS = 12
 """How often the held-out images are looked at."""
 _LEAST = 0.1
 """Of the step that a grid came with: what it shrinks to at most."""
-_PIXELS = 2**15
-"""Of the images of a batch."""
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -271,40 +270,3 @@ def _loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor | None:
         if b.is_floating_point()
     ]
     return torch.stack(terms).sum() if terms else None
-
-
-class Lessons:
-    """Images, mirrored or not, and what the teacher makes of them, which is computed once."""
-
-    def __init__(
-        self,
-        images: Sequence[NDArray[np.float32]],
-        teacher: nn.Module,
-        seed: int,
-        dtype: torch.dtype,
-    ) -> None:
-        shape = images[0].shape
-        self.images = [image for image in images if image.shape == shape]
-        self.teacher = teacher
-        self.dtype = dtype
-        self.batch = max(1, min(len(self.images), _PIXELS // (shape[2] * shape[3])))
-        self.rng = np.random.default_rng(seed)
-        self._known: dict[tuple[int, bool], list[Tensor]] = {}
-
-    def draw(self) -> tuple[Tensor, list[Tensor]]:
-        """A batch (N, C, H, W), and the teacher's outputs for it."""
-        chosen = self.rng.choice(len(self.images), self.batch, replace=False)
-        mirrored = self.rng.random(self.batch) < 0.5
-        views = list(zip(chosen.tolist(), mirrored.tolist(), strict=True))
-        x = torch.cat([self._view(*view) for view in views])
-        outputs = zip(*(self._taught(*view) for view in views), strict=True)
-        return x, [torch.cat(tensors) for tensors in outputs]
-
-    def _view(self, index: int, mirrored: bool) -> Tensor:
-        x = torch.as_tensor(self.images[index]).to(self.dtype)
-        return x.flip(3) if mirrored else x
-
-    def _taught(self, index: int, mirrored: bool) -> list[Tensor]:
-        if (index, mirrored) not in self._known:
-            self._known[index, mirrored] = run(self.teacher, self._view(index, mirrored))
-        return self._known[index, mirrored]
