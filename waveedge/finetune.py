@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,18 +26,17 @@ from waveedge.compression.tuning import Tuning
 from waveedge.errors import InputError, RecipeError, reason
 from waveedge.finetune_state import read_tuning, restore_tuning, save_tuning
 from waveedge.labels import LabelSource, in_order
+from waveedge.limits import check_minutes
 from waveedge.opening import Network, checkpoint_of, open_float, open_network, with_images
 from waveedge.reference import Reference, run
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["MOST_MINUTES", "STEPS", "tune"]
+__all__ = ["STEPS", "tune"]
 
 STEPS = 1000
 """Five times as many as compress takes."""
-
-MOST_MINUTES = 7 * 24 * 60.0
 
 Progress = Callable[[str, int, int], None]
 
@@ -113,7 +111,9 @@ def tune(
     )
     judged = opened.judged
     _check_alike(compressed.graph, own, judged[0])
-    known = classes and classes.of(opened, _classes(compressed.graph, judged[0]))
+    known = None
+    if classes is not None:
+        known = classes.of(opened, _outputs(compressed.graph, judged[0]))
     task = _task(compressed, own, opened, known, seed, processes)
     begin = partial(
         Tuning, compressed.graph, own, opened.calibration, judged, labels=known, processes=processes
@@ -167,14 +167,11 @@ def _check_budget(steps: int | None, minutes: float | None) -> None:
         raise RecipeError("both steps and minutes are given", hint="Give one of them.")
     if steps is not None and steps < 1:
         raise RecipeError(f"{steps} steps are no training", hint="Give 1 or more.")
-    if minutes is not None and not (math.isfinite(minutes) and 0 < minutes <= MOST_MINUTES):
-        raise RecipeError(
-            f"{minutes:g} minutes are no time to train for",
-            hint=f"Give more than 0, and at most {MOST_MINUTES:,.0f}.",
-        )
+    if minutes is not None:
+        check_minutes(minutes)
 
 
-def _classes(graph: nn.Module, image: NDArray[np.float32]) -> int:
+def _outputs(graph: nn.Module, image: NDArray[np.float32]) -> int:
     """How many classes a classifier tells apart."""
     output = run(graph, image)[0]
     if output.dim() != 2 or output.shape[1] < 2 or not output.is_floating_point():

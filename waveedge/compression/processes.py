@@ -130,13 +130,17 @@ def _together() -> Iterator[None]:
         ) from error
 
 
+_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""By which torchrun, and the launchers of MPI, tell how many processes there are."""
+
+
 def launched() -> Accelerator | None:
-    """What the processes share that ``torchrun`` or ``accelerate launch`` started; None for one.
+    """What connects the processes that ``torchrun`` or ``mpirun`` started; None for one alone.
 
     Raises:
         MissingDependencyError: accelerate is not installed.
     """
-    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
+    if all(os.environ.get(name, "1") == "1" for name in _COUNTS):
         return None
     try:
         from accelerate import Accelerator
