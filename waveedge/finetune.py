@@ -25,9 +25,9 @@ from waveedge.compression.threads import one_thread
 from waveedge.compression.tuning import Tuning
 from waveedge.errors import InputError, RecipeError, reason
 from waveedge.finetune_state import read_tuning, restore_tuning, save_tuning
-from waveedge.labels import LabelSource, in_order
+from waveedge.labels import LabelSource, images_wanted, in_order
 from waveedge.limits import check_minutes
-from waveedge.opening import Network, checkpoint_of, open_float, open_network, with_images
+from waveedge.opening import WANTED, Network, checkpoint_of, open_float, open_network, with_images
 from waveedge.reference import Reference, run
 
 if TYPE_CHECKING:
@@ -106,8 +106,14 @@ def tune(
     if labels is not None:
         classes, images = in_order(labels, images)
     own = _teacher(compressed, teacher)
+    size = compressed.input_size
     _, opened = with_images(
-        compressed.graph, images, size=compressed.input_size, seed=compressed.recipe.seed, warn=warn
+        compressed.graph,
+        images,
+        size=size,
+        seed=compressed.recipe.seed,
+        wanted=images_wanted(size) if classes else WANTED,
+        warn=warn,
     )
     judged = opened.judged
     _check_alike(compressed.graph, own, judged[0])

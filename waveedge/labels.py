@@ -19,9 +19,11 @@ from waveedge.compression.scores import Labels
 from waveedge.errors import InputError
 from waveedge.files import require_regular
 
-__all__ = ["Classes", "LabelSource", "in_order", "read_labels"]
+__all__ = ["Classes", "LabelSource", "images_wanted", "in_order", "read_labels"]
 
 _MOST_BYTES = 64 << 20
+_PIXELS = 2**25
+"""Of the images to learn from: half a gigabyte with three channels, held-out ones included."""
 _HEADER = ["name", "class"]
 _FORM = "Each line is a file's name in the folder of images, a comma and a class: cats/1.jpg,3"
 
@@ -77,6 +79,15 @@ class Classes:
 
 LabelSource: TypeAlias = Classes | NDArray[Any] | Tensor | Sequence[int] | str | Path
 """A file of names and classes, or a class for each image, in their order."""
+
+
+def images_wanted(size: tuple[int, int]) -> tuple[int, int]:
+    """How many images of (height, width) are learnt from where they have labels, and held out.
+
+    More than where a teacher answers for each of a million pixels: a label is a single number.
+    """
+    learnt = max(64, min(512, _PIXELS // (size[0] * size[1])))
+    return learnt, learnt // 4
 
 
 def read_labels(path: Path, folder: Path) -> Classes:

@@ -19,7 +19,7 @@ from waveedge.compression.compressed import Compressed
 from waveedge.compression.scores import Score, surprise
 from waveedge.compression.tuning import Tuning
 from waveedge.errors import InputError
-from waveedge.labels import read_labels
+from waveedge.labels import images_wanted, read_labels
 
 CLASSES = np.random.default_rng(1).integers(0, 3, 48)
 
@@ -214,3 +214,12 @@ def test_an_image_without_a_class_is_named(untuned: Compressed, folder: Path) ->
     file.write_text("\n".join(line for line in lines if line != gone))
     with pytest.raises(InputError, match=r"no class for 1 of the 48 images, .*7\.png"):
         waveedge.tune(untuned, folder / "photos", labels=file)
+
+
+def test_labels_are_worth_more_images(untuned: Compressed) -> None:
+    assert images_wanted((8, 8)) == images_wanted((224, 224)) == (512, 128)
+    assert images_wanted((512, 512)) == (128, 32)
+    assert images_wanted((4096, 4096)) == (64, 16)
+    many = np.random.default_rng(0).random((160, 3, 8, 8), np.float32)
+    tuned = waveedge.tune(untuned, many, labels=np.arange(160) % 3, steps=1)
+    assert tuned.report.quality.images == 40

@@ -12,8 +12,8 @@ from waveedge.compression.processes import Accelerated, Processes, launched
 from waveedge.compression.report import TuningReport
 from waveedge.errors import InputError
 from waveedge.finetune import tune
-from waveedge.labels import read_labels
-from waveedge.opening import Loader, checkpoint_of
+from waveedge.labels import images_wanted, read_labels
+from waveedge.opening import WANTED, Loader, checkpoint_of
 from waveedge.outputs import ARTIFACT, TUNING, check_output, default_name, target_path
 
 __all__ = ["run"]
@@ -67,8 +67,13 @@ def run(
         check_output(target, ARTIFACT, inputs=inputs, overwrite=overwrite)
         check_output(state, TUNING, inputs=inputs)
     classes = read_labels(labels, data) if labels is not None and data is not None else None
+    size = compressed.input_size
     images = read_images(
-        data, spec=compressed.spec, size=compressed.input_size, seed=compressed.recipe.seed
+        data,
+        spec=compressed.spec,
+        size=size,
+        seed=compressed.recipe.seed,
+        wanted=images_wanted(size) if classes else WANTED,
     )
     console.say(images.summary())
     with console.progress_bar() as progress:

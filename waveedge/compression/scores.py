@@ -8,19 +8,20 @@ alike, as the soft and the hard targets of Hinton et al. (arXiv 1503.02531) do w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from waveedge.decibels import ratio_db
-from waveedge.reference import run
+from waveedge.normalise import flat_outputs
 
-__all__ = ["Labels", "Score", "examine", "surprise"]
+__all__ = ["Labels", "Score", "examine", "first_outputs", "surprise"]
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,23 @@ def surprise(output: Tensor, classes: Tensor) -> Tensor:
     return functional.cross_entropy(output, classes) / math.log(output.shape[1])
 
 
-def examine(
-    network: Callable[[Tensor], object],
-    images: Sequence[NDArray[np.float32]],
-    classes: NDArray[np.int64],
-) -> tuple[float, float]:
-    """Return (surprise, accuracy) of a network whose first output is (1, C)."""
-    output = torch.cat([run(network, image)[0] for image in images])
-    wanted = torch.from_numpy(classes)
+def examine(outputs: Sequence[Tensor], classes: NDArray[np.int64]) -> tuple[float, float]:
+    """Return (surprise, accuracy) of outputs (1, C), one an image."""
+    output, wanted = torch.cat(list(outputs)), torch.from_numpy(classes)
     right = (output.argmax(1) == wanted).double().mean()
     return float(surprise(output, wanted)), float(right)
+
+
+@contextmanager
+def first_outputs(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the first output of every run of a network in the block."""
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, output: object) -> None:
+        outputs.append(flat_outputs(output)[0].detach())
+
+    handle = network.register_forward_hook(keep)
+    try:
+        yield outputs
+    finally:
+        handle.remove()

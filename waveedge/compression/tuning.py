@@ -33,7 +33,7 @@ from waveedge.compression.lessons import Lessons
 from waveedge.compression.processes import Processes
 from waveedge.compression.report import TuningReport
 from waveedge.compression.rounding import put_on_grid, quantizes
-from waveedge.compression.scores import Labels, Score, examine, surprise
+from waveedge.compression.scores import Labels, Score, examine, first_outputs, surprise
 from waveedge.compression.shrink import output_error
 from waveedge.decibels import ratio_db
 from waveedge.errors import reason as because
@@ -236,10 +236,11 @@ class Tuning:
         """How ``graph`` fares on the held-out images, as the first process finds."""
 
         def look() -> Score:
-            error = output_error(graph, self._judged, self._wanted)
             if self._labels is None:
-                return Score(error)
-            return Score(error, *examine(graph, self._judged, self._labels.judged))
+                return Score(output_error(graph, self._judged, self._wanted))
+            with first_outputs(graph) as outputs:
+                error = output_error(graph, self._judged, self._wanted)
+            return Score(error, *examine(outputs, self._labels.judged))
 
         return self._processes.first(look)
 
