@@ -7,6 +7,7 @@ that looks at a clock does neither. So the clock is looked at once, before.
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from statistics import median
 
@@ -37,11 +38,14 @@ def steps_within(trial: Tuning, seconds: float) -> int:
         drawing.append(_seconds(lessons.draw))
         lessons.rng.bit_generator.state = before  # the same batch, known to the teacher now
         stepping.append(_seconds(trial.step))
-    left = seconds - (CHECKS + 1) * _seconds(trial.look)
-    step, lesson = median(stepping), max(drawing)
+    step, lesson, look = median(stepping), max(drawing), _seconds(trial.look)
     batches = 2 * len(lessons.images) / lessons.batch
-    steps = max(left / (step + lesson), (left - batches * lesson) / step)
-    return max(1, min(MOST_STEPS, int(steps)))
+
+    def taken(steps: int) -> float:
+        looks = 1 + -(-steps // max(1, steps // CHECKS))
+        return steps * step + looks * look + min(steps, batches) * lesson
+
+    return max(1, bisect_right(range(1, MOST_STEPS + 1), seconds, key=taken))
 
 
 def _seconds(work: Callable[[], object]) -> float:
