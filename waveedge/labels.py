@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,12 +114,13 @@ def read_labels(path: Path, folder: Path) -> Classes:
     if len(octets) > _MOST_BYTES:
         raise InputError(f"{place} is too long: at most 64 MiB are read", hint=_FORM)
     # Names of files may be of any bytes, as in a folder.
-    lines = octets.decode("utf-8-sig", "surrogateescape").splitlines()
+    text = octets.decode("utf-8-sig", "surrogateescape")
     found: dict[str, int] = {}
-    rows = csv.reader(lines)
+    rows = csv.reader(io.StringIO(text, newline=""))
     try:
         for row in rows:
-            if not row or (rows.line_num == 1 and row == _HEADER):
+            row = [field.strip() for field in row]
+            if row in ([], [""]) or (rows.line_num == 1 and row == _HEADER):
                 continue
             name, number = _pair(row, f"{place}, line {rows.line_num}")
             key = shown(folder / name)
@@ -136,9 +138,9 @@ def read_labels(path: Path, folder: Path) -> Classes:
 
 
 def _pair(row: Sequence[str], where: str) -> tuple[str, int]:
-    if len(row) != 2 or not row[0].strip():
+    if len(row) != 2 or not row[0]:
         raise InputError(f"{where}: it is not a name and a class", hint=_FORM)
-    name, number = (text.strip() for text in row)
+    name, number = row
     if not re.fullmatch(r"[0-9]{1,9}", number):
         raise InputError(
             f"{where}: {shown(number[:40])!r} is no class, which is a whole number from 0",

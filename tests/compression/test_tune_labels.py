@@ -100,13 +100,13 @@ def test_what_is_judged_is_what_is_trained(untuned: Compressed) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The images as pictures in a folder for each class, and ``labels.csv`` beside it."""
-    lines = ["name,class"]
+    lines = ["name, class"]
     for index, (image, number) in enumerate(zip(IMAGES, CLASSES, strict=True)):
         pixels = (image.transpose(1, 2, 0) * 255 / 1.7).astype(np.uint8)
         place = tmp_path / "photos" / f"class, {number}"
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(place / f"{index}.png")
-        lines.append(f'"class, {number}/{index}.png",{number}')
+        lines.append(f'"class, {number}/{index}.png", {number}')
     (tmp_path / "labels.csv").write_text("\ufeff" + "\r\n".join(lines) + "\r\n\r\n")
     return tmp_path
 
