@@ -16,7 +16,7 @@ from waveedge.cli_device import verbs
 from waveedge.errors import RecipeError, UsageError
 from waveedge.export import target_names
 from waveedge.files import require_regular
-from waveedge.limits import parse_count, parse_settings, parse_size
+from waveedge.limits import check_minutes, parse_count, parse_settings, parse_size
 from waveedge.options import (
     Arch,
     ArtifactOut,
@@ -181,12 +181,19 @@ def tune(
     data: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Images to train on, .npy or .npz.")
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Classes of the images of --data: lines of NAME,CLASS."),
+    ] = None,
     teacher: Annotated[
         Path | None,
         typer.Option(metavar="MODEL", help="The float network; by default the one it was made of."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="Steps of training. [1000]")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="About how long to train, in place of --steps.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of images.")] = 0,
     out: ArtifactOut = None,
@@ -197,11 +204,20 @@ def tune(
     trust_pickle: TrustPickle = False,
     json: Json = False,
 ) -> None:
-    """Train an artifact to give the outputs of your own network, without labels.
+    """Train an artifact to give the outputs of your own network; with labels, also those.
 
     It goes on where it was killed; the same line gives the same artifact.
     """
     settings = parse_settings(set_)
+    if steps is not None and minutes is not None:
+        raise UsageError("--steps and --minutes are both given", hint="Give one of them.")
+    if minutes is not None:
+        check_minutes(minutes)
+    if labels is not None and data is None:
+        raise UsageError(
+            "--labels are of the images of --data, which is not given",
+            hint="Give the folder of images: --data FOLDER",
+        )
     for path in (artifact, teacher):
         if path is not None:
             require_regular(path)
@@ -211,7 +227,9 @@ def tune(
         artifact,
         teacher=teacher,
         data=data,
+        labels=labels,
         steps=steps,
+        minutes=minutes,
         seed=seed,
         out=out,
         overwrite=overwrite,

@@ -16,7 +16,15 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +33,7 @@ from waveedge import interrupts
 __all__ = [
     "count",
     "err",
+    "hush",
     "out",
     "plain",
     "print_json",
@@ -80,14 +89,25 @@ out = _Console(soft_wrap=True)
 err = _Console(stderr=True, soft_wrap=True)
 
 
+_hushed = False
+
+
+def hush() -> None:
+    """Leave it to another process to tell the same; errors are still printed."""
+    global _hushed
+    _hushed = True
+
+
 def say(message: str) -> None:
     """Tell the user what is happening."""
-    err.print(message)
+    if not _hushed:
+        err.print(message)
 
 
 def warn(message: str) -> None:
     """Tell the user loudly."""
-    err.print(f"WARNING: {message}", style="bold yellow")
+    if not _hushed:
+        err.print(f"WARNING: {message}", style="bold yellow")
 
 
 def print_json(value: Any) -> None:
@@ -107,23 +127,38 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function (what, done, total) that keeps one bar per kind of work up to date."""
+    """Yield a function (what, done, total) that keeps one bar per kind of work up to date.
+
+    What follows a comma in ``what`` is how it stands: "tuning, 31.2 dB" is of the kind "tuning".
+    """
     columns = (
         TextColumn("{task.description:<24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        _TimeLeft(compact=True),
     )
-    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=_hushed) as progress:
         tasks: dict[str, Any] = {}
 
         def update(what: str, done: int, total: int) -> None:
             if done < total:  # at the end, files may have their names already
                 interrupts.check()
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
+            kind = what.partition(",")[0]
+            if kind not in tasks:
+                tasks[kind] = progress.add_task(what, total=total)
+            progress.update(tasks[kind], description=what, completed=done, total=total)
 
         yield update
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """An estimate from the last half minute, named, as the time elapsed stands beside it."""
+
+    def render(self, task: Task) -> Text:
+        if task.finished or task.time_remaining is None:
+            return Text("")
+        return super().render(task).append(" left")
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from waveedge.errors import UsageError
 
 __all__ = [
     "LONGEST_NAME",
+    "MOST_MINUTES",
     "MOST_PIXELS",
+    "check_minutes",
     "check_pixels",
     "parse_count",
     "parse_settings",
@@ -23,6 +25,9 @@ MOST_PIXELS = 2**25
 
 LONGEST_NAME = 1000
 """Characters of a layer pattern, or of a setting and its value."""
+
+MOST_MINUTES = 7 * 24 * 60
+"""Of tuning: a week."""
 
 _AT_MOST = f"At most {MOST_PIXELS:,} pixels in all (batch x height x width) are taken."
 
@@ -88,6 +93,19 @@ def parse_settings(settings: list[str] | None) -> dict[str, str]:
             raise UsageError(f"--set {key} is given twice", hint="Give it once.")
         pairs[key] = value
     return pairs
+
+
+def check_minutes(minutes: float) -> None:
+    """Refuse a time to train for that is none, or more than :data:`MOST_MINUTES`.
+
+    Raises:
+        UsageError: so it is.
+    """
+    if not 0 < minutes <= MOST_MINUTES:  # not a number is none, either
+        raise UsageError(
+            f"{minutes:g} minutes are no time to train for",
+            hint=f"Give more than 0, and at most {MOST_MINUTES:,}.",
+        )
 
 
 def check_pixels(option: str, text: str, pixels: int) -> None:

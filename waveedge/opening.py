@@ -21,6 +21,7 @@ from waveedge.normalise import check_inputs, detached_copy
 from waveedge.spec import ModelSpec
 
 __all__ = [
+    "WANTED",
     "Loader",
     "Network",
     "checkpoint_of",
@@ -32,6 +33,9 @@ __all__ = [
 
 Network: TypeAlias = nn.Module | Compressed | str | Path
 """A module, what :func:`waveedge.compress` returned, or the path of a checkpoint or an artifact."""
+
+WANTED = (64, 16)
+"""Images to calibrate with, and to hold out, at most."""
 
 Loader: TypeAlias = Callable[[Path], nn.Module | Compressed]
 
@@ -111,6 +115,7 @@ def with_images(
     *,
     size: tuple[int, int] | None,
     seed: int = 0,
+    wanted: tuple[int, int] = WANTED,
     warn: Callable[[str], object] = warnings.warn,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[nn.Module, ImageSet]:
@@ -119,6 +124,7 @@ def with_images(
     Args:
         model: a module with or without a ``spec``; it is not changed.
         size: (height, width) in pixels; where None, that of arrays, or of the spec.
+        wanted: most images to calibrate with, and to hold out.
         warn: called with what is suspicious about the images; not for an image set, which whoever
             opened it has looked at.
 
@@ -137,6 +143,8 @@ def with_images(
         spec=spec_of(model) if described else None,
         channels=spec_for(model).channels,
         size=size,
+        limit=wanted[0],
+        held_out=wanted[1],
         seed=seed,
         progress=progress,
     )

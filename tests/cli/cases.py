@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+
+from .inside import run_inside
 
 Arguments = list[object]
 
@@ -161,6 +164,33 @@ def _artifact(header: str, *flags: str) -> Callable[[Path], Arguments]:
     return make
 
 
+_ARTIFACTS: list[bytes] = []
+
+
+def _labels(*lines: str) -> Callable[[Path], Arguments]:
+    """An artifact, images, and lines of labels beside them."""
+
+    def make(folder: Path) -> Arguments:
+        artifact = folder / "a.safetensors"
+        if not _ARTIFACTS:  # all cases have the same model
+            compress = ("compress", "model.pt", "--out", artifact.name, "--input-size", "16x16")
+            assert run_inside(folder, *compress).code == 0
+            _ARTIFACTS.append(artifact.read_bytes())
+        artifact.write_bytes(_ARTIFACTS[0])
+        (folder / "images").mkdir()
+        for name in "abcd":
+            pixels = np.random.default_rng(ord(name)).integers(0, 255, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
+        (folder / "labels.csv").write_text("\n".join(lines))
+        return ["tune", "a.safetensors", "--data", "images", "--labels", "labels.csv"]
+
+    return make
+
+
+def tune(*given: object) -> Callable[[Path], Arguments]:
+    return lambda _folder: ["tune", "model.pt", *given]
+
+
 CASES = [
     Case("no such file", lambda _: ["compress", "nowhere.pt"], ("nowhere.pt", "not")),
     Case("a folder", lambda _: ["compress", "."], ("folder",)),
@@ -215,6 +245,16 @@ CASES = [
     ),
     Case("no multiply-adds", flags("--macs", 0), ("macs", "greater than 0"), code=2),
     Case("fewer steps than none", flags("--tune", -1), ("tune", "greater than or equal"), code=2),
+    Case("two budgets", tune("--steps", 9, "--minutes", 1), ("--steps", "--minutes"), code=2),
+    Case("no minutes", tune("--minutes", 0), ("0 minutes", "more than 0"), code=2),
+    Case("minutes that are none", tune("--minutes", "nan"), ("nan minutes",), code=2),
+    Case("minutes of years", tune("--minutes", "1e9"), ("at most 10,080",), code=2),
+    Case("labels of nothing", tune("--labels", "labels.csv"), ("--data FOLDER",), code=2),
+    Case("a class that is a word", _labels("a.png,0", "b.png,cat"), ("line 2", "'cat'", "0")),
+    Case("an image labelled twice", _labels("a.png,0", "a.png,0"), ("line 2", "a.png")),
+    Case("labels without classes", _labels("a.png"), ("line 1", "cats/1.jpg,3")),
+    Case("no label", _labels("name,class"), ("labels.csv holds no labels",)),
+    Case("labels for images as outputs", _labels("a.png,0"), ("(1, 3, 32, 32)", "loop")),
     Case("an unknown selection", flags("--wcc-select", "best"), ("static or topk",), code=2),
     Case("no levels", flags("--wcc-levels", 0), ("wcc_levels",), code=2),
     Case("a pattern that matches nothing", flags("--skip", "layer.*"), ("layer.*", "inspect")),

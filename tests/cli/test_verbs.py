@@ -4,6 +4,7 @@ in seconds. As processes they run where a shell or a signal matters, in test_int
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import nn
 
 from waveedge.runtime import Session
@@ -94,6 +96,26 @@ def test_tune_takes_the_newest_artifact_and_its_own_network(
     exported = inside("export", "model.w8a4.tuned.safetensors")
     assert exported.code == 0, exported.err
     assert "snr_db_to_your_network" in exported.out
+
+
+def test_tune_learns_from_labels_for_minutes(inside: Inside, tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "wavemix_cls_l3_patch.pth", tmp_path / "model.pt")
+    (tmp_path / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), dtype=np.uint8)
+    for index, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / "photos" / f"{index}.png")
+    (tmp_path / "labels.csv").write_text(
+        "".join(f"{index}.png,{index % 2}\n" for index in range(8))
+    )
+    assert inside("compress", "model.pt", "--bits", "4", "--no-tune", *SMALL).code == 0
+    line = ("tune", "--data", "photos", "--labels", "labels.csv")
+    eaten = inside(*line, "--out", "labels.csv", "--overwrite")
+    assert (eaten.code, "labels.csv is an input" in eaten.err) == (1, True), eaten.err
+    tuned = inside(*line, "--minutes", "0.01")
+    assert tuned.code == 0, tuned.err
+    assert "about 0.01 minutes: " in tuned.err
+    told = r"tuned in \d+ steps: .* dB, \d+\.\d% to \d+\.\d% as labelled, on 2 held-out images"
+    assert re.search(told, tuned.out), tuned.out
 
 
 def test_tune_without_the_float_network_is_one_message(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from torch import nn
 
 import waveedge
+from waveedge.compression import budget
 from waveedge.compression import tuning as rules
 from waveedge.compression.compressed import Compressed
 from waveedge.compression.tuning import Tuning
-from waveedge.errors import CheckpointError, InputError
+from waveedge.errors import CheckpointError, InputError, RecipeError
 
 IMAGES = np.random.default_rng(0).random((8, 3, 16, 16), np.float32)
 
@@ -130,3 +132,98 @@ def test_the_network_that_was_given_stays_as_it_is(untuned: Compressed) -> None:
     tuning.run()
     assert tuning.done == 6
     assert all(torch.equal(value, before[n]) for n, value in untuned.graph.state_dict().items())
+
+
+def test_minutes_become_steps_that_give_the_same_again(
+    untuned: Compressed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    state = tmp_path / "state"
+    seen: list[int] = []
+
+    def stops(_what: str, done: int, total: int) -> None:
+        seen.append(total)
+        if done == total // 2 + 1:
+            raise KeyboardInterrupt
+
+    arguments = {"minutes": 0.02, "state": state, "warn": said.append}
+    with pytest.raises(KeyboardInterrupt):
+        waveedge.tune(untuned, IMAGES, progress=stops, **arguments)  # type: ignore[arg-type]
+    match = re.fullmatch(r"about 0.02 minutes: ([\d,]+) steps; --steps (\d+) .*", said.pop())
+    assert match is not None
+    steps = int(match[2])
+    assert match[1] == f"{steps:,}"
+    assert set(seen) == {steps}
+    # Another load of the machine would give another number; the file has the one that holds.
+    monkeypatch.setattr("waveedge.finetune.steps_within", lambda *_: 1)
+    again = waveedge.tune(untuned, IMAGES, **arguments)  # type: ignore[arg-type]
+    assert said
+    assert said.pop().startswith("goes on after ")
+    assert equal(again, waveedge.tune(untuned, IMAGES, steps=steps))
+
+
+def test_a_time_is_kept_to_roughly(untuned: Compressed) -> None:
+    """By a clock that the work itself moves: a machine's load is nothing to test by."""
+    clock = [0.0]
+
+    class Trial(Tuning):
+        def step(self) -> str:
+            clock[0] += 2.0
+            return super().step()
+
+        def look(self) -> None:
+            clock[0] += 10.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("waveedge.compression.budget.time.perf_counter", lambda: clock[0])
+        for seconds, steps in ((1130, 495), (130, 10), (10, 1), (1e9, 1_000_000)):
+            trial = Trial(untuned.graph, net(), [IMAGES[:1]], [IMAGES[1:2]], 6, 0)
+            assert budget.steps_within(trial, seconds) == pytest.approx(steps, abs=1)
+
+
+def test_a_budget_that_makes_no_sense_is_refused(untuned: Compressed) -> None:
+    for given, message in (
+        ({"steps": 1, "minutes": 1.0}, "both steps and minutes"),
+        ({"steps": 0}, "0 steps are no training"),
+        ({"minutes": 0.0}, "0 minutes are no time"),
+        ({"minutes": float("nan")}, "nan minutes"),
+        ({"minutes": 1e9}, "at most 10,080"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            waveedge.tune(untuned, IMAGES, **given)  # type: ignore[arg-type]
+
+
+def test_progress_tells_the_quality_so_far(untuned: Compressed) -> None:
+    told: list[str] = []
+    result = waveedge.tune(
+        untuned, IMAGES, steps=24, progress=lambda what, _done, _total: told.append(what)
+    )
+    assert result.report.tuned is not None
+    assert told[0] == f"tuning, {result.report.tuned.snr_db_before:.1f} dB"
+    assert told[-1] == f"tuning, {result.report.tuned.snr_db:.1f} dB"
+
+
+def test_the_module_trains_in_a_loop_of_ones_own(untuned: Compressed, tmp_path: Path) -> None:
+    """As docs/shrinking.md shows: the module of a loaded artifact, labels, any optimiser."""
+    waveedge.save_artifact(untuned, tmp_path / "small.safetensors")
+    small = waveedge.load_artifact(tmp_path / "small.safetensors")
+    wanted = torch.from_numpy(IMAGES).roll(1, 1)  # labels of this test's own
+    parameters = small.graph.named_parameters()
+    optimiser = torch.optim.Adam([p for n, p in parameters if not n.endswith("scale")], lr=1e-3)
+    losses = []
+    for _ in range(20):
+        loss = nn.functional.mse_loss(small.graph(torch.from_numpy(IMAGES)), wanted)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.97 * losses[0]
+    waveedge.save_artifact(small, tmp_path / "trained.safetensors")
+    trained = waveedge.load_artifact(tmp_path / "trained.safetensors")
+    x = torch.from_numpy(IMAGES)
+    assert torch.allclose(trained(x), small(x), atol=1e-5)
+    trained.original = net()
+    bundle = waveedge.export(trained, tmp_path / "b", target="ort", images=IMAGES)
+    found = waveedge.Session(bundle.path).run(IMAGES[:1])
+    assert isinstance(found, np.ndarray)
+    assert np.abs(found - trained(x[:1]).numpy()).max() < 0.05 * float(trained(x).abs().max())

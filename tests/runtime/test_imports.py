@@ -13,7 +13,7 @@ from functools import cache
 
 import pytest
 
-EXTRAS = ("jtop", "matplotlib", "pynvml", "tensorrt", "tensorrt_rtx")
+EXTRAS = ("accelerate", "jtop", "matplotlib", "pynvml", "tensorrt", "tensorrt_rtx")
 SOURCES_OF_DATA = ("skimage", "sklearn", "torchvision", "timm")
 ONNX = ("onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim")
 TERMINAL = ("rich", "typer")

@@ -115,7 +115,8 @@ class ShrinkReport(BaseModel):
 class TuningReport(BaseModel):
     """What training did: signal-to-noise ratio of the output on held-out images, before and after.
 
-    ``steps`` were taken to the state that was kept; 0 where that is the one before training.
+    ``steps`` were taken to the state that was kept; 0 where that is the one before training. With
+    labels, ``accuracy`` is the share of those images that the network classifies as labelled.
     """
 
     model_config = _CONFIG
@@ -123,6 +124,8 @@ class TuningReport(BaseModel):
     steps: Count
     snr_db_before: Decibels
     snr_db: Decibels
+    accuracy_before: Share | None = None
+    accuracy: Share | None = None
 
 
 class CompressionReport(BaseModel):

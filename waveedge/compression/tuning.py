@@ -3,7 +3,8 @@
 Weights, biases and the steps of all grids are trained together, through the rounding
 (straight-through gradients; learnt steps as in LSQ, Esser et al., "Learned step size quantization",
 ICLR 2020), until the output is as near to the float network's as it gets. No labels are asked for:
-the float network is the teacher (Hinton et al., arXiv 1503.02531).
+the float network is the teacher (Hinton et al., arXiv 1503.02531). Where there are some, they count
+as much as the teacher does.
 
 1. Batches are calibration images, half of them mirrored.
 2. Adam takes steps relative to each tensor: a weight, a bias and a step of a grid differ by
@@ -28,8 +29,11 @@ from torch import Tensor, fx, nn
 from waveedge.compression.biases import round_biases
 from waveedge.compression.gelus import fit_gelus
 from waveedge.compression.grids import tie_grids, untie_grids
+from waveedge.compression.lessons import Lessons
+from waveedge.compression.processes import Processes
 from waveedge.compression.report import TuningReport
 from waveedge.compression.rounding import put_on_grid, quantizes
+from waveedge.compression.scores import Labels, Score, examine, first_outputs, surprise
 from waveedge.compression.shrink import output_error
 from waveedge.decibels import ratio_db
 from waveedge.errors import reason as because
@@ -38,18 +42,16 @@ from waveedge.normalise import flat_outputs
 from waveedge.normalise.capture import float_dtype
 from waveedge.reference import run
 
-__all__ = ["Lessons", "Tuned", "Tuning", "tune_graph"]
+__all__ = ["CHECKS", "Tuned", "Tuning", "tune_graph"]
 
 _RATE = 0.01
 """Of a step of Adam, relative to the root mean square of a tensor."""
 _SHORTER = 0.3
 """Of the rate, from the best state on, where the held-out images fare no better."""
-_CHECKS = 12
+CHECKS = 12
 """How often the held-out images are looked at."""
 _LEAST = 0.1
 """Of the step that a grid came with: what it shrinks to at most."""
-_PIXELS = 2**15
-"""Of the images of a batch."""
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -60,13 +62,13 @@ class Tuned:
     """What came of it.
 
     Attributes:
-        before, after: squared error of the output over its power, on the held-out images.
+        before, after: how the network fared on the held-out images.
         steps: that were taken to the best state; 0 where the first was best.
         reason: why it ended before its time; empty where it did not.
     """
 
-    before: float
-    after: float
+    before: Score
+    after: Score
     steps: int
     reason: str = ""
 
@@ -74,8 +76,10 @@ class Tuned:
         """The same in decibels, for people."""
         return TuningReport(
             steps=self.steps,
-            snr_db_before=ratio_db(1.0, self.before),
-            snr_db=ratio_db(1.0, self.after),
+            snr_db_before=ratio_db(1.0, self.before.error),
+            snr_db=ratio_db(1.0, self.after.error),
+            accuracy_before=self.before.accuracy,
+            accuracy=self.after.accuracy,
         )
 
 
@@ -111,6 +115,11 @@ class Tuning:
         judged: others, to judge on.
         steps: of the optimiser.
         seed: of the choice of images.
+        labels: of both kinds of images, for a network whose first output is (N, classes).
+        processes: that tune it together; this one alone by default.
+
+    Raises:
+        InputError: there are more processes than images to train on.
 
     Attributes:
         done: steps that were taken.
@@ -130,10 +139,13 @@ class Tuning:
         judged: Sequence[NDArray[np.float32]],
         steps: int,
         seed: int,
+        labels: Labels | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self._graph, self._judged, self._steps = graph, judged, steps
+        self._labels, self._processes = labels, processes or Processes()
         self._wanted = [run(teacher, image) for image in judged]
-        first = output_error(graph, judged, self._wanted)
+        first = self._score(graph)
         self.done, self.found, self.shorter = 0, Tuned(first, first, 0), 1.0
         self._student = copy.deepcopy(graph)
         tie_grids(self._student)
@@ -145,7 +157,9 @@ class Tuning:
         groups = [{"params": [tensor], "lr": _rate(tensor)} for tensor in self.tensors]
         self.optimiser = torch.optim.Adam(groups, eps=1e-12)
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
-        self.lessons = Lessons(images, teacher, seed, float_dtype(self._student))
+        classes = None if labels is None else labels.trained
+        dtype = float_dtype(self._student)
+        self.lessons = Lessons(images, teacher, seed, dtype, classes, self._processes)
 
     def run(
         self, progress: Progress | None = None, looked: Callable[[], object] = lambda: None
@@ -156,15 +170,15 @@ class Tuning:
             progress: called after each step.
             looked: called after each look at the held-out images.
         """
-        every = max(1, self._steps // _CHECKS)
+        every = max(1, self._steps // CHECKS)
         while self.done < self._steps and not self.found.reason:
-            reason = self._step()
+            reason = self.step()
             if reason:
                 self.found = replace(self.found, reason=reason)
                 return
             self.done += 1
             if self.done % every == 0 or self.done == self._steps:
-                self._look()
+                self.look()
                 looked()
             if progress is not None:
                 progress(self.done, self._steps)
@@ -184,18 +198,23 @@ class Tuning:
         return best
 
     @torch.enable_grad()
-    def _step(self) -> str:
+    def step(self) -> str:
         """Train on one batch; return why that cannot be done, if so."""
         share = self.shorter * (0.5 + 0.5 * math.cos(math.pi * self.done / self._steps))
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * share
         try:
-            x, targets = self.lessons.draw()
-            loss = _loss(flat_outputs(self._student(x)), targets)
+            x, targets, classes = self.lessons.draw()
+            own = flat_outputs(self._student(self._processes.part(x)))
+            outputs = self._processes.gather(own)
+            loss = _loss(outputs, targets)
+            if loss is not None and classes is not None:
+                loss = loss + surprise(outputs[0], classes)
             if loss is None or not loss.requires_grad:
                 return "no output has a gradient"
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            self._processes.add_up([t.grad for t in self.tensors if t.grad is not None])
         except (RuntimeError, NotImplementedError) as failure:  # an operation of the user's own
             return because(failure)
         self.optimiser.step()
@@ -203,15 +222,27 @@ class Tuning:
             step.data.clamp_(min=least)
         return ""
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Keep the state if it is the best; go back to the best, in shorter steps, if not."""
-        error = output_error(_settled(self._student), self._judged, self._wanted)
-        if error < self.found.after:
-            self.found = replace(self.found, after=error, steps=self.done)
+        score = self._score(_settled(self._student))
+        if score.total < self.found.after.total:
+            self.found = replace(self.found, after=score, steps=self.done)
             self.kept = _values(self.tensors)
         else:
             self.shorter *= _SHORTER
             _set(self.tensors, self.kept)
+
+    def _score(self, graph: nn.Module) -> Score:
+        """How ``graph`` fares on the held-out images, as the first process finds."""
+
+        def look() -> Score:
+            if self._labels is None:
+                return Score(output_error(graph, self._judged, self._wanted))
+            with first_outputs(graph) as outputs:
+                error = output_error(graph, self._judged, self._wanted)
+            return Score(error, *examine(outputs, self._labels.judged))
+
+        return self._processes.first(look)
 
 
 def _values(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -271,40 +302,3 @@ def _loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor | None:
         if b.is_floating_point()
     ]
     return torch.stack(terms).sum() if terms else None
-
-
-class Lessons:
-    """Images, mirrored or not, and what the teacher makes of them, which is computed once."""
-
-    def __init__(
-        self,
-        images: Sequence[NDArray[np.float32]],
-        teacher: nn.Module,
-        seed: int,
-        dtype: torch.dtype,
-    ) -> None:
-        shape = images[0].shape
-        self.images = [image for image in images if image.shape == shape]
-        self.teacher = teacher
-        self.dtype = dtype
-        self.batch = max(1, min(len(self.images), _PIXELS // (shape[2] * shape[3])))
-        self.rng = np.random.default_rng(seed)
-        self._known: dict[tuple[int, bool], list[Tensor]] = {}
-
-    def draw(self) -> tuple[Tensor, list[Tensor]]:
-        """A batch (N, C, H, W), and the teacher's outputs for it."""
-        chosen = self.rng.choice(len(self.images), self.batch, replace=False)
-        mirrored = self.rng.random(self.batch) < 0.5
-        views = list(zip(chosen.tolist(), mirrored.tolist(), strict=True))
-        x = torch.cat([self._view(*view) for view in views])
-        outputs = zip(*(self._taught(*view) for view in views), strict=True)
-        return x, [torch.cat(tensors) for tensors in outputs]
-
-    def _view(self, index: int, mirrored: bool) -> Tensor:
-        x = torch.as_tensor(self.images[index]).to(self.dtype)
-        return x.flip(3) if mirrored else x
-
-    def _taught(self, index: int, mirrored: bool) -> list[Tensor]:
-        if (index, mirrored) not in self._known:
-            self._known[index, mirrored] = run(self.teacher, self._view(index, mirrored))
-        return self._known[index, mirrored]
