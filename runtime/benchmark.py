@@ -22,7 +22,8 @@ from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
 from waveedge.runtime.power import measure_power
-from waveedge.runtime.report import Bits, Comparison, Timing, Variant
+from waveedge.runtime.figures import Bits, Timing, Variant
+from waveedge.runtime.report import Comparison
 from waveedge.runtime.schema import shown
 from waveedge.runtime.session import Session
 
