@@ -17,12 +17,12 @@ from waveedge.runtime.bits import bits_of
 from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.drift import Watch
 from waveedge.runtime.external import external_files
+from waveedge.runtime.figures import Bits, Timing, Variant
 from waveedge.runtime.inputs import example_inputs
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
 from waveedge.runtime.power import measure_power
-from waveedge.runtime.figures import Bits, Timing, Variant
 from waveedge.runtime.report import Comparison
 from waveedge.runtime.schema import shown
 from waveedge.runtime.session import Session
