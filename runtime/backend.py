@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from waveedge.errors import ArtifactError, InputError, MissingDependencyError, W
 from waveedge.runtime.denormals import flushed_denormals
 from waveedge.runtime.schema import shown
 
-__all__ = ["Array", "Backend", "OnnxBackend", "TensorInfo", "session_options"]
+__all__ = ["Array", "Backend", "DeviceTimes", "OnnxBackend", "TensorInfo", "session_options"]
 
 Array = NDArray[Any]
 
@@ -25,6 +25,14 @@ class TensorInfo:
     name: str
     shape: tuple[int | str, ...]
     dtype: np.dtype[Any]
+
+
+class DeviceTimes(NamedTuple):
+    """Where a run on a GPU spent its time there, in milliseconds, by events between its parts."""
+
+    to_device: float
+    execution: float
+    to_host: float
 
 
 class Backend(Protocol):

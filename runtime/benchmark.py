@@ -8,24 +8,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from waveedge.errors import InputError
 from waveedge.runtime import notes as notes_of
 from waveedge.runtime.backend import Array
-from waveedge.runtime.bits import bits_of
 from waveedge.runtime.bundle import open_bundle
+from waveedge.runtime.common_inputs import common_inputs
 from waveedge.runtime.drift import Watch
-from waveedge.runtime.external import external_files
-from waveedge.runtime.figures import Bits, Timing, Variant
-from waveedge.runtime.inputs import example_inputs
+from waveedge.runtime.figures import Bits
 from waveedge.runtime.machine import describe_machine
-from waveedge.runtime.manifest import OPENVINO
-from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
-from waveedge.runtime.power import measure_power
+from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
 from waveedge.runtime.report import Comparison
-from waveedge.runtime.schema import shown
 from waveedge.runtime.session import Session
+from waveedge.runtime.side import Side
 
 __all__ = ["benchmark"]
 
@@ -86,7 +80,7 @@ def benchmark(
     own = b is None and _is_onnx(path_b)
     providers = provider, _provider_of(path_a, provider) if own else provider
     a_session, b_session, a_load, b_load = _load_both(path_a, path_b, threads, providers)
-    inputs = _common_inputs(a_session, b_session, images, input_size, seed)
+    inputs = common_inputs(a_session, b_session, images, input_size, seed)
 
     watch = Watch(warmup)
 
@@ -95,10 +89,9 @@ def benchmark(
         if progress:
             progress(done, total)
 
-    on_device: tuple[list[float | None], list[float | None]] = ([], [])
+    sides = Side("A", a_session, a_load), Side("B", b_session, b_load)
     cpu, wall, order = time_pairs(
-        [partial(_run, a_session, arrays, on_device[0]) for arrays in inputs],
-        [partial(_run, b_session, arrays, on_device[1]) for arrays in inputs],
+        *([partial(side.run, arrays) for arrays in inputs] for side in sides),
         runs=runs,
         warmup=warmup,
         seed=seed,
@@ -114,34 +107,13 @@ def benchmark(
     if a_session.backend != b_session.backend:
         notes.append("A and B ran on different runtimes: the ratio compares those as well.")
     shape = tuple(inputs[0][0].shape)
-    sides: list[Variant] = []
-    no_energy: list[str] = []
-    for column, (session, load) in enumerate(((a_session, a_load), (b_session, b_load))):
-        peak, note = _peak(session, threads, shape) if memory else (None, "")
-        notes += _about_memory("AB"[column], peak, note)
-        notes += notes_of.foreign_target("AB"[column], session)
-        power, reason = measure_power(
-            partial(session.run, *inputs[0]), gpu=not _is_onnx(session.path)
-        )
-        notes += power.notes("AB"[column]) if power else []
-        no_energy.append(reason)
-        sides.append(
-            Variant(
-                name=_name(session),
-                path=str(session.path),
-                backend=session.backend,
-                cpu=timing(cpu[:, column]),
-                wall=timing(wall[:, column]),
-                device=_device_timing(on_device[column][-runs:]),
-                load_ms=load,
-                file_bytes=_file_bytes(session.path),
-                peak_bytes=peak,
-                bits=bits_of(session.path, session.manifest),
-                power=power,
-            )
-        )
-    notes += notes_of.without_energy(*no_energy)
-    side_a, side_b = sides
+    settings = {"runs": runs, "warmup": warmup, "seed": seed}
+    side_a, side_b = (
+        side.variant(cpu[:, column], wall[:, column], inputs[0], threads, memory, **settings)
+        for column, side in enumerate(sides)
+    )
+    notes += [note for side in sides for note in side.notes]
+    notes += notes_of.without_energy(*(side.no_energy for side in sides))
     if b is None:  # the baseline's file knows neither its role nor its bits
         side_b = replace(side_b, name="published", bits=Bits("w32a32", "w32a32"))
     peaks = side_a.peak_bytes, side_b.peak_bytes
@@ -162,16 +134,6 @@ def benchmark(
         drift=drift,
         notes=tuple(notes),
     )
-
-
-def _run(session: Session, arrays: Sequence[Array], times: list[float | None]) -> None:
-    session.run(*arrays)
-    times.append(session.device_ms)
-
-
-def _device_timing(times: Sequence[float | None]) -> Timing | None:
-    known = [time for time in times if time is not None]
-    return timing(np.array(known)) if len(known) == len(times) else None
 
 
 def _provider_of(path: Path, provider: str) -> str:
@@ -211,84 +173,5 @@ def _load_both(
     return a_session, b_session, statistics.median(a_loads), statistics.median(b_loads)
 
 
-def _common_inputs(
-    a: Session,
-    b: Session,
-    images: Sequence[Array] | None,
-    size: tuple[int, int] | None,
-    seed: int,
-) -> list[tuple[Array, ...]]:
-    """Make inputs that both networks take, one array for each of theirs, and check them.
-
-    A size that one network fixes fits the other.
-    """
-    if [(len(one.shape), one.dtype) for one in a.inputs] != [
-        (len(two.shape), two.dtype) for two in b.inputs
-    ]:
-        raise InputError(
-            f"the networks take different inputs: {_taken(a)}, and {_taken(b)}",
-            hint="Compare two exports of the same task.",
-        )
-    common = [
-        replace(
-            one,
-            shape=tuple(
-                after if isinstance(before, str) else before
-                for before, after in zip(one.shape, two.shape, strict=True)
-            ),
-        )
-        for one, two in zip(a.inputs, b.inputs, strict=True)
-    ]
-    made_for = [session.sizes.calibrated for session in (a, b) if session.sizes is not None]
-    if size is None and made_for and not all(isinstance(n, int) for n in common[0].shape[-2:]):
-        size = made_for[0]
-    if images is None:
-        inputs = [example_inputs(common, size=size, seed=seed)]
-    else:
-        inputs = [
-            (image, *example_inputs(common, shape=image.shape, seed=seed)[1:]) for image in images
-        ]
-    if not inputs:
-        raise InputError("no images were given", hint="Leave images out to run on random data.")
-    for arrays in inputs:
-        a.check(*arrays)
-        b.check(*arrays)
-    return inputs
-
-
-def _taken(session: Session) -> str:
-    return shown(", ".join(f"{info.dtype} {info.shape}" for info in session.inputs), 200)
-
-
-def _peak(session: Session, threads: int, shape: tuple[int, ...]) -> tuple[int | None, str]:
-    if not _is_onnx(session.path):
-        return session.activation_bytes, "an engine's activations lie in GPU memory"
-    if session.provider in OPENVINO:
-        return None, "OpenVINO keeps its memory between runs, so that none is seen to be added"
-    if session.manifest is not None and session.manifest["precision"] == "float16":
-        return None, "onnxruntime widens float16 on the CPU, which says nothing of an engine"
-    # Imported here: a module that runs as a program must not be loaded with its package.
-    from waveedge.runtime.memory import peak_memory
-
-    peak = peak_memory(session.path, threads=threads, shape=shape)
-    return peak.peak_bytes, peak.note
-
-
-def _about_memory(side: str, peak: int | None, note: str) -> list[str]:
-    if peak is not None and note:
-        return [f"Memory of {side} is what TensorRT sets aside on the GPU for activations."]
-    return [f"No peak memory for {side}: {note}."] if note else []
-
-
 def _is_onnx(path: Path) -> bool:
     return path.suffix in (".onnx", ".ort")
-
-
-def _name(session: Session) -> str:
-    return (session.manifest and session.manifest["name"]) or session.path.stem
-
-
-def _file_bytes(path: Path) -> int:
-    """Size of a model and of the weights beside it."""
-    beside = external_files(path) if path.suffix == ".onnx" else ()
-    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from waveedge.runtime.power import Power
 
-__all__ = ["Bits", "Ratio", "Timing", "Variant"]
+__all__ = ["Bits", "Footprint", "GraphTiming", "Ratio", "Timing", "Variant"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,46 @@ class Ratio:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class GraphTiming:
+    """An engine's execution launched kernel by kernel, and as one CUDA graph, in turn.
+
+    Attributes:
+        off, on: elapsed time of a run from host to host, without and with a graph.
+        device_off, device_on: the same on the GPU, transfers not counted.
+        ratio: off / on of the elapsed times, as measured in pairs.
+        reason: why there is none of this, as where the execution cannot be captured; else empty.
+    """
+
+    off: Timing | None = None
+    on: Timing | None = None
+    device_off: Timing | None = None
+    device_on: Timing | None = None
+    ratio: Ratio | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Where a network takes memory, in bytes; each is None where it cannot be had.
+
+    Attributes:
+        weights_bytes: what it has learned.
+        activation_bytes: of one run.
+        context_bytes: of an engine's execution context, on the GPU.
+        process_bytes: resident memory of a process that does nothing else, at its peak.
+        board_bytes: what a board whose GPU has no other memory has less of while that process runs.
+        how: for each name without ``_bytes``, how it was measured, or why it was not.
+    """
+
+    weights_bytes: int | None
+    activation_bytes: int | None
+    context_bytes: int | None
+    process_bytes: int | None
+    board_bytes: int | None
+    how: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -51,9 +92,12 @@ class Variant:
         wall: elapsed time.
         device: an engine's time on the GPU, by CUDA events around it, transfers not counted; None
             for what runs elsewhere.
+        to_device, to_host: the same of the copies before and after it.
+        cuda_graph: what a CUDA graph changes, of an engine.
         load_ms: time to load the file, in milliseconds, median of several.
         file_bytes: size of the file and its external weights.
         peak_bytes: peak activation memory (see ``waveedge.runtime.memory``), or None.
+        memory: that and all else that it takes; None where memory was not measured.
         bits: of a bundle, else None.
         power: where the device measures it, else None.
     """
@@ -64,8 +108,12 @@ class Variant:
     cpu: Timing
     wall: Timing
     device: Timing | None
+    to_device: Timing | None
+    to_host: Timing | None
+    cuda_graph: GraphTiming | None
     load_ms: float
     file_bytes: int
     peak_bytes: int | None
+    memory: Footprint | None
     bits: Bits | None
     power: Power | None

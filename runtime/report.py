@@ -10,7 +10,16 @@ from waveedge.runtime.drift import Drift
 from waveedge.runtime.figures import Ratio, Variant
 from waveedge.runtime.machine import Machine
 from waveedge.runtime.report_plot import draw
-from waveedge.runtime.report_rows import Row, device_rows, ms, power_rows, row, size, time_rows
+from waveedge.runtime.report_rows import (
+    Row,
+    device_rows,
+    memory_rows,
+    ms,
+    power_rows,
+    row,
+    size,
+    time_rows,
+)
 from waveedge.runtime.schema import shown
 
 __all__ = ["Comparison"]
@@ -69,8 +78,8 @@ class Comparison:
         rows = [
             *time_rows("CPU time", a.cpu, b.cpu, self.cpu_ratio),
             *time_rows("wall time", a.wall, b.wall, self.wall_ratio),
-            *device_rows(a.device, b.device),
-            row("peak activation memory", size, a.peak_bytes, b.peak_bytes, self.memory_ratio),
+            *device_rows(a, b),
+            *memory_rows(a, b, self.memory_ratio),
             row("file size", size, a.file_bytes, b.file_bytes, self.size_ratio),
             row("load time", ms, a.load_ms, b.load_ms),
         ]

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from waveedge.runtime.figures import Ratio, Timing
+from waveedge.runtime.figures import GraphTiming, Ratio, Timing, Variant
 from waveedge.runtime.power import Power
 
-__all__ = ["Row", "device_rows", "ms", "power_rows", "ratio_text", "row", "size", "time_rows"]
+__all__ = [
+    "Row",
+    "device_rows",
+    "memory_rows",
+    "ms",
+    "power_rows",
+    "ratio_text",
+    "row",
+    "size",
+    "time_rows",
+]
 
 Row = tuple[str, str, str, str]
 
@@ -21,13 +31,45 @@ def time_rows(title: str, a: Timing, b: Timing, ratio: Ratio) -> list[Row]:
     ]
 
 
-def device_rows(a: Timing | None, b: Timing | None) -> list[Row]:
-    """Time on the GPU, where one of both ran there."""
-    if a is None and b is None:
+def device_rows(a: Variant, b: Variant) -> list[Row]:
+    """Times on the GPU, where one of both ran there, and what a CUDA graph changes."""
+    if a.device is None and b.device is None:
         return []
-    medians = [side.median if side is not None else None for side in (a, b)]
-    ratio = b.median / a.median if a and b and a.median else None
-    return [row("time on the GPU, median", ms, medians[0], medians[1], ratio)]
+
+    def medians(of: Callable[[Variant], Timing | None]) -> list[float | None]:
+        return [time.median if (time := of(side)) is not None else None for side in (a, b)]
+
+    ratio = b.device.median / a.device.median if a.device and b.device and a.device.median else None
+    rows = [
+        row("GPU: copy to it, median", ms, *medians(lambda side: side.to_device)),
+        row("GPU: execution, median", ms, *medians(lambda side: side.device), ratio),
+        row("GPU: copy back, median", ms, *medians(lambda side: side.to_host)),
+    ]
+    graphs = [side.cuda_graph or GraphTiming() for side in (a, b)]
+    if any(graph.ratio for graph in graphs):
+        for title, name in (("without", "off"), ("with", "on")):
+            times = [getattr(graph, name) for graph in graphs]
+            values = [time.median if time else None for time in times]
+            rows.append(row(f"wall time {title} CUDA graph", ms, *values))
+        gains = [ratio_text(graph.ratio) if graph.ratio else "-" for graph in graphs]
+        rows.append(("without / with", gains[0], gains[1], ""))
+    return rows
+
+
+def memory_rows(a: Variant, b: Variant, ratio: float | None) -> list[Row]:
+    """Where both take memory; what neither could tell is left out, but for the first."""
+    rows = [row("peak activation memory", size, a.peak_bytes, b.peak_bytes, ratio)]
+    kinds = [
+        ("process, peak resident memory", "process_bytes"),
+        ("the board's memory", "board_bytes"),
+    ]
+    if a.device or b.device:  # elsewhere weights are the file, and there is no context
+        kinds[:0] = [("weights", "weights_bytes"), ("execution context", "context_bytes")]
+    for title, kind in kinds:
+        values = [getattr(side.memory, kind, None) for side in (a, b)]
+        if values != [None, None]:
+            rows.append(row(title, size, *values))
+    return rows
 
 
 def power_rows(a: Power | None, b: Power | None) -> list[Row]:

@@ -116,6 +116,15 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["same"]
     assert found["baseline"] == "published.engine"
     assert found["on_gpu"] == [True, 4096]
+    counts = tuple(int(part) for part in version.split(".")[:2]) >= (10, 16)
+    memory = found["memory"]
+    assert memory["weights_bytes"] == (777 if counts else (bundle / "model.onnx").stat().st_size)
+    assert (memory["activation_bytes"], memory["context_bytes"]) == (4096, 0)
+    # The fake lives in this process alone: one of its own finds no TensorRT, and says so.
+    assert (memory["process_bytes"], memory["board_bytes"]) == (None, None)
+    assert "the probe ended with status 1: running " in memory["how"]["process"]
+    assert found["alone"]["process_bytes"] > 2**20
+    assert found["graph"] == ["", True]
     assert "built for the GPU Orin, and here is Thor" in found["other_gpu"]
     assert f"built by tensorrt {version}, and here is tensorrt 10.99" in found["other_version"]
     assert "TensorRT 8.6.1 is too old" in found["old"]
