@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -36,14 +38,22 @@ class DeviceTimes(NamedTuple):
 
 
 class Backend(Protocol):
-    """A loaded network: what runs it, what it takes, and the names of its outputs."""
+    """A loaded network: what runs it, what it takes, and the names of its outputs.
+
+    ``parallel`` says what ``streams`` gives each of its backends.
+    """
 
     name: str
+    parallel: str
     inputs: list[TensorInfo]
     outputs: list[str]
 
     def run(self, *arrays: Array) -> list[Array]:
         """Run on one array for each of ``inputs``, checked against these."""
+        ...
+
+    def streams(self, count: int) -> Sequence[Backend]:
+        """So many of the same network that may run at once, each in a thread of its own."""
         ...
 
 
@@ -58,6 +68,8 @@ class OnnxBackend:
         as_written: run quantizers as the floating-point operations that they are, and fuse nothing
             to integers.
     """
+
+    parallel = "onnxruntime sessions of their own, each with its threads"
 
     def __init__(
         self, path: Path, *, threads: int, provider: str, arena: bool, as_written: bool = False
@@ -85,6 +97,14 @@ class OnnxBackend:
                 f"onnxruntime {ort.__version__} cannot load {path}: {_reason(error)}",
                 hint="The file is damaged, or needs a newer onnxruntime. Export it again.",
             ) from error
+        self._again = partial(
+            OnnxBackend,
+            path,
+            threads=threads,
+            provider=provider,
+            arena=arena,
+            as_written=as_written,
+        )
         self.name = f"onnxruntime ({provider.removesuffix('ExecutionProvider')})"
         self.inputs = [_tensor_info(path, node) for node in self._session.get_inputs()]
         self.outputs = [str(node.name) for node in self._session.get_outputs()]
@@ -102,6 +122,10 @@ class OnnxBackend:
                 f"the network cannot run on {what}: {_reason(error)}",
                 hint="Height and width may have to be multiples of a power of two.",
             ) from error
+
+    def streams(self, count: int) -> list[OnnxBackend]:
+        """Sessions of their own: threads of one session would share its workers."""
+        return [self, *(self._again() for _ in range(count - 1))]
 
 
 def _loadable(path: Path) -> str | bytes:

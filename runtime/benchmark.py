@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from waveedge.errors import InputError
+from waveedge.errors import InputError, WaveedgeError
+from waveedge.limits import MOST_BATCH
 from waveedge.runtime import notes as notes_of
 from waveedge.runtime.backend import Array
+from waveedge.runtime.batches import time_batch
 from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.common_inputs import common_inputs
 from waveedge.runtime.drift import Watch
@@ -20,6 +23,7 @@ from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
 from waveedge.runtime.report import Comparison
 from waveedge.runtime.session import Session
 from waveedge.runtime.side import Side
+from waveedge.runtime.throughput import WINDOWS, default_streams, measure_throughput
 
 __all__ = ["benchmark"]
 
@@ -38,6 +42,9 @@ def benchmark(
     seed: int = 0,
     images: Sequence[Array] | None = None,
     input_size: tuple[int, int] | None = None,
+    batches: Sequence[int] = (),
+    throughput: bool = False,
+    streams: int | None = None,
     provider: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
@@ -57,8 +64,12 @@ def benchmark(
             are always random (see ``Session.example_inputs``).
         input_size: (height, width) in pixels of the random input, where a network leaves it free;
             by default what the bundle was made for.
+        batches: time both at each of these, too; what one cannot run is refused, with the reason.
+        throughput: measure images a second, too, with several runs under way at once.
+        streams: how many; by default as many as fill the CPU, and 2 for engines.
         provider: as for ``Session``.
-        progress: called after each pair with (pairs done, pairs in all), warm-up included.
+        progress: called after each step with (steps done, steps in all): pairs, warm-up included,
+            and windows of throughput.
 
     Raises:
         InputError: nothing to compare with, an option makes no sense, or the two networks take
@@ -71,6 +82,10 @@ def benchmark(
             f"runs is {runs} and warmup is {warmup}",
             hint=f"Measure 1 to {_MOST_RUNS:,} runs.",
         )
+    if any(not 1 <= batch <= MOST_BATCH for batch in batches):
+        raise InputError(f"batches are {list(batches)}", hint=f"Each is 1 to {MOST_BATCH}.")
+    if streams is not None and not throughput:
+        raise InputError("streams are for throughput", hint="Ask for throughput, or leave them.")
     path_a = Path(a)
     path_b = _baseline_of(path_a, provider) if b is None else Path(b)
     machine = describe_machine()
@@ -83,11 +98,16 @@ def benchmark(
     inputs = common_inputs(a_session, b_session, images, input_size, seed)
 
     watch = Watch(warmup)
+    total = (warmup + runs) * (1 + len(batches)) + WINDOWS * throughput
+    steps = itertools.count(1)
 
-    def pair(done: int, total: int) -> None:
-        watch.pair(done, total)
+    def step(*_: int) -> None:
         if progress:
-            progress(done, total)
+            progress(next(steps), total)
+
+    def pair(done: int, pairs: int) -> None:
+        watch.pair(done, pairs)
+        step()
 
     sides = Side("A", a_session, a_load), Side("B", b_session, b_load)
     cpu, wall, order = time_pairs(
@@ -113,6 +133,15 @@ def benchmark(
         for column, side in enumerate(sides)
     )
     notes += [note for side in sides for note in side.notes]
+    both = a_session, b_session
+    rows = [time_batch(*both, inputs, batch, **settings, progress=step) for batch in batches]
+    rate = None
+    if throughput:
+        count = streams or default_streams(*both, threads=threads, cores=machine.cores)
+        try:
+            rate = measure_throughput(*both, inputs[0], streams=count, seed=seed, progress=step)
+        except WaveedgeError as error:  # as where memory does not do for so many
+            notes.append(f"No throughput with {count} streams: {error.what}.")
     notes += notes_of.without_energy(*(side.no_energy for side in sides))
     if b is None:  # the baseline's file knows neither its role nor its bits
         side_b = replace(side_b, name="published", bits=Bits("w32a32", "w32a32"))
@@ -124,6 +153,8 @@ def benchmark(
         wall_ratio=bootstrap_ratio(wall[:, 1], wall[:, 0], seed=seed),
         memory_ratio=peaks[1] / peaks[0] if peaks[0] and peaks[1] else None,
         size_ratio=side_b.file_bytes / side_a.file_bytes,
+        batches=tuple(rows),
+        throughput=rate,
         order=order,
         threads=threads,
         warmup=warmup,

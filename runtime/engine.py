@@ -51,6 +51,8 @@ class EngineBackend:
         ArtifactError: the engine was built for another GPU or another version.
     """
 
+    parallel = "execution contexts of one engine, each on a CUDA stream of its own"
+
     def __init__(self, path: Path, *, cuda: Cuda | None = None) -> None:
         libraries = list(_installed())
         if not libraries:
@@ -61,23 +63,38 @@ class EngineBackend:
                 '"waveedge[rtx]", whichever built the engine.',
             )
         self._cuda = cuda or Cuda()
-        library, self._runtime, self._engine = _deserialize(path, libraries)
-        self._library = library
-        free = self._cuda.free_bytes()
-        self._context = self._engine.create_execution_context()
-        self.context_bytes = free - self._cuda.free_bytes()
-        self.name = f"{library.__name__} {library.__version__}"
+        self._library, self._runtime, self._engine = _deserialize(path, libraries)
+        self.name = f"{self._library.__name__} {self._library.__version__}"
         self.inputs: list[TensorInfo] = []
         self._results: list[TensorInfo] = []
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
-            is_input = self._engine.get_tensor_mode(name) == library.TensorIOMode.INPUT
+            is_input = self._engine.get_tensor_mode(name) == self._library.TensorIOMode.INPUT
             (self.inputs if is_input else self._results).append(self._tensor_info(name))
         self.outputs = [info.name for info in self._results]
+        self._make_context()
+
+    def _make_context(self) -> None:
+        """Make what belongs to one stream: context, buffers, events, graph."""
         self._buffers: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
-        self._events = [self._cuda.event() for _ in range(4)]
+        self._events: list[int] = []
         self._graph: tuple[list[tuple[int, ...]], CudaGraph] | None = None
         self.times: DeviceTimes | None = None
+        free = self._cuda.free_bytes()
+        self._context = self._engine.create_execution_context()
+        self.context_bytes = free - self._cuda.free_bytes()
+        self._events += [self._cuda.event() for _ in range(4)]
+
+    def streams(self, count: int) -> list[EngineBackend]:
+        """Contexts of this engine, which share its weights, each on a CUDA stream of its own."""
+        return [self, *(self._beside() for _ in range(count - 1))]
+
+    def _beside(self) -> EngineBackend:
+        other = object.__new__(EngineBackend)
+        shared = ("_library", "_runtime", "_engine", "name", "inputs", "_results", "outputs")
+        vars(other).update({name: getattr(self, name) for name in shared}, _cuda=Cuda())
+        other._make_context()
+        return other
 
     def run(self, *arrays: Array) -> list[Array]:
         """Run the engine; the arrays returned are the caller's own."""

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from waveedge.runtime.power import Power
 
-__all__ = ["Bits", "Footprint", "GraphTiming", "Ratio", "Timing", "Variant"]
+__all__ = [
+    "BatchRow",
+    "BatchTiming",
+    "Bits",
+    "Footprint",
+    "GraphTiming",
+    "Rate",
+    "Ratio",
+    "Throughput",
+    "Timing",
+    "Variant",
+]
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,67 @@ class Bits:
 
     requested: str
     executed: str
+
+
+@dataclass(frozen=True)
+class BatchTiming:
+    """One side of a comparison at one batch.
+
+    Attributes:
+        wall: elapsed time of a run of the whole batch; None where it cannot be run.
+        images_per_second: the batch over the median time.
+        reason: why it cannot be run: beyond an engine's profile, or fixed in the file; else empty.
+    """
+
+    wall: Timing | None = None
+    images_per_second: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """Both sides at one batch, in pairs; ``wall_ratio`` is that of times, B divided by A."""
+
+    batch: int
+    a: BatchTiming
+    b: BatchTiming
+    wall_ratio: Ratio | None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Images a second of several streams at once: the median of windows, its 95 % interval.
+
+    Attributes:
+        samples: of each window.
+        how: what ran at once.
+    """
+
+    value: float
+    low: float
+    high: float
+    samples: tuple[float, ...]
+    how: str
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Both sides kept busy by several streams, in windows that take turns.
+
+    Attributes:
+        streams: how many runs are under way at once.
+        batch: images of a run.
+        seconds: length of a window; each stream ends the run that it is in.
+        a, b: images a second.
+        ratio: A's rate over B's: above 1, A is the faster one.
+    """
+
+    streams: int
+    batch: int
+    seconds: float
+    a: Rate
+    b: Rate
+    ratio: Ratio
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from waveedge.runtime.drift import Drift
-from waveedge.runtime.figures import Ratio, Variant
+from waveedge.runtime.figures import BatchRow, Ratio, Throughput, Variant
 from waveedge.runtime.machine import Machine
+from waveedge.runtime.report_further import aligned, batch_rows, further_conditions, stream_rows
 from waveedge.runtime.report_plot import draw
 from waveedge.runtime.report_rows import (
     Row,
@@ -37,6 +38,8 @@ class Comparison:
         cpu_ratio, wall_ratio: ratios of median times.
         memory_ratio: ratio of peak activation memories, or None where it was not measured.
         size_ratio: ratio of file sizes.
+        batches: both at further batches, where that was asked for.
+        throughput: both with several runs under way at once, where that was asked for.
         order: order of each pair of runs, ``"AB"`` or ``"BA"``.
         threads, warmup, seed: settings of the measurement.
         input_shape: shape that both ran on.
@@ -52,6 +55,8 @@ class Comparison:
     wall_ratio: Ratio
     memory_ratio: float | None
     size_ratio: float
+    batches: tuple[BatchRow, ...]
+    throughput: Throughput | None
     order: tuple[str, ...]
     threads: int
     warmup: int
@@ -99,18 +104,19 @@ class Comparison:
         """Return the comparison as plain text."""
         heads = ("", *self.titles(), "B / A (95 % interval)")
         rows = [heads, *self.rows()]
-        widths = [max(len(cells[column]) for cells in rows) for column in range(len(heads))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if column in (1, 2) else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-            ).rstrip()
-            for cells in rows
-        ]
-        lines.insert(1, "-" * len(max(lines, key=len)))
-        return "\n".join([*lines, "", *self.conditions()])
+        tables = [table for table in (rows, self.batch_rows(), self.stream_rows()) if table]
+        blocks = [*(aligned(table) for table in tables), self.conditions()]
+        return "\n\n".join("\n".join(lines) for lines in blocks)
 
     __str__ = table
+
+    def batch_rows(self) -> list[tuple[str, ...]]:
+        """Return the table of batches with its heads; nothing without one."""
+        return batch_rows(self.batches)
+
+    def stream_rows(self) -> list[tuple[str, ...]]:
+        """Return the table of throughput with its heads; nothing without it."""
+        return stream_rows(self.throughput)
 
     def titles(self) -> tuple[str, str]:
         """Return the heads of both columns."""
@@ -124,6 +130,7 @@ class Comparison:
             f"{threads}, input {shape} ({self.input_source}), {self.runs} interleaved pairs "
             f"in random order after {self.warmup} to warm up, seed {self.seed}.",
             f"A on {self.a.backend}, B on {self.b.backend}; {self.machine.summary()}.",
+            *further_conditions(self.batches, self.throughput),
             *self.notes,
         ]
 

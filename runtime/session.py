@@ -159,6 +159,10 @@ class Session:
 
     __call__ = run
 
+    def streams(self, count: int) -> Sequence[Backend]:
+        """What runs the network, so many times: each may run at once with the others."""
+        return self._backend.streams(count)
+
     def check(self, *arrays: Array) -> None:
         """Raise the InputError that ``run`` would, without running."""
         check_inputs(arrays, self.inputs)

@@ -11,8 +11,11 @@ from waveedge.errors import UsageError
 
 __all__ = [
     "LONGEST_NAME",
+    "MOST_BATCH",
+    "MOST_BATCHES",
     "MOST_PIXELS",
     "check_pixels",
+    "parse_batches",
     "parse_count",
     "parse_settings",
     "parse_size",
@@ -20,6 +23,9 @@ __all__ = [
 
 MOST_PIXELS = 2**25
 """Pixels of one input: batch x height x width. An 8K picture has 33.2 million."""
+
+MOST_BATCHES, MOST_BATCH = 16, 4096
+"""Batches of one list, and images of one batch, in a benchmark."""
 
 LONGEST_NAME = 1000
 """Characters of a layer pattern, or of a setting and its value."""
@@ -64,6 +70,25 @@ def parse_count(option: str, text: str) -> int:
     count = _bounded(match[1])
     check_pixels(option, text, count)
     return count
+
+
+def parse_batches(option: str, text: str) -> tuple[int, ...]:
+    """Return the batches of a list such as ``1,2,4,8``.
+
+    >>> parse_batches("--batch", "1, 8")
+    (1, 8)
+
+    Raises:
+        UsageError: it is something else, has one twice, or more than :data:`MOST_BATCHES`.
+    """
+    parts = text.split(",")
+    batches = tuple(parse_count(option, part) for part in parts[: MOST_BATCHES + 1])
+    if len(parts) > MOST_BATCHES or len(set(batches)) < len(batches) or max(batches) > MOST_BATCH:
+        raise UsageError(
+            f"{option} {_cut(text)!r} is no list of batches",
+            hint=f"For example: 1,2,4,8. At most {MOST_BATCHES}, each once, up to {MOST_BATCH}.",
+        )
+    return batches
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, str]:

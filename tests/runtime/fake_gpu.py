@@ -156,7 +156,7 @@ class Mode(Enum):
     INPUT, OUTPUT = range(2)
 
 
-MOST = 4096
+MOST = 8
 """Images at once, at the upper end of the profile."""
 
 

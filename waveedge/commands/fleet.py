@@ -25,6 +25,9 @@ def run(
     threads: int,
     runs: int,
     input_size: tuple[int, int] | None,
+    batches: Sequence[int],
+    throughput: bool,
+    streams: int | None,
     setup: bool,
     keep: bool,
     plot: Path | None,
@@ -54,6 +57,9 @@ def run(
         check_output(picture, PICTURE, inputs=(model, hosts), overwrite=overwrite)
     arguments = ["--threads", str(threads), "--runs", str(runs)]
     arguments += ["--input-size", "{}x{}".format(*input_size)] if input_size else []
+    arguments += ["--batch", ",".join(str(batch) for batch in batches)] if batches else []
+    arguments += ["--throughput"] if throughput else []
+    arguments += ["--streams", str(streams)] if streams else []
     with console.states(titles) as say:
         outcomes = measure(boards, model, arguments, setup=setup, keep=keep, say=say)
     measured = any(outcome.report for outcome in outcomes)
