@@ -43,7 +43,8 @@ def time_batch(
     for side, session in enumerate((a, b)):
         reasons[side] = reasons[side] or _refusal(session, arrays)
     if all(reasons):
-        return BatchRow(batch, *(BatchTiming(reason=why) for why in reasons), None)
+        refused = [BatchTiming(reason=why) for why in reasons]
+        return BatchRow(batch, refused[0], refused[1], None)
     run_a, run_b = (
         _nothing if why else partial(session.run, *arrays)
         for session, why in zip((a, b), reasons, strict=True)

@@ -127,14 +127,25 @@ def benchmark(
     if a_session.backend != b_session.backend:
         notes.append("A and B ran on different runtimes: the ratio compares those as well.")
     shape = tuple(inputs[0][0].shape)
-    settings = {"runs": runs, "warmup": warmup, "seed": seed}
     side_a, side_b = (
-        side.variant(cpu[:, column], wall[:, column], inputs[0], threads, memory, **settings)
+        side.variant(
+            cpu[:, column],
+            wall[:, column],
+            inputs[0],
+            threads,
+            memory,
+            runs=runs,
+            warmup=warmup,
+            seed=seed,
+        )
         for column, side in enumerate(sides)
     )
     notes += [note for side in sides for note in side.notes]
     both = a_session, b_session
-    rows = [time_batch(*both, inputs, batch, **settings, progress=step) for batch in batches]
+    rows = [
+        time_batch(*both, inputs, batch, runs=runs, warmup=warmup, seed=seed, progress=step)
+        for batch in batches
+    ]
     rate = None
     if throughput:
         count = streams or default_streams(*both, threads=threads, cores=machine.cores)

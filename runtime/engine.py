@@ -14,6 +14,7 @@ from waveedge.errors import ArtifactError, InputError, MissingDependencyError, W
 from waveedge.runtime.backend import Array, DeviceTimes, TensorInfo
 from waveedge.runtime.cuda import Cuda, gpu_count
 from waveedge.runtime.cuda_graph import CudaGraph
+from waveedge.runtime.engine_manifest import dla_core as manifest_core
 
 __all__ = ["EngineBackend", "can_run_engines"]
 
@@ -40,6 +41,8 @@ class EngineBackend:
     Args:
         path: a serialized engine.
         cuda: the GPU; the first one by default.
+        dla_core: the deep learning accelerator that it was built for; by default what the manifest
+            beside it says.
 
     Attributes:
         context_bytes: what the device had less free once the execution context was made; other
@@ -53,7 +56,9 @@ class EngineBackend:
 
     parallel = "execution contexts of one engine, each on a CUDA stream of its own"
 
-    def __init__(self, path: Path, *, cuda: Cuda | None = None) -> None:
+    def __init__(
+        self, path: Path, *, cuda: Cuda | None = None, dla_core: int | None = None
+    ) -> None:
         libraries = list(_installed())
         if not libraries:
             raise MissingDependencyError(
@@ -63,8 +68,10 @@ class EngineBackend:
                 '"waveedge[rtx]", whichever built the engine.',
             )
         self._cuda = cuda or Cuda()
-        self._library, self._runtime, self._engine = _deserialize(path, libraries)
+        core = manifest_core(path) if dla_core is None else dla_core
+        self._library, self._runtime, self._engine = _deserialize(path, libraries, core)
         self.name = f"{self._library.__name__} {self._library.__version__}"
+        self.name += "" if core is None else f", DLA core {core}"
         self.inputs: list[TensorInfo] = []
         self._results: list[TensorInfo] = []
         for index in range(self._engine.num_io_tensors):
@@ -220,11 +227,15 @@ def _installed() -> Iterator[ModuleType]:
             continue
 
 
-def _deserialize(path: Path, libraries: list[ModuleType]) -> tuple[ModuleType, Any, Any]:
+def _deserialize(
+    path: Path, libraries: list[ModuleType], core: int | None
+) -> tuple[ModuleType, Any, Any]:
     """Load the engine with the library that built it: neither reads the other's."""
     data = path.read_bytes()
     for library in libraries:
         runtime = library.Runtime(library.Logger(library.Logger.ERROR))
+        if core is not None:
+            runtime.DLA_core = core  # else all engines run on core 0
         engine = runtime.deserialize_cuda_engine(data)
         if engine is not None:
             # The runtime must outlive its engine.

@@ -25,16 +25,16 @@ def footprint(session: Session, *, threads: int, shape: Sequence[int]) -> Footpr
         shape: of the first input.
     """
     activation, process, board = _measured_alone(session, threads, shape)
-    figures = {
-        "weights": _weights(session),
-        "activation": activation,
-        "context": _context(session),
-        "process": process,
-        "board": board,
-    }
+    weights, context = _weights(session), _context(session)
+    kinds = ("weights", "activation", "context", "process", "board")
+    figures = (weights, activation, context, process, board)
     return Footprint(
-        *(figure for figure, _ in figures.values()),
-        how={name: how for name, (_, how) in figures.items()},
+        weights_bytes=weights[0],
+        activation_bytes=activation[0],
+        context_bytes=context[0],
+        process_bytes=process[0],
+        board_bytes=board[0],
+        how={kind: how for kind, (_, how) in zip(kinds, figures, strict=True)},
     )
 
 

@@ -36,8 +36,9 @@ def device_rows(a: Variant, b: Variant) -> list[Row]:
     if a.device is None and b.device is None:
         return []
 
-    def medians(of: Callable[[Variant], Timing | None]) -> list[float | None]:
-        return [time.median if (time := of(side)) is not None else None for side in (a, b)]
+    def medians(of: Callable[[Variant], Timing | None]) -> tuple[float | None, float | None]:
+        times = of(a), of(b)
+        return times[0] and times[0].median, times[1] and times[1].median
 
     ratio = b.device.median / a.device.median if a.device and b.device and a.device.median else None
     rows = [

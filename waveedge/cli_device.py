@@ -21,7 +21,10 @@ __all__ = ["verbs"]
 verbs = typer.Typer()
 
 
-@verbs.command(epilog="Example: waveedge build model.trt --race")
+@verbs.command(
+    epilog="Example: waveedge build model.trt --race; "
+    "waveedge build model.trt --dla 0 --form rewritten-float16"
+)
 @standard_streams.results_alone()
 def build(
     bundle: Annotated[
@@ -35,6 +38,10 @@ def build(
     ] = None,
     level: Annotated[
         int | None, typer.Option(min=0, max=5, help="How long to look for faster kernels.")
+    ] = None,
+    dla: Annotated[
+        int | None,
+        typer.Option(min=0, max=63, metavar="CORE", help="Run on this DLA what it takes."),
     ] = None,
     race: Annotated[
         bool, typer.Option("--race", help="Then let the fastest good one be what is run.")
@@ -59,6 +66,7 @@ def build(
         form or [],
         workspace_mib=workspace,
         level=level,
+        dla=dla,
         again=again,
         raced=race,
         least_db=min_snr,

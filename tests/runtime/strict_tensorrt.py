@@ -17,7 +17,7 @@ import json
 import re
 import sys
 import types
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ from waveedge.runtime.engine_manifest import read_engine
 from waveedge.runtime.memory import measure_here
 from waveedge.runtime.race import chosen_form, race
 
-STATE = {"gpu": "Orin", "off": 0.0, "parses": True}
-"""What the fake shall be: the GPU's name, what engines add to each output, whether graphs parse."""
+STATE = {"gpu": "Orin", "off": 0.0, "parses": True, "dla": 0, "takes": "Conv"}
+"""What the fake shall be: the GPU's name, what engines add to each output, whether graphs parse,
+how many DLA cores it has, and which operators these run."""
 
 
 def strict(kind: type, **members: Any) -> Any:
@@ -106,8 +107,22 @@ def parse(self: Any, model: bytes) -> bool:
     return STATE["parses"]
 
 
+def layer(self: Any, index: int) -> Any:
+    node = onnx.ModelProto.FromString(self._model).graph.node[index]
+    found = Layer()
+    found._name, found._kind = node.name, node.op_type
+    return found
+
+
+Layer = strict(
+    real.ILayer,
+    name=property(lambda self: self._name),
+    type=property(lambda self: real.LayerType.CONVOLUTION),
+)
 Network = strict(
     real.INetworkDefinition,
+    num_layers=property(lambda self: len(onnx.ModelProto.FromString(self._model).graph.node)),
+    get_layer=layer,
     get_input=lambda self, index: Tensor(
         onnx.ModelProto.FromString(self._model).graph.input[index]
     ),
@@ -127,6 +142,10 @@ Config = strict(
     get_timing_cache=lambda self: Cache(),
     set_memory_pool_limit=lambda self, pool, size: STATE.update(workspace=size),
     add_optimization_profile=lambda self, profile: 0,
+    set_flag=lambda self, flag: STATE.update(flag=str(flag)),
+    can_run_on_DLA=lambda self, layer: (
+        self.default_device_type == real.DeviceType.DLA and layer._kind == STATE["takes"]
+    ),
 )
 Profile = strict(
     real.IOptimizationProfile,
@@ -145,6 +164,7 @@ def serialize(self: Any, network: Any, config: Any) -> Memory:
 Builder = strict(
     real.Builder,
     __init__=lambda self, log: None,
+    num_DLA_cores=property(lambda self: STATE["dla"]),
     create_network=lambda self, flags=0: STATE.update(flags=flags) or Network(),
     create_builder_config=lambda self: Config(),
     create_optimization_profile=lambda self: Profile(),
@@ -258,6 +278,7 @@ Engine = strict(
 
 def deserialize(self: Any, serialized_engine: bytes) -> Any:
     engine = Engine()
+    STATE["runs_on"] = vars(self).get("DLA_core")
     STATE["engine"] = bytes(serialized_engine)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -392,6 +413,7 @@ def main(folder: Path) -> dict[str, Any]:
     found["raced"] = Path(runtime.Session(folder).path).name
     found["raced_bits"] = runtime.benchmark(folder, runs=1, warmup=0).a.bits.executed
     found["too_much"] = refusal(lambda: race(folder, runs=1, least_db=500))
+    found["dla"] = dla(folder, settings)
     STATE["gpu"] = "Thor"
     found["not_here"] = chosen_form(open_bundle(folder))
     found["other_gpu"] = refusal(lambda: runtime.Session(folder))
@@ -431,6 +453,28 @@ def main(folder: Path) -> dict[str, Any]:
     del session
     gc.collect()
     found["memory_left"] = len(driver.blocks)
+    return found
+
+
+def dla(folder: Path, settings: Any) -> dict[str, Any]:
+    """What building for a deep learning accelerator does, with none, one, and one that is picky."""
+    wanted = replace(settings, dla_core=1)
+    form = ["rewritten-float16"]
+    found: dict[str, Any] = {"none": refusal(lambda: build(folder, settings=wanted))}
+    STATE["dla"] = 1
+    found["one"] = refusal(lambda: build(folder, settings=wanted))
+    STATE["dla"] = 2
+    (built,) = build(folder, forms=form, settings=wanted)
+    found["built"] = built.to_dict()
+    found["manifest"] = read_engine(built.path)["dla"]
+    found["flag"] = STATE["flag"]
+    backend = runtime.Session(built.path).backend
+    found["session"] = [backend, STATE["runs_on"]]
+    found["kept"] = [build(folder, forms=form, settings=wanted)[0].reused]
+    found["kept"].append(build(folder, forms=form, settings=settings)[0].reused)
+    found["on_gpu_again"] = [read_engine(built.path)["dla"], runtime.Session(built.path).backend]
+    STATE["takes"] = "Softmax"
+    found["nothing"] = refusal(lambda: build(folder, forms=form, settings=wanted))
     return found
 
 

@@ -141,3 +141,16 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["not_eaten"]
     assert found["json_not_eaten"]
     assert found["memory_left"] == 0
+    dla = found["dla"]
+    assert f"tensorrt {version} sees no DLA core here" in dla["none"]
+    assert "from 11.4.1 on" in dla["none"]
+    assert "sees 1 DLA cores here, and no core 1" in dla["one"]
+    assert (dla["built"]["dla_core"], dla["built"]["on_dla"]) == (1, 2)  # its convolutions
+    assert dla["built"]["on_gpu"]
+    assert dla["manifest"] == {"core": 1, "on_dla": 2, "on_gpu": dla["built"]["on_gpu"]}
+    assert dla["flag"] == "BuilderFlag.GPU_FALLBACK"
+    assert dla["session"] == [f"tensorrt {version}, DLA core 1", 1]
+    assert dla["kept"] == [True, False]  # for the same core; and not for the GPU alone
+    assert dla["on_gpu_again"] == [None, f"tensorrt {version}"]
+    assert "the DLA runs no layer of it" in dla["nothing"]
+    assert "--form rewritten-float16" in dla["nothing"]
