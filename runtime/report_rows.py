@@ -37,8 +37,7 @@ def device_rows(a: Variant, b: Variant) -> list[Row]:
         return []
 
     def medians(of: Callable[[Variant], Timing | None]) -> tuple[float | None, float | None]:
-        times = of(a), of(b)
-        return times[0] and times[0].median, times[1] and times[1].median
+        return _median(of(a)), _median(of(b))
 
     ratio = b.device.median / a.device.median if a.device and b.device and a.device.median else None
     rows = [
@@ -49,12 +48,15 @@ def device_rows(a: Variant, b: Variant) -> list[Row]:
     graphs = [side.cuda_graph or GraphTiming() for side in (a, b)]
     if any(graph.ratio for graph in graphs):
         for title, name in (("without", "off"), ("with", "on")):
-            times = [getattr(graph, name) for graph in graphs]
-            values = [time.median if time else None for time in times]
+            values = [_median(getattr(graph, name)) for graph in graphs]
             rows.append(row(f"wall time {title} CUDA graph", ms, *values))
         gains = [ratio_text(graph.ratio) if graph.ratio else "-" for graph in graphs]
         rows.append(("without / with", gains[0], gains[1], ""))
     return rows
+
+
+def _median(time: Timing | None) -> float | None:
+    return time.median if time is not None else None
 
 
 def memory_rows(a: Variant, b: Variant, ratio: float | None) -> list[Row]:
