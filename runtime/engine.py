@@ -87,6 +87,7 @@ class EngineBackend:
         self._events: list[int] = []
         self._graph: tuple[list[tuple[int, ...]], CudaGraph] | None = None
         self.times: DeviceTimes | None = None
+        self._cuda.activate()
         free = self._cuda.free_bytes()
         self._context = self._engine.create_execution_context()
         self.context_bytes = free - self._cuda.free_bytes()
@@ -213,6 +214,7 @@ class EngineBackend:
             self._context.set_tensor_address(name, address)
 
     def __del__(self) -> None:
+        self._graph = self._context = None  # before the stream that they ran on
         for address, _ in getattr(self, "_buffers", {}).values():
             self._cuda.free(address)
         for event in getattr(self, "_events", ()):

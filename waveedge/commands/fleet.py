@@ -9,6 +9,7 @@ from pathlib import Path
 from waveedge import console
 from waveedge.errors import InputError
 from waveedge.fleet import Board, measure, read_boards, rows, save_plot
+from waveedge.fleet.further import BATCH_COLUMNS, STREAM_COLUMNS, batch_rows, stream_rows
 from waveedge.fleet.ssh import require_host
 from waveedge.fleet.summary import COLUMNS
 from waveedge.outputs import PICTURE, check_output
@@ -72,6 +73,10 @@ def run(
     elif measured:
         title = f"{open_bundle(model).name}, {runs} interleaved pairs, {threads} thread(s)"
         console.table(title, COLUMNS, rows(outcomes))
+        if further := batch_rows(outcomes):
+            console.table("Batches", BATCH_COLUMNS, further)
+        if further := stream_rows(outcomes):
+            console.table("Several runs at once", STREAM_COLUMNS, further)
         if drawn:
             console.out.print(f"wrote {picture}")
     for outcome in outcomes:
