@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from waveedge.errors import InputError, WaveedgeError
-from waveedge.limits import MOST_BATCH
 from waveedge.runtime import notes as notes_of
 from waveedge.runtime.backend import Array
 from waveedge.runtime.batches import time_batch
@@ -29,6 +28,7 @@ __all__ = ["benchmark"]
 
 _LOADS = 3
 _MOST_RUNS = 100_000
+_MOST_BATCH = 4096
 
 
 def benchmark(
@@ -82,8 +82,8 @@ def benchmark(
             f"runs is {runs} and warmup is {warmup}",
             hint=f"Measure 1 to {_MOST_RUNS:,} runs.",
         )
-    if any(not 1 <= batch <= MOST_BATCH for batch in batches):
-        raise InputError(f"batches are {list(batches)}", hint=f"Each is 1 to {MOST_BATCH}.")
+    if any(not 1 <= batch <= _MOST_BATCH for batch in batches):
+        raise InputError(f"batches are {list(batches)}", hint=f"Each is 1 to {_MOST_BATCH}.")
     if streams is not None and not throughput:
         raise InputError("streams are for throughput", hint="Ask for throughput, or leave them.")
     path_a = Path(a)

@@ -11,7 +11,6 @@ from waveedge.errors import UsageError
 
 __all__ = [
     "LONGEST_NAME",
-    "MOST_BATCH",
     "MOST_BATCHES",
     "MOST_PIXELS",
     "check_pixels",
@@ -24,8 +23,8 @@ __all__ = [
 MOST_PIXELS = 2**25
 """Pixels of one input: batch x height x width. An 8K picture has 33.2 million."""
 
-MOST_BATCHES, MOST_BATCH = 16, 4096
-"""Batches of one list, and images of one batch, in a benchmark."""
+MOST_BATCHES = 16
+"""Batches of one list; how many images one may have is for the benchmark to say."""
 
 LONGEST_NAME = 1000
 """Characters of a layer pattern, or of a setting and its value."""
@@ -83,10 +82,10 @@ def parse_batches(option: str, text: str) -> tuple[int, ...]:
     """
     parts = text.split(",")
     batches = tuple(parse_count(option, part) for part in parts[: MOST_BATCHES + 1])
-    if len(parts) > MOST_BATCHES or len(set(batches)) < len(batches) or max(batches) > MOST_BATCH:
+    if len(parts) > MOST_BATCHES or len(set(batches)) < len(batches):
         raise UsageError(
             f"{option} {_cut(text)!r} is no list of batches",
-            hint=f"For example: 1,2,4,8. At most {MOST_BATCHES}, each once, up to {MOST_BATCH}.",
+            hint=f"For example: 1,2,4,8. At most {MOST_BATCHES}, each once.",
         )
     return batches
 

@@ -68,5 +68,6 @@ def _batch_cells(row: Any, side: str) -> tuple[str, str]:
 
 def _ratio(row: Any, name: str) -> str:
     value, low, high = (number(row, name, end) for end in ("value", "low", "high"))
-    known = value is not None and low is not None and high is not None
-    return f"{value:.2f}x [{low:.2f}, {high:.2f}]" if known else "-"
+    if value is None or low is None or high is None:
+        return "-"
+    return f"{value:.2f}x [{low:.2f}, {high:.2f}]"
