@@ -45,10 +45,7 @@ def stream_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
         streams = number(found, "streams")
         if streams is None:
             continue
-        rates = (
-            [number(found, side, name) for name in ("value", "low", "high")] for side in ("a", "b")
-        )
-        cells = ["-" if None in rate else "{:.1f} [{:.1f}, {:.1f}]".format(*rate) for rate in rates]
+        cells = [_rate(found, side) for side in ("a", "b")]
         rows.append((title, f"{streams:.0f}", *cells, _ratio(found, "ratio")))
     return rows
 
@@ -64,6 +61,13 @@ def _batch_cells(row: Any, side: str) -> tuple[str, str]:
     if time is None or rate is None:
         return shown(f"refused: {at(row, side, 'reason')}", 80), "-"
     return f"{time:.2f} ms", f"{rate:.1f}"
+
+
+def _rate(found: Any, side: str) -> str:
+    value, low, high = (number(found, side, end) for end in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "-"
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _ratio(row: Any, name: str) -> str:
