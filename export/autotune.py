@@ -27,9 +27,9 @@ from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.export.write_bundle import Progress
 from waveedge.normalise import normalise, preserve
 from waveedge.reference import Reference
+from waveedge.runtime.figures import Ratio
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
-from waveedge.runtime.report import Ratio
 from waveedge.runtime.session import Session
 
 __all__ = ["PUBLISHED", "REWRITTEN", "Choice", "Form", "Trial", "autotune", "search"]

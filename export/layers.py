@@ -23,7 +23,7 @@ from waveedge.export.graph_editing import array
 from waveedge.export.origins import layer_of
 from waveedge.export.passes.integer_weights import INT8
 from waveedge.nn import DWT2d, IDWT2d
-from waveedge.runtime.engine_builder import Kernel
+from waveedge.runtime.engine_kernels import Kernel
 
 __all__ = ["Layer", "layers_of", "optimised_by_onnxruntime", "seen_in_engine", "seen_in_graph"]
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from waveedge.runtime.benchmark import benchmark
 from waveedge.runtime.bundle import Bundle, newest_bundle, open_bundle
+from waveedge.runtime.figures import Ratio, Timing, Variant
 from waveedge.runtime.machine import Machine, describe_machine
 from waveedge.runtime.power import Power, measure_power
-from waveedge.runtime.report import Comparison, Ratio, Timing, Variant
+from waveedge.runtime.report import Comparison
 from waveedge.runtime.session import Session
 
 __all__ = [

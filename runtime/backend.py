@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from waveedge.errors import ArtifactError, InputError, MissingDependencyError, W
 from waveedge.runtime.denormals import flushed_denormals
 from waveedge.runtime.schema import shown
 
-__all__ = ["Array", "Backend", "OnnxBackend", "TensorInfo", "session_options"]
+__all__ = ["Array", "Backend", "DeviceTimes", "OnnxBackend", "TensorInfo", "session_options"]
 
 Array = NDArray[Any]
 
@@ -27,15 +29,31 @@ class TensorInfo:
     dtype: np.dtype[Any]
 
 
+class DeviceTimes(NamedTuple):
+    """Where a run on a GPU spent its time there, in milliseconds, by events between its parts."""
+
+    to_device: float
+    execution: float
+    to_host: float
+
+
 class Backend(Protocol):
-    """A loaded network: what runs it, what it takes, and the names of its outputs."""
+    """A loaded network: what runs it, what it takes, and the names of its outputs.
+
+    ``parallel`` says what ``streams`` gives each of its backends.
+    """
 
     name: str
+    parallel: str
     inputs: list[TensorInfo]
     outputs: list[str]
 
     def run(self, *arrays: Array) -> list[Array]:
         """Run on one array for each of ``inputs``, checked against these."""
+        ...
+
+    def streams(self, count: int) -> Sequence[Backend]:
+        """So many of the same network that may run at once, each in a thread of its own."""
         ...
 
 
@@ -50,6 +68,8 @@ class OnnxBackend:
         as_written: run quantizers as the floating-point operations that they are, and fuse nothing
             to integers.
     """
+
+    parallel = "onnxruntime sessions of their own, each with its threads"
 
     def __init__(
         self, path: Path, *, threads: int, provider: str, arena: bool, as_written: bool = False
@@ -77,6 +97,14 @@ class OnnxBackend:
                 f"onnxruntime {ort.__version__} cannot load {path}: {_reason(error)}",
                 hint="The file is damaged, or needs a newer onnxruntime. Export it again.",
             ) from error
+        self._again = partial(
+            OnnxBackend,
+            path,
+            threads=threads,
+            provider=provider,
+            arena=arena,
+            as_written=as_written,
+        )
         self.name = f"onnxruntime ({provider.removesuffix('ExecutionProvider')})"
         self.inputs = [_tensor_info(path, node) for node in self._session.get_inputs()]
         self.outputs = [str(node.name) for node in self._session.get_outputs()]
@@ -94,6 +122,10 @@ class OnnxBackend:
                 f"the network cannot run on {what}: {_reason(error)}",
                 hint="Height and width may have to be multiples of a power of two.",
             ) from error
+
+    def streams(self, count: int) -> list[OnnxBackend]:
+        """Sessions of their own: threads of one session would share its workers."""
+        return [self, *(self._again() for _ in range(count - 1))]
 
 
 def _loadable(path: Path) -> str | bytes:

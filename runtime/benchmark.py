@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from waveedge.errors import InputError
+from waveedge.errors import InputError, WaveedgeError
 from waveedge.runtime import notes as notes_of
 from waveedge.runtime.backend import Array
-from waveedge.runtime.bits import bits_of
+from waveedge.runtime.batches import time_batch
 from waveedge.runtime.bundle import open_bundle
+from waveedge.runtime.common_inputs import common_inputs
 from waveedge.runtime.drift import Watch
-from waveedge.runtime.external import external_files
-from waveedge.runtime.inputs import example_inputs
+from waveedge.runtime.figures import Bits
 from waveedge.runtime.machine import describe_machine
-from waveedge.runtime.manifest import OPENVINO
-from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
-from waveedge.runtime.power import measure_power
-from waveedge.runtime.report import Bits, Comparison, Timing, Variant
-from waveedge.runtime.schema import shown
+from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
+from waveedge.runtime.report import Comparison
 from waveedge.runtime.session import Session
+from waveedge.runtime.side import Side
+from waveedge.runtime.throughput import WINDOWS, default_streams, measure_throughput
 
 __all__ = ["benchmark"]
 
 _LOADS = 3
 _MOST_RUNS = 100_000
+_MOST_BATCH = 4096
 
 
 def benchmark(
@@ -43,6 +42,9 @@ def benchmark(
     seed: int = 0,
     images: Sequence[Array] | None = None,
     input_size: tuple[int, int] | None = None,
+    batches: Sequence[int] = (),
+    throughput: bool = False,
+    streams: int | None = None,
     provider: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
@@ -62,8 +64,12 @@ def benchmark(
             are always random (see ``Session.example_inputs``).
         input_size: (height, width) in pixels of the random input, where a network leaves it free;
             by default what the bundle was made for.
+        batches: time both at each of these, too; what one cannot run is refused, with the reason.
+        throughput: measure images a second, too, with several runs under way at once.
+        streams: how many; by default as many as fill the CPU, and 2 for engines.
         provider: as for ``Session``.
-        progress: called after each pair with (pairs done, pairs in all), warm-up included.
+        progress: called after each step with (steps done, steps in all): pairs, warm-up included,
+            and windows of throughput.
 
     Raises:
         InputError: nothing to compare with, an option makes no sense, or the two networks take
@@ -76,6 +82,10 @@ def benchmark(
             f"runs is {runs} and warmup is {warmup}",
             hint=f"Measure 1 to {_MOST_RUNS:,} runs.",
         )
+    if any(not 1 <= batch <= _MOST_BATCH for batch in batches):
+        raise InputError(f"batches are {list(batches)}", hint=f"Each is 1 to {_MOST_BATCH}.")
+    if streams is not None and not throughput:
+        raise InputError("streams are for throughput", hint="Ask for throughput, or leave them.")
     path_a = Path(a)
     path_b = _baseline_of(path_a, provider) if b is None else Path(b)
     machine = describe_machine()
@@ -85,19 +95,23 @@ def benchmark(
     own = b is None and _is_onnx(path_b)
     providers = provider, _provider_of(path_a, provider) if own else provider
     a_session, b_session, a_load, b_load = _load_both(path_a, path_b, threads, providers)
-    inputs = _common_inputs(a_session, b_session, images, input_size, seed)
+    inputs = common_inputs(a_session, b_session, images, input_size, seed)
 
     watch = Watch(warmup)
+    total = (warmup + runs) * (1 + len(batches)) + WINDOWS * throughput
+    steps = itertools.count(1)
 
-    def pair(done: int, total: int) -> None:
-        watch.pair(done, total)
+    def step(*_: int) -> None:
         if progress:
-            progress(done, total)
+            progress(next(steps), total)
 
-    on_device: tuple[list[float | None], list[float | None]] = ([], [])
+    def pair(done: int, pairs: int) -> None:
+        watch.pair(done, pairs)
+        step()
+
+    sides = Side("A", a_session, a_load), Side("B", b_session, b_load)
     cpu, wall, order = time_pairs(
-        [partial(_run, a_session, arrays, on_device[0]) for arrays in inputs],
-        [partial(_run, b_session, arrays, on_device[1]) for arrays in inputs],
+        *([partial(side.run, arrays) for arrays in inputs] for side in sides),
         runs=runs,
         warmup=warmup,
         seed=seed,
@@ -113,34 +127,33 @@ def benchmark(
     if a_session.backend != b_session.backend:
         notes.append("A and B ran on different runtimes: the ratio compares those as well.")
     shape = tuple(inputs[0][0].shape)
-    sides: list[Variant] = []
-    no_energy: list[str] = []
-    for column, (session, load) in enumerate(((a_session, a_load), (b_session, b_load))):
-        peak, note = _peak(session, threads, shape) if memory else (None, "")
-        notes += _about_memory("AB"[column], peak, note)
-        notes += notes_of.foreign_target("AB"[column], session)
-        power, reason = measure_power(
-            partial(session.run, *inputs[0]), gpu=not _is_onnx(session.path)
+    side_a, side_b = (
+        side.variant(
+            cpu[:, column],
+            wall[:, column],
+            inputs[0],
+            threads,
+            memory,
+            runs=runs,
+            warmup=warmup,
+            seed=seed,
         )
-        notes += power.notes("AB"[column]) if power else []
-        no_energy.append(reason)
-        sides.append(
-            Variant(
-                name=_name(session),
-                path=str(session.path),
-                backend=session.backend,
-                cpu=timing(cpu[:, column]),
-                wall=timing(wall[:, column]),
-                device=_device_timing(on_device[column][-runs:]),
-                load_ms=load,
-                file_bytes=_file_bytes(session.path),
-                peak_bytes=peak,
-                bits=bits_of(session.path, session.manifest),
-                power=power,
-            )
-        )
-    notes += notes_of.without_energy(*no_energy)
-    side_a, side_b = sides
+        for column, side in enumerate(sides)
+    )
+    notes += [note for side in sides for note in side.notes]
+    both = a_session, b_session
+    rows = [
+        time_batch(*both, inputs, batch, runs=runs, warmup=warmup, seed=seed, progress=step)
+        for batch in batches
+    ]
+    rate = None
+    if throughput:
+        count = streams or default_streams(*both, threads=threads, cores=machine.cores)
+        try:
+            rate = measure_throughput(*both, inputs[0], streams=count, seed=seed, progress=step)
+        except WaveedgeError as error:  # as where memory does not do for so many
+            notes.append(f"No throughput with {count} streams: {error.what}.")
+    notes += notes_of.without_energy(*(side.no_energy for side in sides))
     if b is None:  # the baseline's file knows neither its role nor its bits
         side_b = replace(side_b, name="published", bits=Bits("w32a32", "w32a32"))
     peaks = side_a.peak_bytes, side_b.peak_bytes
@@ -151,6 +164,8 @@ def benchmark(
         wall_ratio=bootstrap_ratio(wall[:, 1], wall[:, 0], seed=seed),
         memory_ratio=peaks[1] / peaks[0] if peaks[0] and peaks[1] else None,
         size_ratio=side_b.file_bytes / side_a.file_bytes,
+        batches=tuple(rows),
+        throughput=rate,
         order=order,
         threads=threads,
         warmup=warmup,
@@ -161,16 +176,6 @@ def benchmark(
         drift=drift,
         notes=tuple(notes),
     )
-
-
-def _run(session: Session, arrays: Sequence[Array], times: list[float | None]) -> None:
-    session.run(*arrays)
-    times.append(session.device_ms)
-
-
-def _device_timing(times: Sequence[float | None]) -> Timing | None:
-    known = [time for time in times if time is not None]
-    return timing(np.array(known)) if len(known) == len(times) else None
 
 
 def _provider_of(path: Path, provider: str) -> str:
@@ -210,84 +215,5 @@ def _load_both(
     return a_session, b_session, statistics.median(a_loads), statistics.median(b_loads)
 
 
-def _common_inputs(
-    a: Session,
-    b: Session,
-    images: Sequence[Array] | None,
-    size: tuple[int, int] | None,
-    seed: int,
-) -> list[tuple[Array, ...]]:
-    """Make inputs that both networks take, one array for each of theirs, and check them.
-
-    A size that one network fixes fits the other.
-    """
-    if [(len(one.shape), one.dtype) for one in a.inputs] != [
-        (len(two.shape), two.dtype) for two in b.inputs
-    ]:
-        raise InputError(
-            f"the networks take different inputs: {_taken(a)}, and {_taken(b)}",
-            hint="Compare two exports of the same task.",
-        )
-    common = [
-        replace(
-            one,
-            shape=tuple(
-                after if isinstance(before, str) else before
-                for before, after in zip(one.shape, two.shape, strict=True)
-            ),
-        )
-        for one, two in zip(a.inputs, b.inputs, strict=True)
-    ]
-    made_for = [session.sizes.calibrated for session in (a, b) if session.sizes is not None]
-    if size is None and made_for and not all(isinstance(n, int) for n in common[0].shape[-2:]):
-        size = made_for[0]
-    if images is None:
-        inputs = [example_inputs(common, size=size, seed=seed)]
-    else:
-        inputs = [
-            (image, *example_inputs(common, shape=image.shape, seed=seed)[1:]) for image in images
-        ]
-    if not inputs:
-        raise InputError("no images were given", hint="Leave images out to run on random data.")
-    for arrays in inputs:
-        a.check(*arrays)
-        b.check(*arrays)
-    return inputs
-
-
-def _taken(session: Session) -> str:
-    return shown(", ".join(f"{info.dtype} {info.shape}" for info in session.inputs), 200)
-
-
-def _peak(session: Session, threads: int, shape: tuple[int, ...]) -> tuple[int | None, str]:
-    if not _is_onnx(session.path):
-        return session.activation_bytes, "an engine's activations lie in GPU memory"
-    if session.provider in OPENVINO:
-        return None, "OpenVINO keeps its memory between runs, so that none is seen to be added"
-    if session.manifest is not None and session.manifest["precision"] == "float16":
-        return None, "onnxruntime widens float16 on the CPU, which says nothing of an engine"
-    # Imported here: a module that runs as a program must not be loaded with its package.
-    from waveedge.runtime.memory import peak_memory
-
-    peak = peak_memory(session.path, threads=threads, shape=shape)
-    return peak.peak_bytes, peak.note
-
-
-def _about_memory(side: str, peak: int | None, note: str) -> list[str]:
-    if peak is not None and note:
-        return [f"Memory of {side} is what TensorRT sets aside on the GPU for activations."]
-    return [f"No peak memory for {side}: {note}."] if note else []
-
-
 def _is_onnx(path: Path) -> bool:
     return path.suffix in (".onnx", ".ort")
-
-
-def _name(session: Session) -> str:
-    return (session.manifest and session.manifest["name"]) or session.path.stem
-
-
-def _file_bytes(path: Path) -> int:
-    """Size of a model and of the weights beside it."""
-    beside = external_files(path) if path.suffix == ".onnx" else ()
-    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))

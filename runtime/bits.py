@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from waveedge.runtime.report import Bits
+from waveedge.runtime.figures import Bits
 
 __all__ = ["bits_of"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from waveedge.files import sha256
 from waveedge.filetypes import TIMING_CACHE, is_engine
 from waveedge.outputs import ENGINE, new_file
 from waveedge.runtime.backend import OnnxBackend
+from waveedge.runtime.built import Built
 from waveedge.runtime.bundle import Bundle, open_bundle
 from waveedge.runtime.cuda import gpu_count
 from waveedge.runtime.engine import EngineBackend
@@ -47,7 +48,7 @@ from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.sizes import SizeRange
 from waveedge.runtime.travelling import travelling_batches
 
-__all__ = ["Built", "build"]
+__all__ = ["build"]
 
 LEAST_DB = 30.0
 """Of an engine to onnxruntime on the same graph. TensorRT multiplies in TF32 where the graph says
@@ -57,38 +58,6 @@ another way; what is further off is another network."""
 _LIBRARIES: dict[str, Backend] = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Built:
-    """An engine that was built.
-
-    Attributes:
-        form: its name in the bundle.
-        path: the engine; its manifest lies beside it.
-        onnx: the file that it was built from.
-        snr_db: to onnxruntime on the bundle's images; None where it has none.
-        engine_bytes: its size.
-        layers: steps of the engine.
-        executed: bits of the network's layers as the engine computes them, such as
-            ``w8a8, w16a16``; empty where the inspector does not tell.
-        reused: it lay here, and fits.
-        error: why there is none.
-    """
-
-    form: str
-    path: Path
-    onnx: str
-    snr_db: float | None = None
-    engine_bytes: int = 0
-    layers: int = 0
-    executed: str = ""
-    reused: bool = False
-    error: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return {**vars(self), "path": str(self.path)}
 
 
 def build(
@@ -116,7 +85,8 @@ def build(
     Raises:
         InputError: the bundle is for another target, or has no such form.
         ArtifactError: it is damaged.
-        MissingDependencyError: TensorRT or a GPU is missing here, or TensorRT is too old.
+        MissingDependencyError: TensorRT, a GPU or the DLA asked for is missing here, or TensorRT is
+            too old.
         VerificationError: an engine computes something else; it is not kept.
         OutputError: an engine must not be replaced, or cannot be written.
         WaveedgeError: TensorRT refuses the graph of a form that was named, or all.
@@ -128,6 +98,12 @@ def build(
             f"{folder} was exported for {bundle.manifest['target']}, which needs no engine",
             hint="Export it for TensorRT: waveedge export --target trt",
         )
+    settings = settings or Settings()
+    if settings.dla_core is not None and library == "tensorrt_rtx":
+        raise InputError(
+            f"{folder} is for TensorRT-RTX, which runs on desktop GPUs: these have no DLA",
+            hint="Export it with --target trt for a Jetson.",
+        )
     require_version(library)
     require_backend(library)
     if gpu_count() == 0:
@@ -136,13 +112,14 @@ def build(
             hint="Run this on the device that shall run them.",
         )
     chosen = _chosen(bundle, forms)
-    settings = settings or Settings()
     built = []
     failure: WaveedgeError | None = None
     for number, (form, onnx) in enumerate(chosen):
         if progress is not None:
             progress("building", number, len(chosen))
-        kept = _shipped(bundle, form, onnx) or (None if again else _kept(bundle, form, onnx))
+        kept = _shipped(bundle, form, onnx) or (
+            None if again else _kept(bundle, form, onnx, settings)
+        )
         try:
             built.append(kept or _build(bundle, library, form, onnx, settings, overwrite))
         except OutputError:
@@ -167,8 +144,8 @@ def _shipped(bundle: Bundle, form: str, onnx: str) -> Built | None:
     return Built(form, engine, onnx, engine_bytes=engine.stat().st_size, reused=True)
 
 
-def _kept(bundle: Bundle, form: str, onnx: str) -> Built | None:
-    """The engine that lies here, if it fits."""
+def _kept(bundle: Bundle, form: str, onnx: str, settings: Settings) -> Built | None:
+    """The engine that lies here, if it fits, and runs where it was asked to."""
     try:
         engine = engine_of(bundle, onnx)
     except ArtifactError:
@@ -176,9 +153,10 @@ def _kept(bundle: Bundle, form: str, onnx: str) -> Built | None:
     if engine is None:
         return None
     found = read_engine(engine)
-    size = engine.stat().st_size
-    executed = found["executed"] or ""
-    return Built(form, engine, onnx, found["snr_db"], size, found["layers"], executed, reused=True)
+    dla = found["dla"]
+    if (dla and dla["core"]) != settings.dla_core:
+        return None
+    return Built.of_manifest(form, engine, found, reused=True)
 
 
 def _chosen(bundle: Bundle, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -217,19 +195,24 @@ def _build(
             temporary.write_bytes(made.timing_cache)
     with new_file(engine, ENGINE, overwrite=True) as temporary:
         temporary.write_bytes(made.engine)
-        backend = EngineBackend(temporary)
+        backend = EngineBackend(temporary, dla_core=settings.dla_core)
         quality = _compare(bundle, model, backend)
         layers = read_layers(backend.information())
         executed = _executed(bundle, layers)
         fields = _manifest(bundle, library, onnx, made, quality)
-        fields |= {"layers": len(layers), "executed": executed or None}
+        fields |= {"layers": len(layers), "executed": executed or None, "dla": _dla(made)}
         # Before the engine has its name, and with none in its place: one without a manifest, or
         # with that of another, would be nobody's.
         if os.path.isfile(engine) and not os.path.islink(engine):
             engine.unlink()
         with new_file(sidecar(engine), ENGINE, overwrite=True) as beside:
             beside.write_text(seal_engine(fields), encoding="utf-8")
-    return Built(form, engine, onnx, quality, len(made.engine), len(layers), executed)
+    return Built.of_manifest(form, engine, fields)
+
+
+def _dla(made: Build) -> dict[str, Any] | None:
+    placed = made.placement
+    return None if placed is None else {**vars(placed), "on_gpu": list(placed.on_gpu)}
 
 
 def _executed(bundle: Bundle, layers: Sequence[EngineLayer]) -> str:

@@ -12,10 +12,18 @@ from typing import Any
 from waveedge.errors import MissingDependencyError, WaveedgeError
 from waveedge.runtime.backend import Array
 
-__all__ = ["Cuda", "compute_capabilities", "driver_version", "gpu_count", "gpu_name"]
+__all__ = [
+    "Cuda",
+    "compute_capabilities",
+    "driver_version",
+    "gpu_count",
+    "gpu_name",
+    "shares_memory",
+]
 
 # Of CUdevice_attribute.
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+_INTEGRATED = 18
 
 
 @cache
@@ -73,6 +81,16 @@ def compute_capabilities(driver: Any = None) -> list[str]:
     return found
 
 
+def shares_memory(driver: Any = None) -> bool:
+    """Say whether the first GPU has no memory but the machine's, as a Jetson's has none."""
+    driver = driver or _driver()
+    device, integrated = ctypes.c_int(0), ctypes.c_int(0)
+    if gpu_count(driver) == 0 or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return False
+    refused = driver.cuDeviceGetAttribute(ctypes.byref(integrated), _INTEGRATED, device)
+    return not refused and integrated.value == 1
+
+
 class Cuda:
     """The first GPU's primary context, which TensorRT uses too, with a stream of its own.
 
@@ -92,30 +110,30 @@ class Cuda:
                 "with provider 'cpu'.",
             )
         device, context, stream = ctypes.c_int(0), ctypes.c_void_p(), ctypes.c_void_p()
-        self._call("cuDeviceGet", ctypes.byref(device), 0)
-        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self.call("cuDeviceGet", ctypes.byref(device), 0)
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self._context = context
         self.activate()
-        self._call("cuStreamCreate", ctypes.byref(stream), 0)
+        self.call("cuStreamCreate", ctypes.byref(stream), 0)
         self.stream = int(stream.value or 0)
 
     def activate(self) -> None:
         """Make the context current in this thread."""
-        self._call("cuCtxSetCurrent", self._context)
+        self.call("cuCtxSetCurrent", self._context)
 
     def allocate(self, size: int) -> int:
         """Return the device address of ``size`` new bytes."""
         address = ctypes.c_uint64()
-        self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
+        self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
         return int(address.value)
 
     def free(self, address: int) -> None:
         """Give back what ``allocate`` returned."""
-        self._call("cuMemFree_v2", ctypes.c_uint64(address))
+        self.call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def to_device(self, address: int, array: Array) -> None:
         """Queue the copy of a C-contiguous array to the device."""
-        self._call(
+        self.call(
             "cuMemcpyHtoDAsync_v2",
             ctypes.c_uint64(address),
             ctypes.c_void_p(array.ctypes.data),
@@ -125,7 +143,7 @@ class Cuda:
 
     def to_host(self, array: Array, address: int) -> None:
         """Queue the copy from the device into a C-contiguous array."""
-        self._call(
+        self.call(
             "cuMemcpyDtoHAsync_v2",
             ctypes.c_void_p(array.ctypes.data),
             ctypes.c_uint64(address),
@@ -136,17 +154,17 @@ class Cuda:
     def event(self) -> int:
         """Return the handle of a new event, which can mark a place in the stream."""
         event = ctypes.c_void_p()
-        self._call("cuEventCreate", ctypes.byref(event), 0)
+        self.call("cuEventCreate", ctypes.byref(event), 0)
         return int(event.value or 0)
 
     def record(self, event: int) -> None:
         """Let an event mark the place behind all that was queued."""
-        self._call("cuEventRecord", ctypes.c_void_p(event), ctypes.c_void_p(self.stream))
+        self.call("cuEventRecord", ctypes.c_void_p(event), ctypes.c_void_p(self.stream))
 
     def elapsed_ms(self, start: int, end: int) -> float:
         """Milliseconds on the GPU between two events that have passed."""
         elapsed = ctypes.c_float()
-        self._call(
+        self.call(
             "cuEventElapsedTime",
             ctypes.byref(elapsed),
             ctypes.c_void_p(start),
@@ -156,13 +174,24 @@ class Cuda:
 
     def forget(self, event: int) -> None:
         """Give an event back."""
-        self._call("cuEventDestroy_v2", ctypes.c_void_p(event))
+        self.call("cuEventDestroy_v2", ctypes.c_void_p(event))
+
+    def has(self, function: str) -> bool:
+        """Say whether this driver has a function; older ones lack some."""
+        return hasattr(self._driver, function)
+
+    def free_bytes(self) -> int:
+        """Device memory that is free; of a Jetson, whose GPU has no other, the board's."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return int(free.value)
 
     def wait(self) -> None:
         """Wait until all that was queued is done."""
-        self._call("cuStreamSynchronize", ctypes.c_void_p(self.stream))
+        self.call("cuStreamSynchronize", ctypes.c_void_p(self.stream))
 
-    def _call(self, function: str, *arguments: object) -> None:
+    def call(self, function: str, *arguments: object) -> None:
+        """Call a function of the driver, and raise what it refuses."""
         status = getattr(self._driver, function)(*arguments)
         if status:
             raise WaveedgeError(
@@ -171,3 +200,7 @@ class Cuda:
                 if status == 2
                 else "Look the number up under CUresult in NVIDIA's CUDA driver API.",
             )
+
+    def __del__(self) -> None:
+        if getattr(self, "stream", 0):
+            self.call("cuStreamDestroy_v2", ctypes.c_void_p(self.stream))

@@ -13,16 +13,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from math import prod
 from typing import Any, Literal
 
 from waveedge.errors import MissingDependencyError
+from waveedge.runtime.dla import Placement, place, require_dla
+from waveedge.runtime.engine_kernels import Kernel, read_kernels
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = [
     "Backend",
     "Build",
-    "Kernel",
     "Settings",
     "backend_version",
     "build_engine",
@@ -51,23 +51,6 @@ _MISSING = {
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """One step of a built engine.
-
-    Attributes:
-        name: starts with the name of the ONNX node that gave the kernel its work.
-        kind: TensorRT's word for it, for example ``correlation`` (a convolution) or ``gemm``.
-        int8: whether its main inputs are int8.
-        moved_bytes: what it reads and writes, constants not counted.
-    """
-
-    name: str
-    kind: str
-    int8: bool
-    moved_bytes: int = 0
-
-
-@dataclass(frozen=True)
 class Settings:
     """How an engine is built; TensorRT's own ways where None.
 
@@ -75,12 +58,14 @@ class Settings:
         workspace_bytes: memory that a layer may use while it runs.
         level: 0 to 5: how long the builder looks for faster kernels.
         timing_cache: what an earlier build on this device measured; it makes the next one shorter.
+        dla_core: run on this deep learning accelerator what it takes, and the rest on the GPU.
         progress: called with (phase, steps done, steps in all).
     """
 
     workspace_bytes: int | None = None
     level: int | None = None
     timing_cache: bytes = b""
+    dla_core: int | None = None
     progress: Callable[[str, int, int], None] | None = None
 
 
@@ -96,6 +81,7 @@ class Build:
         kernels: the steps of the engine, as far as the builder tells.
         errors: what the parser and the builder said against the graph.
         timing_cache: what this build measured, for the next one; enterprise TensorRT alone.
+        placement: what runs on a deep learning accelerator; None where none was asked for.
     """
 
     backend: str
@@ -105,6 +91,7 @@ class Build:
     kernels: list[Kernel] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     timing_cache: bytes = b""
+    placement: Placement | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON, without the engine itself."""
@@ -174,17 +161,22 @@ def build_engine(
         the engine, or the errors that kept it from being built.
 
     Raises:
-        MissingDependencyError: the package, or for ``tensorrt`` a GPU, is not there.
+        MissingDependencyError: the package, or for ``tensorrt`` a GPU, is not there, or no deep
+            learning accelerator where one was asked for.
+        InputError: such an accelerator does not run any of it.
     """
     require_backend(backend)
     trt = import_module(backend)
     log = _new_log(trt)
     builder = trt.Builder(log)
+    core = settings.dla_core if settings is not None else None
+    if core is not None:
+        require_dla(trt, builder, core)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
     rtx = backend == "tensorrt_rtx"
 
-    engine, errors, cache = None, [], b""
+    engine, errors, cache, placement = None, [], b"", None
     if parser.parse(model):
         config = builder.create_builder_config()
         # The log then lists every kernel with the types of its inputs, GPU or not.
@@ -197,6 +189,8 @@ def build_engine(
         else:
             _apply(trt, config, settings or Settings())
         _add_profile(builder, network, config, sizes)
+        if core is not None:
+            placement = place(trt, network, config, core)
         serialized = builder.build_serialized_network(network, config)
         engine = bytes(serialized) if serialized is not None else None
         if not rtx and (measured := config.get_timing_cache()) is not None:
@@ -210,9 +204,10 @@ def build_engine(
         targets=RTX_TARGETS if rtx else (),
         proxy=rtx,
         engine=engine,
-        kernels=_kernels(log.layers),
+        kernels=read_kernels(log.layers),
         errors=errors,
         timing_cache=cache,
+        placement=placement,
     )
 
 
@@ -298,31 +293,3 @@ def _new_log(trt: Any) -> Any:
                 self.layers = message
 
     return Log()
-
-
-_LAYER = re.compile(
-    r"Name: (.*?), LayerType: (\w+), Inputs: (.*?), (?:Constants: .*?, )?Outputs: (.*?), Tactic"
-)
-_TENSOR = re.compile(r"Dimensions: \[([\d,]*)\].*?Datatype: (\w+)")
-_BYTES = {"Int8": 1, "UInt8": 1, "Bool": 1, "Half": 2, "BFloat16": 2, "Int64": 8}
-_SIGNALS = ("signal", "wait")
-"""How streams wait for each other: no kernel."""
-
-
-def _kernels(layers: str) -> list[Kernel]:
-    """Reads the builder's list of layers: one line each, ``Name: ..., LayerType: ..., Inputs``."""
-    kernels = []
-    for line in layers.splitlines():
-        match = _LAYER.match(line)
-        if match is not None and match[2] not in _SIGNALS:
-            name, kind, inputs, outputs = match.groups()
-            moved = _size(inputs) + _size(outputs)
-            kernels.append(Kernel(name, kind, "Datatype: Int8" in inputs, moved))
-    return kernels
-
-
-def _size(tensors: str) -> int:
-    return sum(
-        prod(int(extent) for extent in extents.split(",") if extent) * _BYTES.get(kind, 4)
-        for extents, kind in _TENSOR.findall(tensors)
-    )

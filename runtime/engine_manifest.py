@@ -18,11 +18,20 @@ from waveedge.files import sha256
 from waveedge.filetypes import ENGINE_FORMAT
 from waveedge.runtime.bundle import Bundle
 from waveedge.runtime.cuda import compute_capabilities, gpu_name
+from waveedge.runtime.dla import MOST_LETTERS, MOST_NAMES
 from waveedge.runtime.schema import ListOf, Nullable, Real, Record, SchemaError, Text, Whole, shown
 
-__all__ = ["device_of", "engine_of", "engine_path", "read_engine", "seal_engine", "sidecar"]
+__all__ = [
+    "device_of",
+    "dla_core",
+    "engine_of",
+    "engine_path",
+    "read_engine",
+    "seal_engine",
+    "sidecar",
+]
 
-_FORMAT = f"{ENGINE_FORMAT}1"
+_FORMAT = f"{ENGINE_FORMAT}2"
 _MOST_BYTES = 2**20
 _HASH = Text(64, r"[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")
 _SCHEMA = Record(
@@ -41,6 +50,15 @@ _SCHEMA = Record(
         "gpu_clock_fixed": Nullable(Whole(0, 1)),
         "layers": Whole(0, 10**6),
         "executed": Nullable(Text(200)),
+        "dla": Nullable(
+            Record(
+                {
+                    "core": Whole(0, 63),
+                    "on_dla": Whole(0, 10**6),
+                    "on_gpu": ListOf(Text(MOST_LETTERS), most=MOST_NAMES),
+                }
+            )
+        ),
     }
 )
 
@@ -102,6 +120,17 @@ def engine_of(bundle: Bundle, onnx: str) -> Path | None:
                 hint=again,
             )
     return engine
+
+
+def dla_core(engine: Path) -> int | None:
+    """Which deep learning accelerator an engine was built for; None for the GPU alone."""
+    if not sidecar(engine).is_file():
+        return None
+    try:
+        placement = read_engine(engine)["dla"]
+    except ArtifactError:  # nobody's, or of another version: whoever asks for a bundle's is told
+        return None
+    return int(placement["core"]) if placement is not None else None
 
 
 def seal_engine(fields: Mapping[str, Any]) -> str:

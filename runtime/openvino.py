@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +30,7 @@ class OpenVinoBackend:
         path: an ``.onnx`` file.
         threads: of the compiled network.
         precision: of floating-point layers, float32 or bfloat16.
+        streams: runs that may be under way at once.
 
     Raises:
         MissingDependencyError: OpenVINO is not installed.
@@ -35,7 +38,11 @@ class OpenVinoBackend:
         ArtifactError: OpenVINO cannot load the file.
     """
 
-    def __init__(self, path: Path, *, threads: int, precision: str = "float32") -> None:
+    parallel = "infer requests of one network, compiled for as many streams (NUM_STREAMS)"
+
+    def __init__(
+        self, path: Path, *, threads: int, precision: str = "float32", streams: int = 1
+    ) -> None:
         library = _import()
         core = library.Core()
         if precision == "bfloat16" and not runs_bfloat16():
@@ -46,7 +53,7 @@ class OpenVinoBackend:
             )
         settings = {
             "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         }
         try:
@@ -57,6 +64,8 @@ class OpenVinoBackend:
                 hint="The file is damaged, or holds operators that OpenVINO does not have.",
             ) from error
         self._request = self._compiled.create_infer_request()
+        self._wider = partial(OpenVinoBackend, path, precision=precision)
+        self._threads = threads
         self.name = f"OpenVINO {openvino_version()} (CPU, {precision})"
         self.inputs = [_tensor_info(port) for port in self._compiled.inputs]
         self.outputs = [port.get_any_name() for port in self._compiled.outputs]
@@ -72,6 +81,15 @@ class OpenVinoBackend:
                 hint="Height and width may have to be multiples of a power of two.",
             ) from error
         return [np.array(found[port]) for port in self._compiled.outputs]
+
+    def streams(self, count: int) -> list[OpenVinoBackend]:
+        """Requests of one network that is compiled for so many: its threads are not in each other's
+        way, as those of several networks may be, pinned to the same cores."""
+        first = self._wider(threads=self._threads * count, streams=count)
+        others = [copy(first) for _ in range(count - 1)]
+        for other in others:
+            other._request = first._compiled.create_infer_request()
+        return [first, *others]
 
     def executed(self) -> dict[str, str]:
         """Names of the nodes of the file -> what the kernel that computes them multiplies: i8, f32.

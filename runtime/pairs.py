@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from waveedge.runtime.backend import Array
-from waveedge.runtime.report import Ratio, Timing
+from waveedge.runtime.figures import Ratio, Timing
 
 __all__ = ["bootstrap_ratio", "time_pairs", "timing"]
 

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.schema import shown
 from waveedge.runtime.sizes import SizeRange
+
+if TYPE_CHECKING:
+    from waveedge.runtime.engine import EngineBackend
 
 __all__ = ["Session"]
 
@@ -120,16 +123,22 @@ class Session:
         return tuple(self._backend.outputs)
 
     @property
+    def engine(self) -> EngineBackend | None:
+        """What runs it, where that is a TensorRT engine: what engines alone can do."""
+        from waveedge.runtime.engine import EngineBackend
+
+        return self._backend if isinstance(self._backend, EngineBackend) else None
+
+    @property
     def device_ms(self) -> float | None:
         """An engine's time on the GPU in the last run, transfers not counted; else None."""
-        elapsed: float | None = getattr(self._backend, "device_ms", None)
-        return elapsed
+        times = self.engine.times if self.engine else None
+        return times.execution if times else None
 
     @property
     def activation_bytes(self) -> int | None:
         """What TensorRT sets aside for an engine's activations on the GPU; else None."""
-        found: int | None = getattr(self._backend, "activation_bytes", None)
-        return found
+        return self.engine.activation_bytes if self.engine else None
 
     def run(self, *arrays: Array) -> Array | tuple[Array, ...]:
         """Run the network on one batch.
@@ -149,6 +158,10 @@ class Session:
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     __call__ = run
+
+    def streams(self, count: int) -> Sequence[Backend]:
+        """What runs the network, so many times: each may run at once with the others."""
+        return self._backend.streams(count)
 
     def check(self, *arrays: Array) -> None:
         """Raise the InputError that ``run`` would, without running."""

@@ -13,7 +13,7 @@ import typer
 from waveedge import standard_streams
 from waveedge.errors import UsageError
 from waveedge.files import require_regular
-from waveedge.limits import parse_size
+from waveedge.limits import parse_batches, parse_size
 from waveedge.options import InputSize, Json, Overwrite, output
 
 __all__ = ["verbs"]
@@ -21,7 +21,10 @@ __all__ = ["verbs"]
 verbs = typer.Typer()
 
 
-@verbs.command(epilog="Example: waveedge build model.trt --race")
+@verbs.command(
+    epilog="Example: waveedge build model.trt --race; "
+    "waveedge build model.trt --dla 0 --form rewritten-float16"
+)
 @standard_streams.results_alone()
 def build(
     bundle: Annotated[
@@ -35,6 +38,10 @@ def build(
     ] = None,
     level: Annotated[
         int | None, typer.Option(min=0, max=5, help="How long to look for faster kernels.")
+    ] = None,
+    dla: Annotated[
+        int | None,
+        typer.Option(min=0, max=63, metavar="CORE", help="Run on this DLA what it takes."),
     ] = None,
     race: Annotated[
         bool, typer.Option("--race", help="Then let the fastest good one be what is run.")
@@ -59,6 +66,7 @@ def build(
         form or [],
         workspace_mib=workspace,
         level=level,
+        dla=dla,
         again=again,
         raced=race,
         least_db=min_snr,
@@ -67,7 +75,10 @@ def build(
     )
 
 
-@verbs.command(epilog="Example: waveedge bench --vs float.ort; waveedge bench --on me@jetson")
+@verbs.command(
+    epilog="Example: waveedge bench --vs float.ort; waveedge bench --batch 1,2,4,8 --throughput; "
+    "waveedge bench --on me@jetson"
+)
 @standard_streams.results_alone()
 def bench(
     model: Annotated[
@@ -80,6 +91,16 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     runs: Annotated[int, typer.Option(min=3, help="Timed runs of each, interleaved.")] = 30,
     input_size: InputSize = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Further batches to time: 1,2,4,8.")
+    ] = None,
+    throughput: Annotated[
+        bool, typer.Option("--throughput", help="Images a second with several runs at once, too.")
+    ] = False,
+    streams: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, metavar="N", help="How many. [one a core; 2 of engines]"),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Preprocessed images, .npy, in place of a random one."),
@@ -109,6 +130,9 @@ def bench(
         if path is not None:
             require_regular(path)
     size = None if input_size is None else parse_size("--input-size", input_size)
+    batches = () if batch is None else parse_batches("--batch", batch)
+    if streams is not None and not throughput:
+        raise UsageError("--streams is for --throughput", hint="Give both, or neither.")
     if on or hosts is not None:
         if vs is not None or images is not None:
             raise UsageError(
@@ -124,6 +148,9 @@ def bench(
             threads=threads,
             runs=runs,
             input_size=size,
+            batches=batches,
+            throughput=throughput,
+            streams=streams,
             setup=setup,
             keep=keep,
             plot=plot,
@@ -142,6 +169,9 @@ def bench(
         threads=threads,
         runs=runs,
         input_size=size,
+        batches=batches,
+        throughput=throughput,
+        streams=streams,
         images=images,
         plot=plot,
         overwrite=overwrite,

@@ -12,9 +12,11 @@ from waveedge.errors import UsageError
 __all__ = [
     "LONGEST_NAME",
     "MOST_MINUTES",
+    "MOST_BATCHES",
     "MOST_PIXELS",
     "check_minutes",
     "check_pixels",
+    "parse_batches",
     "parse_count",
     "parse_settings",
     "parse_size",
@@ -22,6 +24,9 @@ __all__ = [
 
 MOST_PIXELS = 2**25
 """Pixels of one input: batch x height x width. An 8K picture has 33.2 million."""
+
+MOST_BATCHES = 16
+"""Batches of one list; how many images one may have is for the benchmark to say."""
 
 LONGEST_NAME = 1000
 """Characters of a layer pattern, or of a setting and its value."""
@@ -69,6 +74,25 @@ def parse_count(option: str, text: str) -> int:
     count = _bounded(match[1])
     check_pixels(option, text, count)
     return count
+
+
+def parse_batches(option: str, text: str) -> tuple[int, ...]:
+    """Return the batches of a list such as ``1,2,4,8``.
+
+    >>> parse_batches("--batch", "1, 8")
+    (1, 8)
+
+    Raises:
+        UsageError: it is something else, has one twice, or more than :data:`MOST_BATCHES`.
+    """
+    parts = text.split(",")
+    batches = tuple(parse_count(option, part) for part in parts[: MOST_BATCHES + 1])
+    if len(parts) > MOST_BATCHES or len(set(batches)) < len(batches):
+        raise UsageError(
+            f"{option} {_cut(text)!r} is no list of batches",
+            hint=f"For example: 1,2,4,8. At most {MOST_BATCHES}, each once.",
+        )
+    return batches
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, str]:

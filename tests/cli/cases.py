@@ -277,6 +277,13 @@ CASES = [
     Case("a board that is an option", lambda _: ["bench", "--on=-oX=y"], ("'-oX=y' is no host",)),
     Case("no fleet", lambda _: ["bench", "--hosts", "no.yaml"], ("no.yaml", "cannot be read")),
     Case("boards for none", lambda _: ["bench", "--keep"], ("--keep", "--on HOST"), code=2),
+    Case(
+        "batches that are none",
+        lambda _: ["bench", "--batch", "1,2,2"],
+        ("'1,2,2'", "1,2,4,8"),
+        code=2,
+    ),
+    Case("streams for none", lambda _: ["bench", "--streams=2"], ("--throughput",), code=2),
     Case("images that are none", _no_images, ("model.pt holds no images", "numpy.save")),
     Case("two baselines", lambda _: ["bench", "--on=a", "--vs=model.pt"], ("--vs",), code=2),
     Case("nothing to measure", lambda _: ["bench"], ("waveedge export",)),

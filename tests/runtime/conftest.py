@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from waveedge.files import sha256
+from waveedge.runtime import cuda
 from waveedge.runtime.manifest import FORMAT, MANIFEST, seal
 
 
@@ -146,3 +150,28 @@ def chain(tmp_path: Path) -> Path:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "net.ort")
+
+
+@pytest.fixture(scope="session")
+def gpu() -> ModuleType:
+    """The module of fakes, ``fake_gpu.py``."""
+    spec = importlib.util.spec_from_file_location(
+        "fake_gpu", Path(__file__).with_name("fake_gpu.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def driver(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A machine with one GPU, tensorrt and tensorrt_rtx."""
+    driver = gpu.FakeDriver()
+    monkeypatch.setattr(cuda, "_driver", lambda: driver)
+    monkeypatch.setitem(sys.modules, "tensorrt", gpu.fake_tensorrt("tensorrt", b"enterprise"))
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", gpu.fake_tensorrt("tensorrt_rtx", b"rtx"))
+    yield driver
+    assert driver.blocks == {}, "all device memory was given back"
+    assert driver.executables == 0, "and all graphs"

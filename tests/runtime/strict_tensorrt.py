@@ -17,6 +17,7 @@ import json
 import re
 import sys
 import types
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from waveedge.runtime import cuda
 from waveedge.runtime.build import build
 from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.engine_manifest import read_engine
+from waveedge.runtime.memory import measure_here
 from waveedge.runtime.race import chosen_form, race
 
-STATE = {"gpu": "Orin", "off": 0.0, "parses": True}
-"""What the fake shall be: the GPU's name, what engines add to each output, whether graphs parse."""
+STATE = {"gpu": "Orin", "off": 0.0, "parses": True, "dla": 0, "takes": "Conv"}
+"""What the fake shall be: the GPU's name, what engines add to each output, whether graphs parse,
+how many DLA cores it has, and which operators these run."""
 
 
 def strict(kind: type, **members: Any) -> Any:
@@ -104,8 +107,22 @@ def parse(self: Any, model: bytes) -> bool:
     return STATE["parses"]
 
 
+def layer(self: Any, index: int) -> Any:
+    node = onnx.ModelProto.FromString(self._model).graph.node[index]
+    found = Layer()
+    found._name, found._kind = node.name, node.op_type
+    return found
+
+
+Layer = strict(
+    real.ILayer,
+    name=property(lambda self: self._name),
+    type=property(lambda self: real.LayerType.CONVOLUTION),
+)
 Network = strict(
     real.INetworkDefinition,
+    num_layers=property(lambda self: len(onnx.ModelProto.FromString(self._model).graph.node)),
+    get_layer=layer,
     get_input=lambda self, index: Tensor(
         onnx.ModelProto.FromString(self._model).graph.input[index]
     ),
@@ -125,6 +142,10 @@ Config = strict(
     get_timing_cache=lambda self: Cache(),
     set_memory_pool_limit=lambda self, pool, size: STATE.update(workspace=size),
     add_optimization_profile=lambda self, profile: 0,
+    set_flag=lambda self, flag: STATE.update(flag=str(flag)),
+    can_run_on_DLA=lambda self, layer: (
+        self.default_device_type == real.DeviceType.DLA and layer._kind == STATE["takes"]
+    ),
 )
 Profile = strict(
     real.IOptimizationProfile,
@@ -143,6 +164,7 @@ def serialize(self: Any, network: Any, config: Any) -> Memory:
 Builder = strict(
     real.Builder,
     __init__=lambda self, log: None,
+    num_DLA_cores=property(lambda self: STATE["dla"]),
     create_network=lambda self, flags=0: STATE.update(flags=flags) or Network(),
     create_builder_config=lambda self: Config(),
     create_optimization_profile=lambda self: Profile(),
@@ -166,6 +188,11 @@ def _outputs(self: Any) -> dict[str, Any]:
 
 
 def _execute(self: Any, stream_handle: int) -> bool:
+    cuda._driver().queue(lambda: _compute(self))
+    return True
+
+
+def _compute(self: Any) -> None:
     name = self._session.get_inputs()[0].name
     shape = self._shapes[name]
     count = int(np.prod(shape))
@@ -176,7 +203,6 @@ def _execute(self: Any, stream_handle: int) -> bool:
         ctypes.memmove(
             self._addresses[output], np.ascontiguousarray(value).ctypes.data, value.nbytes
         )
-    return True
 
 
 Context = strict(
@@ -242,11 +268,17 @@ Engine = strict(
     create_execution_context=lambda self, strategy=None: _context(self),
     create_engine_inspector=lambda self: Inspector(),
     device_memory_size_v2=property(lambda self: 4096),
+    **(
+        {"get_engine_stat": lambda self, stat: {real.EngineStat.TOTAL_WEIGHTS_SIZE: 777}[stat]}
+        if hasattr(real, "EngineStat")
+        else {}
+    ),
 )
 
 
 def deserialize(self: Any, serialized_engine: bytes) -> Any:
     engine = Engine()
+    STATE["runs_on"] = vars(self).get("DLA_core")
     STATE["engine"] = bytes(serialized_engine)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -266,6 +298,33 @@ class Driver:
 
     def __init__(self) -> None:
         self.blocks: dict[int, Any] = {}
+        self.captured: list[Any] = []
+        self.capturing = False
+        self.launched = 0
+
+    def queue(self, work: Any) -> None:
+        if self.capturing:
+            self.captured.append(work)
+        else:
+            work()
+
+    def cuStreamBeginCapture_v2(self, stream: Any, mode: Any) -> int:
+        self.captured, self.capturing = [], True
+        return 0
+
+    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
+        self.capturing, graph._obj.value = False, 1
+        return 0
+
+    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> int:
+        executable._obj.value = 1
+        return 0
+
+    def cuGraphLaunch(self, executable: Any, stream: Any) -> int:
+        self.launched += 1
+        for work in self.captured:
+            work()
+        return 0
 
     def cuDeviceGetCount(self, count: Any) -> int:
         count._obj.value = 1
@@ -276,7 +335,7 @@ class Driver:
         return 0
 
     def cuDeviceGetAttribute(self, part: Any, attribute: int, device: Any) -> int:
-        part._obj.value = {75: 8, 76: 7}[attribute]
+        part._obj.value = {18: 1, 75: 8, 76: 7}[attribute]
         return 0
 
     def cuMemAlloc_v2(self, address: Any, size: Any) -> int:
@@ -297,6 +356,7 @@ class Driver:
 
     def __getattr__(self, name: str) -> Any:
         known = {"cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent"}
+        known |= {"cuMemGetInfo_v2", "cuGraphDestroy", "cuGraphExecDestroy", "cuStreamDestroy_v2"}
         known |= {"cuEventCreate", "cuEventRecord", "cuEventDestroy_v2", "cuEventElapsedTime"}
         assert name in known | {"cuStreamCreate", "cuStreamSynchronize"}
         return lambda *arguments: 0
@@ -340,6 +400,11 @@ def main(folder: Path) -> dict[str, Any]:
     comparison = runtime.benchmark(folder, runs=1, warmup=0)
     found["baseline"] = Path(comparison.b.path).name
     found["on_gpu"] = [comparison.a.device is not None, comparison.a.peak_bytes]
+    found["memory"] = comparison.to_dict()["a"]["memory"]
+    found["graph"] = [comparison.a.cuda_graph.reason, driver.launched > 0]
+    found["alone"] = asdict(
+        measure_here(built[0].path, threads=1, shape=None, runs=1, provider="engine")
+    )
     found["reused"] = [one.reused for one in build(folder)]
     build(folder, forms=["published-float16"], settings=settings, again=True)
     found["cache_then"] = STATE["cache"].decode()
@@ -348,6 +413,7 @@ def main(folder: Path) -> dict[str, Any]:
     found["raced"] = Path(runtime.Session(folder).path).name
     found["raced_bits"] = runtime.benchmark(folder, runs=1, warmup=0).a.bits.executed
     found["too_much"] = refusal(lambda: race(folder, runs=1, least_db=500))
+    found["dla"] = dla(folder, settings)
     STATE["gpu"] = "Thor"
     found["not_here"] = chosen_form(open_bundle(folder))
     found["other_gpu"] = refusal(lambda: runtime.Session(folder))
@@ -387,6 +453,28 @@ def main(folder: Path) -> dict[str, Any]:
     del session
     gc.collect()
     found["memory_left"] = len(driver.blocks)
+    return found
+
+
+def dla(folder: Path, settings: Any) -> dict[str, Any]:
+    """What building for a deep learning accelerator does, with none, one, and one that is picky."""
+    wanted = replace(settings, dla_core=1)
+    form = ["rewritten-float16"]
+    found: dict[str, Any] = {"none": refusal(lambda: build(folder, settings=wanted))}
+    STATE["dla"] = 1
+    found["one"] = refusal(lambda: build(folder, settings=wanted))
+    STATE["dla"] = 2
+    (built,) = build(folder, forms=form, settings=wanted)
+    found["built"] = built.to_dict()
+    found["manifest"] = read_engine(built.path)["dla"]
+    found["flag"] = STATE["flag"]
+    backend = runtime.Session(built.path).backend
+    found["session"] = [backend, STATE["runs_on"]]
+    found["kept"] = [build(folder, forms=form, settings=wanted)[0].reused]
+    found["kept"].append(build(folder, forms=form, settings=settings)[0].reused)
+    found["on_gpu_again"] = [read_engine(built.path)["dla"], runtime.Session(built.path).backend]
+    STATE["takes"] = "Softmax"
+    found["nothing"] = refusal(lambda: build(folder, forms=form, settings=wanted))
     return found
 
 

@@ -116,6 +116,15 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["same"]
     assert found["baseline"] == "published.engine"
     assert found["on_gpu"] == [True, 4096]
+    counts = tuple(int(part) for part in version.split(".")[:2]) >= (10, 16)
+    memory = found["memory"]
+    assert memory["weights_bytes"] == (777 if counts else (bundle / "model.onnx").stat().st_size)
+    assert (memory["activation_bytes"], memory["context_bytes"]) == (4096, 0)
+    # The fake lives in this process alone: one of its own finds no TensorRT, and says so.
+    assert (memory["process_bytes"], memory["board_bytes"]) == (None, None)
+    assert "the probe ended with status 1: running " in memory["how"]["process"]
+    assert found["alone"]["process_bytes"] > 2**20
+    assert found["graph"] == ["", True]
     assert "built for the GPU Orin, and here is Thor" in found["other_gpu"]
     assert f"built by tensorrt {version}, and here is tensorrt 10.99" in found["other_version"]
     assert "TensorRT 8.6.1 is too old" in found["old"]
@@ -132,3 +141,16 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["not_eaten"]
     assert found["json_not_eaten"]
     assert found["memory_left"] == 0
+    dla = found["dla"]
+    assert f"tensorrt {version} sees no DLA core here" in dla["none"]
+    assert "from 11.4.1 on" in dla["none"]
+    assert "sees 1 DLA cores here, and no core 1" in dla["one"]
+    assert (dla["built"]["dla_core"], dla["built"]["on_dla"]) == (1, 2)  # its convolutions
+    assert dla["built"]["on_gpu"]
+    assert dla["manifest"] == {"core": 1, "on_dla": 2, "on_gpu": dla["built"]["on_gpu"]}
+    assert dla["flag"] == "BuilderFlag.GPU_FALLBACK"
+    assert dla["session"] == [f"tensorrt {version}, DLA core 1", 1]
+    assert dla["kept"] == [True, False]  # for the same core; and not for the GPU alone
+    assert dla["on_gpu_again"] == [None, f"tensorrt {version}"]
+    assert "the DLA runs no layer of it" in dla["nothing"]
+    assert "--form rewritten-float16" in dla["nothing"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,9 @@ def run(
     threads: int,
     runs: int,
     input_size: tuple[int, int] | None,
+    batches: Sequence[int],
+    throughput: bool,
+    streams: int | None,
     images: Path | None,
     plot: Path | None,
     overwrite: bool,
@@ -34,6 +38,7 @@ def run(
 
     Args:
         input_size: (height, width) in pixels, for networks that leave these free.
+        batches, throughput, streams: as for :func:`waveedge.runtime.benchmark.benchmark`.
         images: a .npy file of preprocessed images, float32 (N, C, H, W), run in turn, one at a
             time; a random one where None.
 
@@ -56,6 +61,9 @@ def run(
             threads=threads,
             runs=runs,
             input_size=input_size,
+            batches=batches,
+            throughput=throughput,
+            streams=streams,
             images=given,
             progress=partial(progress, "measuring"),
         )

@@ -7,11 +7,17 @@ from pathlib import Path
 
 from waveedge import console
 from waveedge.runtime.build import build
+from waveedge.runtime.built import Built
 from waveedge.runtime.bundle import newest_bundle
 from waveedge.runtime.engine_builder import Settings
 from waveedge.runtime.race import race
 
 __all__ = ["run"]
+
+_COLUMNS = ("form", "engine", "to onnxruntime", "layers", "executed bits")
+_DLA = ("on the DLA",)
+_NAMES = 5
+"""Layers on the GPU that the table names; the engine's manifest and ``--json`` have all."""
 
 
 def run(
@@ -20,6 +26,7 @@ def run(
     *,
     workspace_mib: int | None,
     level: int | None,
+    dla: int | None,
     again: bool,
     raced: bool,
     least_db: float | None,
@@ -38,6 +45,7 @@ def run(
         settings = Settings(
             workspace_bytes=None if workspace_mib is None else workspace_mib * 2**20,
             level=level,
+            dla_core=dla,
             progress=progress,
         )
         built = build(
@@ -55,7 +63,7 @@ def run(
         return
     console.table(
         f"Engines of {bundle}",
-        ("form", "engine", "to onnxruntime", "layers", "executed bits", "file"),
+        (*_COLUMNS, *_DLA[: dla is not None], "file"),
         [
             (
                 one.form,
@@ -63,6 +71,7 @@ def run(
                 "-" if one.snr_db is None else f"{one.snr_db:.1f} dB",
                 str(one.layers) if not one.error else "-",
                 one.executed or "-",
+                *(_placed(one),)[: dla is not None],
                 f"{one.path}{' (was here)' if one.reused else ''}" if not one.error else "none",
             )
             for one in built
@@ -86,3 +95,13 @@ def run(
                 for lap in laps
             ],
         )
+
+
+def _placed(one: Built) -> str:
+    """How many layers run on the DLA, and which do not."""
+    if one.dla_core is None:
+        return "-"
+    shown, more = one.on_gpu[:_NAMES], len(one.on_gpu) - _NAMES
+    rest = f", and {more} more" if more > 0 else ""
+    on_gpu = f"; on the GPU: {', '.join(shown)}{rest}" if shown else ""
+    return f"{one.on_dla} layers{on_gpu}"

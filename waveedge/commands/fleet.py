@@ -9,6 +9,7 @@ from pathlib import Path
 from waveedge import console
 from waveedge.errors import InputError
 from waveedge.fleet import Board, measure, read_boards, rows, save_plot
+from waveedge.fleet.further import BATCH_COLUMNS, STREAM_COLUMNS, batch_rows, stream_rows
 from waveedge.fleet.ssh import require_host
 from waveedge.fleet.summary import COLUMNS
 from waveedge.outputs import PICTURE, check_output
@@ -25,6 +26,9 @@ def run(
     threads: int,
     runs: int,
     input_size: tuple[int, int] | None,
+    batches: Sequence[int],
+    throughput: bool,
+    streams: int | None,
     setup: bool,
     keep: bool,
     plot: Path | None,
@@ -54,6 +58,9 @@ def run(
         check_output(picture, PICTURE, inputs=(model, hosts), overwrite=overwrite)
     arguments = ["--threads", str(threads), "--runs", str(runs)]
     arguments += ["--input-size", "{}x{}".format(*input_size)] if input_size else []
+    arguments += ["--batch", ",".join(str(batch) for batch in batches)] if batches else []
+    arguments += ["--throughput"] if throughput else []
+    arguments += ["--streams", str(streams)] if streams else []
     with console.states(titles) as say:
         outcomes = measure(boards, model, arguments, setup=setup, keep=keep, say=say)
     measured = any(outcome.report for outcome in outcomes)
@@ -66,6 +73,10 @@ def run(
     elif measured:
         title = f"{open_bundle(model).name}, {runs} interleaved pairs, {threads} thread(s)"
         console.table(title, COLUMNS, rows(outcomes))
+        if further := batch_rows(outcomes):
+            console.table("Batches", BATCH_COLUMNS, further)
+        if further := stream_rows(outcomes):
+            console.table("Several runs at once", STREAM_COLUMNS, further)
         if drawn:
             console.out.print(f"wrote {picture}")
     for outcome in outcomes:

@@ -13,7 +13,7 @@ from waveedge.outputs import PICTURE, new_file
 from waveedge.runtime.pictures import figure
 from waveedge.runtime.schema import shown
 
-__all__ = ["COLUMNS", "Figures", "rows", "save_plot"]
+__all__ = ["COLUMNS", "Figures", "at", "number", "rows", "save_plot"]
 
 COLUMNS = (
     *("board", "compressed", "as published", "faster by", "memory", "of published"),
@@ -46,9 +46,9 @@ class Figures:
         """Read them from a report of another machine, of which nothing is taken for granted."""
 
         def both(*path: str) -> tuple[float | None, float | None]:
-            return _number(report, "a", *path), _number(report, "b", *path)
+            return number(report, "a", *path), number(report, "b", *path)
 
-        ratio = tuple(_number(report, "wall_ratio", name) for name in ("value", "low", "high"))
+        ratio = tuple(number(report, "wall_ratio", name) for name in ("value", "low", "high"))
         value, low, high = ratio
         known = value is not None and low is not None and high is not None
         return cls(
@@ -56,10 +56,8 @@ class Figures:
             ratio=(value, low, high) if known else None,  # type: ignore[arg-type]
             peak=both("peak_bytes"),
             energy=both("power", "joules_per_run"),
-            backend=shown(str(_at(report, "a", "backend") or "-"), 40),
-            machine=shown(
-                str(_at(report, "machine", "board") or _at(report, "machine", "cpu")), 40
-            ),
+            backend=shown(str(at(report, "a", "backend") or "-"), 40),
+            machine=shown(str(at(report, "machine", "board") or at(report, "machine", "cpu")), 40),
         )
 
 
@@ -123,13 +121,15 @@ def _cell(value: float | None, unit: str, size: float = 1.0) -> str:
     return "-" if value is None else f"{value / size:.2f} {unit}"
 
 
-def _number(report: dict[str, Any], *path: str) -> float | None:
-    value = _at(report, *path)
+def number(report: Any, *path: str) -> float | None:
+    """Return the number at a place in a report, or None where there is none."""
+    value = at(report, *path)
     right = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if right and abs(value) < 1e15 else None
 
 
-def _at(report: Any, *path: str) -> Any:
+def at(report: Any, *path: str) -> Any:
+    """Return what stands at a place in a report, or None."""
     for name in path:
         report = report.get(name) if isinstance(report, dict) else None
     return report

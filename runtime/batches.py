@@ -1,0 +1,88 @@
+"""Two networks at several batches: how long a run takes, and how many images a second that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from waveedge.errors import InputError, WaveedgeError
+from waveedge.runtime.backend import Array
+from waveedge.runtime.figures import BatchRow, BatchTiming
+from waveedge.runtime.inputs import example_inputs
+from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
+from waveedge.runtime.session import Session
+
+__all__ = ["time_batch"]
+
+
+def time_batch(
+    a: Session,
+    b: Session,
+    inputs: Sequence[tuple[Array, ...]],
+    batch: int,
+    *,
+    runs: int,
+    warmup: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> BatchRow:
+    """Time both at one batch, in pairs. What one of them cannot run is refused with the reason.
+
+    Args:
+        inputs: of the comparison; their images fill the batch in turn.
+        runs, warmup, seed, progress: as for ``benchmark``.
+    """
+    reasons = ["", ""]
+    arrays: tuple[Array, ...] = ()
+    try:
+        arrays = _filled(a, inputs, batch, seed)
+    except WaveedgeError as error:
+        reasons = [error.what] * 2
+    for side, session in enumerate((a, b)):
+        reasons[side] = reasons[side] or _refusal(session, arrays)
+    if all(reasons):
+        refused = [BatchTiming(reason=why) for why in reasons]
+        return BatchRow(batch, refused[0], refused[1], None)
+    run_a, run_b = (
+        _nothing if why else partial(session.run, *arrays)
+        for session, why in zip((a, b), reasons, strict=True)
+    )
+    _, wall, _ = time_pairs(
+        [run_a], [run_b], runs=runs, warmup=warmup, seed=seed, progress=progress
+    )
+    sides = [
+        BatchTiming(reason=why)
+        if why
+        else BatchTiming(timing(times), 1000 * batch / float(np.median(times)))
+        for times, why in zip(wall.T, reasons, strict=True)
+    ]
+    ratio = None if any(reasons) else bootstrap_ratio(wall[:, 1], wall[:, 0], seed=seed)
+    return BatchRow(batch, sides[0], sides[1], ratio)
+
+
+def _filled(
+    session: Session, inputs: Sequence[tuple[Array, ...]], batch: int, seed: int
+) -> tuple[Array, ...]:
+    """Inputs of so many images: the comparison's own, over and over; the rest as always."""
+    first = inputs[0][0]
+    if not first.ndim:
+        raise InputError("the network takes no batch")
+    # First, as this refuses what no machine should be asked to hold.
+    further = example_inputs(session.inputs, shape=(batch, *first.shape[1:]), seed=seed)[1:]
+    images = np.concatenate([arrays[0] for arrays in inputs[:batch]])
+    return np.ascontiguousarray(images[np.arange(batch) % len(images)]), *further
+
+
+def _refusal(session: Session, arrays: Sequence[Array]) -> str:
+    """Why a network cannot run this; empty where it did."""
+    try:
+        session.run(*arrays)
+    except WaveedgeError as error:
+        return f"{error.what}. {error.hint}" if error.hint else error.what
+    return ""
+
+
+def _nothing() -> None:
+    """Stand in for a side that cannot run."""
