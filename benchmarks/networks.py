@@ -25,6 +25,7 @@ from waveedge.models.build import attach_spec, spec_of
 from waveedge.models.config import NetworkConfig
 from waveedge.models.families import describe
 from waveedge.nn import WTConv2d
+from waveedge.runtime.sizes import Size, size_text
 from waveedge.spec import ModelSpec
 
 __all__ = ["EXAMPLES", "NETWORKS", "QUICK", "Loaded", "Network", "scoring"]
@@ -50,17 +51,23 @@ class Network:
         name: in records and file names.
         title: for readers.
         size: (height, width) of the input in pixels.
-        load: makes the network, and its images as a seed draws them; takes seconds.
+        make: makes the network, and images of a size as a seed draws them; takes seconds.
+        typed: the size that ``waveedge compress`` takes where nobody names one; None: ``size``.
         example: its folder in ``examples``, where it is trained; quality is then scored.
         int8: whether quantizing it makes sense; a lone depthwise layer is measured in float only.
     """
 
     name: str
     title: str
-    size: tuple[int, int]
-    load: Callable[[int], Loaded]
+    size: Size
+    make: Callable[[int, Size], Loaded]
+    typed: Size | None = None
     example: str | None = None
     int8: bool = True
+
+    def load(self, seed: int, size: Size | None = None) -> Loaded:
+        """Make the network, and images of ``size``, its own by default; takes seconds."""
+        return self.make(seed, size or self.size)
 
 
 def scoring() -> Any:
@@ -71,8 +78,8 @@ def scoring() -> Any:
     return module
 
 
-def _full_size(name: str, title: str, size: tuple[int, int], config: NetworkConfig) -> Network:
-    def make(seed: int) -> Loaded:
+def _full_size(name: str, title: str, size: Size, config: NetworkConfig) -> Network:
+    def make(seed: int, size: Size) -> Loaded:
         model = build(describe(config))
         images = open_images(
             None,
@@ -103,7 +110,7 @@ class _Layer(nn.Module):
 def _wtconv(levels: int) -> Network:
     channels, size = 96, (56, 56)
 
-    def make(seed: int) -> Loaded:
+    def make(seed: int, size: Size) -> Loaded:
         with torch.random.fork_rng(devices=[]):
             model = _Layer(channels, levels)
         spec = ModelSpec(family="custom", channels=channels, input_size=size)
@@ -115,17 +122,20 @@ def _wtconv(levels: int) -> Network:
     return Network(f"wtconv_l{levels}", title, size, make, int8=False)
 
 
-def _trained(name: str, title: str, size: tuple[int, int], **options: Any) -> Network:
-    settings = {"input_size": f"{size[0]}x{size[1]}", **options.pop("settings", {})}
+def _trained(
+    name: str, title: str, size: Size, typed: Size | None = None, **options: Any
+) -> Network:
+    given = options.pop("settings", {})
 
-    def make(seed: int) -> Loaded:
+    def make(seed: int, size: Size) -> Loaded:
         folder = EXAMPLES / name
         _importable(folder)
+        settings = {"input_size": size_text(size), **given}
         model = load(folder / "model.pt", settings=settings, **options)
         assert isinstance(model, nn.Module)
         return Loaded(model, _example_images(name, spec_of(model), seed))
 
-    return Network(f"trained_{name}", title, size, make, example=name)
+    return Network(f"trained_{name}", title, size, make, typed, example=name)
 
 
 def _example_images(name: str, spec: ModelSpec, seed: int) -> ImageSet:
@@ -197,12 +207,13 @@ _ALL = (
     _wtconv(2),
     _wtconv(3),
     _full_size("wtconvnext_t", "WTConvNeXt-T", (224, 224), _WTCONVNEXT_T),
-    _trained("super_resolution", "trained WaveMix x2", (192, 256)),
+    _trained("super_resolution", "trained WaveMix x2", (192, 256), (128, 128)),
     _trained("fashion_mnist", "trained WaveMix, Fashion-MNIST", (28, 28)),
     _trained(
         "denoiser",
         "trained WTConv denoiser",
         (384, 512),
+        (128, 128),
         arch="network:factory",
         settings={"task": "restoration"},
     ),

@@ -34,6 +34,10 @@ def fidelity(
 
 
 def score(network: Network, run: Callable[[Any], Any]) -> dict[str, Any]:
-    """Score ``run`` on the whole test set of a trained network; see ``examples/scoring.py``."""
-    result = scoring().score(network.example, run)
+    """Score ``run`` on the test set of a trained network, cut to the network's size.
+
+    See ``examples/scoring.py``; as :data:`benchmarks.networks.NETWORKS` has the sizes, pictures
+    stay whole.
+    """
+    result = scoring().score(network.example, run, input_size=network.size)
     return {name: result[name] for name in ("metric", "value", "baseline", "count")}

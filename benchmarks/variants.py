@@ -162,7 +162,7 @@ class Workshop:
         """The network in torch, and its images."""
         return self.network.load(self.seed)
 
-    @property
+    @cached_property
     def images(self) -> Sequence[Any]:
         """Images that nothing was calibrated on."""
         return self.loaded.images.held_out[:4]

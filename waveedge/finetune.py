@@ -18,6 +18,7 @@ from torch import nn
 from waveedge.calibration import ImageSet, Source
 from waveedge.compression.budget import steps_within
 from waveedge.compression.compressed import Compressed
+from waveedge.compression.lessons import window_of
 from waveedge.compression.processes import Accelerated, Processes
 from waveedge.compression.report import measure
 from waveedge.compression.scores import Labels
@@ -122,7 +123,14 @@ def tune(
         known = classes.of(opened, _outputs(compressed.graph, judged[0]))
     task = _task(compressed, own, opened, known, seed, processes)
     begin = partial(
-        Tuning, compressed.graph, own, opened.calibration, judged, labels=known, processes=processes
+        Tuning,
+        compressed.graph,
+        own,
+        opened.calibration,
+        judged,
+        labels=known,
+        processes=processes,
+        window=window_of(compressed.sizes, compressed.graph, size),
     )
     path = Path(state) if state is not None else None
     saved = processes.first(lambda: read_tuning(path, task) if path is not None else None)

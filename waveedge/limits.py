@@ -11,8 +11,8 @@ from waveedge.errors import UsageError
 
 __all__ = [
     "LONGEST_NAME",
-    "MOST_MINUTES",
     "MOST_BATCHES",
+    "MOST_MINUTES",
     "MOST_PIXELS",
     "check_minutes",
     "check_pixels",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -111,6 +111,8 @@ class Tables:
         for network in self.options.networks:
             if stage == "paper_table" and not (network.example in _PAPER or self.options.quick):
                 continue
+            if stage == "paper_table":  # the top k of a map depend on its size
+                network = replace(network, size=network.typed or network.size)
             for seed in range(self.options.seeds):
                 folder = self.options.work / stage
                 yield Trial(network, folder, forms, seed, few=self.options.quick)

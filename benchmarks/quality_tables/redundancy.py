@@ -48,7 +48,7 @@ class Halving:
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
-        self._size = trial.network.size
+        self._size = trial.network.typed or trial.network.size
 
     @cached_property
     def prepared(self) -> fx.GraphModule:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.networks import EXAMPLES, Loaded, Network
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.networks import EXAMPLES, Loaded, Network, scoring
 from benchmarks.records import write_text
 from benchmarks.variants import Own, Workshop
 from waveedge import Compressed
@@ -19,6 +22,8 @@ __all__ = ["Trial", "checkpoint_of"]
 
 _FEW = (8, 4)
 """Images to calibrate with and held out, in a quick run."""
+_TIMED = 4
+"""Test images that forms are timed on."""
 
 
 def checkpoint_of(network: Network) -> str:
@@ -28,10 +33,11 @@ def checkpoint_of(network: Network) -> str:
 
 
 class Trial(Workshop):
-    """A workshop that notes how much work compressing is.
+    """A workshop that compresses as is typed, and notes how much work that is.
 
     Args:
-        network: one of the trained ones.
+        network: one of the trained ones. Forms are made at the size that is typed, then exported,
+            judged and timed at the network's own.
         folder: where files are kept.
         forms: what can be made.
         seed: of the choice of images, and of compression.
@@ -53,7 +59,7 @@ class Trial(Workshop):
     @cached_property
     def loaded(self) -> Loaded:
         """See :class:`~benchmarks.variants.Workshop`."""
-        whole = self.network.load(self.seed)
+        whole = self.network.load(self.seed, self.network.typed)
         if not self._few:
             return whole
         (calibration, held_out), images = _FEW, whole.images
@@ -64,6 +70,12 @@ class Trial(Workshop):
             names=(),
         )
         return Loaded(whole.model, few)
+
+    @cached_property
+    def images(self) -> Sequence[NDArray[np.float32]]:
+        """See :class:`~benchmarks.variants.Workshop`."""
+        test = scoring().load_test_set(self.network.example, input_size=self.network.size)
+        return list(test.inputs[:_TIMED, None])
 
     def compressed(self, name: str) -> Compressed:
         """See :class:`~benchmarks.variants.Workshop`."""

@@ -6,6 +6,7 @@ that looks at a clock does neither. So the clock is looked at once, before.
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable
@@ -24,8 +25,8 @@ _TRIED = 5
 def steps_within(trial: Tuning, seconds: float) -> int:
     """Return how many steps take about ``seconds``, with all that goes with them, at least 1.
 
-    That is what the teacher says to each image and its mirror image, once, and the looks at
-    held-out images.
+    That is what the teacher says to each image and its mirror image, once, or to each window, and
+    the looks at held-out images.
 
     Args:
         trial: the tuning, for trial; it is of no use after that.
@@ -39,7 +40,7 @@ def steps_within(trial: Tuning, seconds: float) -> int:
         lessons.rng.bit_generator.state = before  # the same batch, known to the teacher now
         stepping.append(_seconds(trial.step))
     step, lesson, look = median(stepping), max(drawing), _seconds(trial.look)
-    batches = 2 * len(lessons.images) / lessons.batch
+    batches = math.inf if lessons.window else 2 * len(lessons.images) / lessons.batch
 
     def taken(steps: int) -> float:
         looks = 1 + -(-steps // max(1, steps // CHECKS))

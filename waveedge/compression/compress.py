@@ -19,6 +19,7 @@ from waveedge.calibration import ImageSet, Source
 from waveedge.compression.biases import round_biases
 from waveedge.compression.compressed import Compressed
 from waveedge.compression.integers import on_integers
+from waveedge.compression.lessons import window_of
 from waveedge.compression.recipe import FLOAT, STATIC, Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, LeftOut
 from waveedge.compression.report import (
@@ -149,6 +150,10 @@ def compress(
         progress=lambda done, total: report_progress("rounding weights", done, total),
     )
     round_biases(graph)
+    steps = [(made.reference.network, plain)]
+    if made.prepared is not None:
+        steps.append((reference.network, made.prepared))
+    sizes = find_sizes(steps, published, size)
     tuned = None
     if recipe.tuning_steps and recipe.bits != FLOAT:
         graph, tuned = tune_graph(
@@ -159,6 +164,7 @@ def compress(
             recipe.tuning_steps,
             recipe.seed,
             progress=lambda done, total: report_progress("tuning", done, total),
+            window=window_of(sizes, graph, size),
         )
         if tuned.reason:
             warn(f"tuning ended after {tuned.steps} steps: {tuned.reason}")
@@ -173,10 +179,6 @@ def compress(
     rows = tuple(_layer_report(graph, row, snr, notes) for row in _weighted(after))
     # The size it was calibrated at is the one it runs at where nobody names another.
     spec = spec.model_copy(update={"input_size": size})
-    steps = [(made.reference.network, plain)]
-    if made.prepared is not None:
-        steps.append((reference.network, made.prepared))
-    sizes = find_sizes(steps, published, size)
     preserve(graph, spec=spec, sizes=sizes)
     return Compressed(
         graph=graph,

@@ -6,12 +6,13 @@ ICLR 2020), until the output is as near to the float network's as it gets. No la
 the float network is the teacher (Hinton et al., arXiv 1503.02531). Where there are some, they count
 as much as the teacher does.
 
-1. Batches are calibration images, half of them mirrored.
+1. Batches are calibration images, half of them mirrored; of large ones, windows.
 2. Adam takes steps relative to each tensor: a weight, a bias and a step of a grid differ by
-   orders of magnitude.
+   orders of magnitude. They are short: with steps five times as long the first look finds ruins,
+   and most of the time goes into repairs.
 3. The state that is best on images that no step has seen is kept, the first one among them: the
-   result is never worse than what came in. Where those fare no better than at the last look,
-   training goes on from the best state, in shorter steps: what has little to gain is soon spoilt.
+   result is never worse than what came in. Where those fare clearly worse than in the best state,
+   training goes on from that, in shorter steps; a little worse is chance.
 """
 
 from __future__ import annotations
@@ -41,17 +42,21 @@ from waveedge.nn import ActivationQuantizer, WeightQuantizer
 from waveedge.normalise import flat_outputs
 from waveedge.normalise.capture import float_dtype
 from waveedge.reference import run
+from waveedge.runtime.sizes import Size
 
 __all__ = ["CHECKS", "Tuned", "Tuning", "tune_graph"]
 
-_RATE = 0.01
+_RATE = 0.002
 """Of a step of Adam, relative to the root mean square of a tensor."""
-_SHORTER = 0.3
-"""Of the rate, from the best state on, where the held-out images fare no better."""
+_WORSE, _SHORTER = 1.05, 0.3
+"""Where the held-out images fare that much worse than in the best state, training goes on from
+there, at that share of the rate."""
 CHECKS = 12
 """How often the held-out images are looked at."""
 _LEAST = 0.1
 """Of the step that a grid came with: what it shrinks to at most."""
+_PIXELS, _FEWEST = 2**19, 4
+"""Of the held-out images that are looked at, and how many of them there are at least."""
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -91,16 +96,18 @@ def tune_graph(
     steps: int,
     seed: int,
     progress: Progress | None = None,
+    window: Size | None = None,
 ) -> tuple[fx.GraphModule, Tuned]:
     """Train a quantized network to give its teacher's outputs; see :class:`Tuning`.
 
     Args:
         progress: called after each step.
+        window: (height, width) that images may be cut to.
 
     Returns:
         (the best state, settled; what came of it).
     """
-    tuning = Tuning(graph, teacher, images, judged, steps, seed)
+    tuning = Tuning(graph, teacher, images, judged, steps, seed, window=window)
     tuning.run(progress)
     return tuning.best(), tuning.found
 
@@ -112,11 +119,12 @@ class Tuning:
         graph: the network, calibrated and rounded; it is not changed.
         teacher: the user's network in floating point.
         images: (1, C, H, W) float32, to train on.
-        judged: others, to judge on.
+        judged: others, to judge on; of large ones the first few.
         steps: of the optimiser.
         seed: of the choice of images.
         labels: of both kinds of images, for a network whose first output is (N, classes).
         processes: that tune it together; this one alone by default.
+        window: (height, width) that images may be cut to, where the network makes maps of maps.
 
     Raises:
         InputError: there are more processes than images to train on.
@@ -124,7 +132,7 @@ class Tuning:
     Attributes:
         done: steps that were taken.
         found: what has come of it so far.
-        shorter: by how much the rate has fallen for want of success.
+        shorter: by how much the rate has fallen for its failures.
         tensors: what is trained.
         kept: their values in the best state.
         optimiser: Adam.
@@ -141,7 +149,10 @@ class Tuning:
         seed: int,
         labels: Labels | None = None,
         processes: Processes | None = None,
+        window: Size | None = None,
     ) -> None:
+        if labels is None:
+            judged = judged[: max(_FEWEST, _PIXELS // math.prod(judged[0].shape[2:]))]
         self._graph, self._judged, self._steps = graph, judged, steps
         self._labels, self._processes = labels, processes or Processes()
         self._wanted = [run(teacher, image) for image in judged]
@@ -159,7 +170,7 @@ class Tuning:
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
         classes = None if labels is None else labels.trained
         dtype = float_dtype(self._student)
-        self.lessons = Lessons(images, teacher, seed, dtype, classes, self._processes)
+        self.lessons = Lessons(images, teacher, seed, dtype, classes, self._processes, window)
 
     def run(
         self, progress: Progress | None = None, looked: Callable[[], object] = lambda: None
@@ -223,12 +234,12 @@ class Tuning:
         return ""
 
     def look(self) -> None:
-        """Keep the state if it is the best; go back to the best, in shorter steps, if not."""
+        """Keep the state if it is the best; if far from that, go back to it, in shorter steps."""
         score = self._score(_settled(self._student))
         if score.total < self.found.after.total:
             self.found = replace(self.found, after=score, steps=self.done)
             self.kept = _values(self.tensors)
-        else:
+        elif score.total > _WORSE * self.found.after.total:
             self.shorter *= _SHORTER
             _set(self.tensors, self.kept)
 
