@@ -175,7 +175,8 @@ def test_an_interrupted_measurement_runs_on_and_its_result_is_fetched(
     fleet: Fleet, bundle: Path, tmp_path: Path, python: Callable[[str], str]
 ) -> None:
     host = fleet["board-b"]
-    slow = python(f'case "$*" in *bench*) echo x >> {tmp_path}/started; sleep 4;; esac')
+    wait = f"echo x >> {tmp_path}/started; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done"
+    slow = python(f'case "$*" in *bench*) {wait};; esac')
     file = fleet_file(tmp_path, {"host": "board-b", "python": slow})
     line = [sys.executable, "-m", "waveedge", "bench", str(bundle), "--hosts", str(file), *QUICK]
     first = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -187,6 +188,7 @@ def test_an_interrupted_measurement_runs_on_and_its_result_is_fetched(
     assert first.returncode == 130
     assert "Traceback" not in err
     assert any("job-" in path for path in host.left())
+    (tmp_path / "go").touch()
     second = subprocess.run(
         [*line, "--json"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
