@@ -118,6 +118,11 @@ def compress(
             hint="Give the network with its trained layers in it.",
         )
     decisions = choose_layers(published, before, recipe)
+    if recipe.wcc_ratio < 1 and not any(item.compressed for item in decisions):
+        warn(
+            "WCC selects nothing: it fits no layer of this network (the report says of each, why); "
+            "fewer levels (--wcc-levels 1) reach smaller maps"
+        )
     report_progress("rewriting", 0, 1)
     chosen = copy.deepcopy(published)
     replace_layers(chosen, decisions)

@@ -101,3 +101,13 @@ def test_the_published_selection_is_another() -> None:
     small = waveedge.compress(net(), images, bits=8, wcc_select="topk", **fields)  # type: ignore[arg-type]
     assert sum(isinstance(m, waveedge.nn.Selection) for m in small.graph.modules()) == 2
     assert small.report.coefficients == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_where_nothing_fits_that_is_said(levels: int) -> None:
+    images = np.concatenate(IMAGES)[..., :8, :8]  # too small for three levels
+    said: list[str] = []
+    fields = {"wcc_ratio": 0.5, "wcc_levels": levels, "tune": 0}
+    small = waveedge.compress(net(), images, bits=8, warn=said.append, **fields)  # type: ignore[arg-type]
+    assert any("WCC selects nothing" in line for line in said) == (levels == 3)
+    assert (small.report.coefficients == 1) == (levels == 3)
