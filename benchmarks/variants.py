@@ -229,7 +229,9 @@ class Workshop:
         if not file.is_file():
             recipe = self.own[name].recipe
             assert recipe is not None
-            save_artifact(compress(self.loaded.model, images=self.loaded.images, **recipe), file)
+            loaded = self.loaded
+            made = compress(loaded.model, images=loaded.images, warn=say, **recipe)
+            save_artifact(made, file)
         return load_artifact(file)
 
     def _float(

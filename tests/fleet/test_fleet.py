@@ -179,7 +179,14 @@ def test_an_interrupted_measurement_runs_on_and_its_result_is_fetched(
     slow = python(f'case "$*" in *bench*) {wait};; esac')
     file = fleet_file(tmp_path, {"host": "board-b", "python": slow})
     line = [sys.executable, "-m", "waveedge", "bench", str(bundle), "--hosts", str(file), *QUICK]
-    first = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # A shell lets what it runs in the background ignore Ctrl-C, and so do all their children.
+    first = subprocess.Popen(
+        line,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (tmp_path / "started").exists():
         assert first.poll() is None, first.communicate()
         time.sleep(0.05)
