@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from waveedge.compression.graph_queries import is_clamp, layer_of
+from waveedge.compression.graph_queries import has_weights, is_clamp, layer_of
 from waveedge.compression.report import LOW_DB
 from waveedge.decibels import power, ratio_db
 from waveedge.nn import ActivationQuantizer
@@ -88,13 +88,9 @@ def _grids(graph: fx.GraphModule) -> dict[ActivationQuantizer, set[str]]:
         if isinstance(grid, ActivationQuantizer):
             value = node.all_input_nodes[0]
             writer = value.all_input_nodes[0] if is_clamp(graph, value) else value
-            beside = [str(n.target) for n in (writer, *node.users) if _has_weights(graph, n)]
+            beside = [str(n.target) for n in (writer, *node.users) if has_weights(graph, n)]
             found.setdefault(grid, set()).update(beside)
     return {grid: layers for grid, layers in found.items() if layers}
-
-
-def _has_weights(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return isinstance(layer_of(graph, node), nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
 
 
 def _enable_only(

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 __all__ = [
     "concatenated_along",
+    "has_weights",
     "is_addition",
     "is_clamp",
     "is_join",
@@ -63,6 +64,11 @@ _JOIN_METHODS = {"add"}
 def layer_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """Return the module that a ``call_module`` node runs, else None."""
     return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def has_weights(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a convolution, transposed or not, or a linear layer."""
+    return isinstance(layer_of(graph, node), nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
 
 
 def layers(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:

@@ -20,9 +20,9 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import fx, nn
+from torch import fx
 
-from waveedge.compression.graph_queries import layer_of
+from waveedge.compression.graph_queries import has_weights, layer_of
 from waveedge.compression.recipe import CONTAINER_BITS, LayerOverride
 from waveedge.compression.shrink import output_error
 from waveedge.nn import ActivationQuantizer, WeightQuantizer
@@ -120,14 +120,10 @@ def _narrow(graph: fx.GraphModule, given: Collection[str]) -> list[_Narrow]:
     for node in graph.graph.nodes:
         layer = layer_of(graph, node)
         if isinstance(layer, ActivationQuantizer) and layer.bits < CONTAINER_BITS:
-            readers = [str(user.target) for user in node.users if _has_weights(graph, user)]
+            readers = [str(user.target) for user in node.users if has_weights(graph, user)]
             grids.setdefault(layer, []).extend(readers)
         own = getattr(layer, "weight_quantizer", None)
         if isinstance(own, WeightQuantizer) and own.bits < CONTAINER_BITS:
             found.append(_Narrow("weight_bits", [str(node.target)], own))
     found += [_Narrow("bits", readers, grid) for grid, readers in grids.items()]
     return [item for item in found if item.layers and not set(item.layers) & set(given)]
-
-
-def _has_weights(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return isinstance(layer_of(graph, node), nn.Conv2d | nn.ConvTranspose2d | nn.Linear)

@@ -38,6 +38,7 @@ from torch import fx, nn
 
 from waveedge.compression.graph_queries import (
     concatenated_along,
+    has_weights,
     is_addition,
     is_clamp,
     is_join,
@@ -240,9 +241,7 @@ class _Placement:
         )
 
     def _is_float_layer(self, user: fx.Node) -> bool:
-        layer = layer_of(self.graph, user)
-        weighted = isinstance(layer, nn.Conv2d | nn.Linear | nn.ConvTranspose2d)
-        return weighted and not self.bits.get(user.name)
+        return has_weights(self.graph, user) and not self.bits.get(user.name)
 
     def _reads_floats(self, user: fx.Node) -> bool:
         if user in self.moving:
