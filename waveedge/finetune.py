@@ -28,7 +28,7 @@ from waveedge.errors import InputError, RecipeError, reason
 from waveedge.finetune_state import read_tuning, restore_tuning, save_tuning
 from waveedge.labels import LabelSource, images_wanted, in_order
 from waveedge.limits import check_minutes
-from waveedge.opening import WANTED, Network, checkpoint_of, open_float, open_network, with_images
+from waveedge.opening import Network, checkpoint_of, open_float, open_network, with_images
 from waveedge.reference import Reference, run
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def tune(
         images,
         size=size,
         seed=compressed.recipe.seed,
-        wanted=images_wanted(size) if classes else WANTED,
+        wanted=images_wanted(size) if classes else None,
         warn=warn,
     )
     judged = opened.judged

@@ -21,21 +21,25 @@ from waveedge.normalise import check_inputs, detached_copy
 from waveedge.spec import ModelSpec
 
 __all__ = [
-    "WANTED",
+    "CALIBRATED",
+    "HELD_OUT",
     "Loader",
     "Network",
     "checkpoint_of",
     "open_float",
     "open_network",
     "spec_for",
+    "wanted_of",
     "with_images",
 ]
 
 Network: TypeAlias = nn.Module | Compressed | str | Path
 """A module, what :func:`waveedge.compress` returned, or the path of a checkpoint or an artifact."""
 
-WANTED = (64, 16)
-"""Images to calibrate with, and to hold out, at most."""
+CALIBRATED, HELD_OUT = 64, 16
+"""Images that show ranges and moments, and that judge, at most."""
+_LEARNT, _PIXELS = 256, 2**24
+"""Images to learn from, at most, and their pixels, where these are more than calibrate."""
 
 Loader: TypeAlias = Callable[[Path], nn.Module | Compressed]
 
@@ -109,13 +113,21 @@ def spec_for(model: nn.Module) -> ModelSpec:
     return ModelSpec(family="custom", channels=input_channels(detached_copy(model)))
 
 
+def wanted_of(size: tuple[int, int]) -> tuple[int, int]:
+    """How many images of (height, width) are learnt from, and held out; the first calibrate.
+
+    Tuning overfits to few images; as many large ones would fill the memory.
+    """
+    return max(CALIBRATED, min(_LEARNT, _PIXELS // (size[0] * size[1]))), HELD_OUT
+
+
 def with_images(
     model: nn.Module,
     images: Source | ImageSet | None,
     *,
     size: tuple[int, int] | None,
     seed: int = 0,
-    wanted: tuple[int, int] = WANTED,
+    wanted: tuple[int, int] | None = None,
     warn: Callable[[str], object] = warnings.warn,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[nn.Module, ImageSet]:
@@ -124,7 +136,7 @@ def with_images(
     Args:
         model: a module with or without a ``spec``; it is not changed.
         size: (height, width) in pixels; where None, that of arrays, or of the spec.
-        wanted: most images to calibrate with, and to hold out.
+        wanted: most images to learn from, and to hold out; by default as of :func:`wanted_of`.
         warn: called with what is suspicious about the images; not for an image set, which whoever
             opened it has looked at.
 
@@ -138,6 +150,7 @@ def with_images(
     """
     check_inputs(model)
     described = _has_spec(model)
+    wanted = wanted or wanted_of(size or spec_for(model).input_size)
     opened = open_images(
         images,
         spec=spec_of(model) if described else None,

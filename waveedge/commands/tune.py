@@ -13,7 +13,7 @@ from waveedge.compression.report import TuningReport
 from waveedge.errors import InputError
 from waveedge.finetune import tune
 from waveedge.labels import images_wanted, read_labels
-from waveedge.opening import WANTED, Loader, checkpoint_of
+from waveedge.opening import Loader, checkpoint_of
 from waveedge.outputs import ARTIFACT, TUNING, check_output, default_name, target_path
 
 __all__ = ["run"]
@@ -73,7 +73,7 @@ def run(
         spec=compressed.spec,
         size=size,
         seed=compressed.recipe.seed,
-        wanted=images_wanted(size) if classes else WANTED,
+        wanted=images_wanted(size) if classes else None,
     )
     console.say(images.summary())
     with console.progress_bar() as progress:

@@ -44,7 +44,7 @@ from waveedge.errors import InputError, RecipeError
 from waveedge.models.build import spec_of
 from waveedge.nn import Selection
 from waveedge.normalise import normalise, preserve
-from waveedge.opening import Network, open_float, with_images
+from waveedge.opening import CALIBRATED, Network, open_float, with_images
 from waveedge.reference import Reference
 from waveedge.sizes import find_sizes
 
@@ -105,11 +105,11 @@ def compress(
     spec = spec_of(model)
     size = (images.calibration[0].shape[-2], images.calibration[0].shape[-1])
     report_progress = progress or (lambda _what, _done, _total: None)
-    judged = images.judged
+    judged, seen = images.judged, images.calibration[:CALIBRATED]
 
     report_progress("reading the network", 0, 1)
-    names = (*images.judged_names, *images.names)
-    reference = Reference(model, [*judged, *images.calibration], names)
+    names = (*images.judged_names, *images.names[: len(seen)])
+    reference = Reference(model, [*judged, *seen], names)
     published = normalise(model, (spec.channels, *size))
     before = profile(published, size)
     if not _weighted(before):
@@ -119,9 +119,10 @@ def compress(
         )
     decisions = choose_layers(published, before, recipe)
     if recipe.wcc_ratio < 1 and not any(item.compressed for item in decisions):
+        smaller = "" if recipe.wcc_select == STATIC else "; --wcc-levels 1 reaches smaller maps"
         warn(
-            "WCC selects nothing: it fits no layer of this network (the report says of each, why); "
-            "fewer levels (--wcc-levels 1) reach smaller maps"
+            "WCC selects nothing: it fits no layer of this network (the report says of each, why)"
+            + smaller
         )
     report_progress("rewriting", 0, 1)
     chosen = copy.deepcopy(published)
@@ -132,7 +133,7 @@ def compress(
         spec,
         recipe,
         reference,
-        images.calibration,
+        seen,
         len(judged),
         static=decisions if static else (),
     )
@@ -141,7 +142,7 @@ def compress(
     integers = on_integers(
         made.form,
         plain,
-        images.calibration,
+        seen,
         recipe,
         progress=lambda done, total: report_progress("calibrating", done, total),
         wide=made.shrunk.bottlenecks if made.shrunk else (),
@@ -151,7 +152,7 @@ def compress(
     round_weights(
         graph,
         plain,
-        images.calibration,
+        seen,
         progress=lambda done, total: report_progress("rounding weights", done, total),
     )
     round_biases(graph)

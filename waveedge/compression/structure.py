@@ -27,6 +27,7 @@ from waveedge.compression.reparameterize import (
     holding,
     reparameterize,
 )
+from waveedge.compression.sampling import enough
 from waveedge.compression.shrink import Shrunk, drop_unread, find_pairs, output_error, shrink
 from waveedge.compression.wavelet import LayerDecision, select_static
 from waveedge.cost import profile
@@ -39,8 +40,8 @@ __all__ = ["Structure", "small_structure", "structure"]
 
 _SEEN = 4
 """Images of the reference, its last, that show the ranges of channels."""
-_ROUNDED = 4
-"""Calibration images that show what rounding would cost."""
+_ROUNDED, _PIXELS = 4, 2**14
+"""Calibration images that show what rounding would cost, at least, and their pixels."""
 _SHARE = 0.1
 """Of the error that rounding causes: what fewer channels may cost on top of it."""
 
@@ -106,7 +107,7 @@ def small_structure(
     decisions: tuple[LayerDecision, ...] = ()
     if static:
         # What has gone already counts; the most worthless coefficients are those.
-        decisions = select_static(smaller, static, images)
+        decisions = select_static(smaller, static, images, keep)
         drop_unread(smaller, keep)
     for name in selections:
         smaller.set_submodule(name, copy.deepcopy(prepared.get_submodule(name)))
@@ -155,7 +156,7 @@ def _shrunk(
         # Rounded well, weights add little to what activations cost; and what fewer bits cost more
         # than 8, tuning makes up for.
         eight = recipe.model_copy(update={"bits": CONTAINER_BITS, "weight_bits": FLOAT})
-        rounded = on_integers(whole, whole, images[:_ROUNDED], eight)
+        rounded = on_integers(whole, whole, enough(images, _ROUNDED, _PIXELS), eight)
         allowed = _SHARE * output_error(rounded.graph, seen, wanted)
 
     def fits(smaller: fx.GraphModule) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, TypeGuard
 
 import numpy as np
@@ -64,8 +64,6 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
         RecipeError: the recipe names no known selection.
     """
     static = recipe.wcc_select == STATIC
-    # Small maps have nothing to give, whatever the selection: one rule makes them comparable.
-    selection = find_selection("topk" if static else recipe.wcc_select)
     rows = [row for row in cost.layers if row.is_layer and _has_weights(model, row.name)]
     decisions = []
     for position, row in enumerate(rows):
@@ -80,7 +78,11 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
             reason = excluded
         elif position in (0, len(rows) - 1) and row.name not in recipe.only:
             reason = "first layer" if position == 0 else "last layer"
-        elif refusal := selection.refusal((height, width), settings.wcc_levels):
+        elif not static and (
+            refusal := find_selection(recipe.wcc_select).refusal(
+                (height, width), settings.wcc_levels
+            )
+        ):
             reason = refusal
         else:
             decisions.append(
@@ -106,6 +108,7 @@ def select_static(
     model: fx.GraphModule,
     decisions: Sequence[LayerDecision],
     images: Sequence[NDArray[np.float32]],
+    keep: Collection[str] = (),
 ) -> tuple[LayerDecision, ...]:
     """Let the chosen layers read a share of their inputs, in place: static WCC.
 
@@ -113,6 +116,7 @@ def select_static(
         model: the network, which may have fewer channels than the decisions were made for.
         decisions: of all layers.
         images: (1, C, H, W) float32.
+        keep: names of layers that stay as they are.
 
     Returns:
         the decisions, with what each layer keeps of the inputs that it had.
@@ -124,13 +128,16 @@ def select_static(
         if item.compressed and _is_pointwise(present.get(item.name))
     }
     wanted = sum(item.ratio * item.coefficients for item in chosen.values())
-    kept = select_inputs(model, chosen, wanted, images)
+    kept = select_inputs(model, chosen, wanted, images, keep)
     found = []
     for item in decisions:
         if item.name in kept:
-            count, (height, width) = kept[item.name], item.map_size
-            reason = f"1x1 on {height}x{width}: {count} of {item.inputs} inputs"
-            item = item.model_copy(update={"ratio": count / item.inputs, "reason": reason})
+            (count, positions), (height, width) = kept[item.name], item.map_size
+            cells = height * width == 4 * positions
+            of = f"{4 * item.inputs} (channel, subband) pairs" if cells else f"{item.inputs} inputs"
+            reason = f"1x1 on {height}x{width}: {count} of {of}"
+            ratio = count * positions / item.coefficients
+            item = item.model_copy(update={"ratio": ratio, "reason": reason})
         elif item.compressed:
             reason = "an exact rewrite made another layer of it"
             item = LayerDecision(name=item.name, type=item.type, reason=reason)

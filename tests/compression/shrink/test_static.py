@@ -35,9 +35,10 @@ def net() -> nn.Module:
 def test_the_inputs_that_say_nothing_new_go_first() -> None:
     graph = normalise(net(), (3, 16, 16))
     kept = select_inputs(graph, ["2", "4"], 0.5 * (12 + 8) * 256, IMAGES)
-    assert sum(kept.values()) <= 0.5 * (12 + 8)
-    assert kept["2"] / 12 < kept["4"] / 8
-    for name, count in kept.items():
+    assert sum(one.inputs for one in kept.values()) <= 0.5 * (12 + 8)
+    assert kept["2"].inputs / 12 < kept["4"].inputs / 8
+    for name, (count, positions) in kept.items():
+        assert positions == 256
         weight = graph.get_submodule(name).weight
         assert isinstance(weight, torch.Tensor)
         assert int((weight.abs().sum(dim=(0, 2, 3)) > 0).sum()) == count
@@ -46,7 +47,7 @@ def test_the_inputs_that_say_nothing_new_go_first() -> None:
 def test_a_third_is_enough_where_all_is_there_three_times() -> None:
     network = net()
     graph = normalise(network, (3, 16, 16))
-    assert select_inputs(graph, ["2"], 4 * 256, IMAGES) == {"2": 4}
+    assert select_inputs(graph, ["2"], 4 * 256, IMAGES) == {"2": (4, 256)}
     for image in IMAGES:
         (wanted,), (found,) = run(network, image), run(graph, image)
         assert float((wanted - found).abs().max()) < 0.02 * float(wanted.abs().max())
@@ -55,7 +56,10 @@ def test_a_third_is_enough_where_all_is_there_three_times() -> None:
 def test_where_few_are_read_already_nothing_goes() -> None:
     graph = normalise(net(), (3, 16, 16))
     before = {name: value.clone() for name, value in graph.state_dict().items()}
-    assert select_inputs(graph, ["2", "4"], 20 * 256, IMAGES) == {"2": 12, "4": 8}
+    assert select_inputs(graph, ["2", "4"], 20 * 256, IMAGES) == {
+        "2": (12, 256),
+        "4": (8, 256),
+    }
     assert all(torch.equal(value, before[name]) for name, value in graph.state_dict().items())
 
 
@@ -103,11 +107,12 @@ def test_the_published_selection_is_another() -> None:
     assert small.report.coefficients == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("levels", [1, 3])
-def test_where_nothing_fits_that_is_said(levels: int) -> None:
+@pytest.mark.parametrize(("select", "levels"), [("topk", 1), ("topk", 3), ("static", 3)])
+def test_where_nothing_fits_that_is_said(select: str, levels: int) -> None:
     images = np.concatenate(IMAGES)[..., :8, :8]  # too small for three levels
     said: list[str] = []
-    fields = {"wcc_ratio": 0.5, "wcc_levels": levels, "tune": 0}
+    fields = {"wcc_ratio": 0.5, "wcc_levels": levels, "wcc_select": select, "tune": 0}
     small = waveedge.compress(net(), images, bits=8, warn=said.append, **fields)  # type: ignore[arg-type]
-    assert any("WCC selects nothing" in line for line in said) == (levels == 3)
-    assert (small.report.coefficients == 1) == (levels == 3)
+    nothing = (select, levels) == ("topk", 3)  # static transforms nothing
+    assert any("WCC selects nothing" in line for line in said) == nothing
+    assert (small.report.coefficients == 1) == nothing

@@ -17,7 +17,17 @@ from .pipeline import (
     reparameterize,
 )
 from .pooled import FramePool
-from .rewrite import Applied, Rewrite, Shapes, calls, only_user
+from .rewrite import (
+    Applied,
+    Rewrite,
+    Shapes,
+    calls,
+    concatenated,
+    fresh_name,
+    new_conv,
+    only_user,
+    source,
+)
 from .wtconv import BandWise
 
 __all__ = [
@@ -37,11 +47,15 @@ __all__ = [
     "Shapes",
     "SpaceToPhase",
     "calls",
+    "concatenated",
     "exact_form",
     "fault_of",
+    "fresh_name",
     "holding",
     "judged",
+    "new_conv",
     "only_user",
     "reparameterize",
     "scale_outputs",
+    "source",
 ]

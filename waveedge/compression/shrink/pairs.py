@@ -72,7 +72,7 @@ def find_pairs(graph: fx.GraphModule, keep: Collection[str] = ()) -> Iterator[Pa
         keep: names of layers that must stay as they are.
     """
     for node in graph.graph.nodes:
-        writer = _dense(graph, node, keep)
+        writer = dense_layer(graph, node, keep)
         if writer is None:
             continue
         on_maps = not isinstance(writer, nn.Linear)
@@ -81,7 +81,7 @@ def find_pairs(graph: fx.GraphModule, keep: Collection[str] = ()) -> Iterator[Pa
         linear = True
         current = only_user(node)
         while current is not None:
-            if (reader := _dense(graph, current, keep)) is not None:
+            if (reader := dense_layer(graph, current, keep)) is not None:
                 if isinstance(reader, nn.Linear) != on_maps and current.args[0] in (node, *between):
                     yield Pair(node, current, tuple(between), columns, linear)
                 break
@@ -130,7 +130,7 @@ def _outputs(layer: Layer) -> int:
     return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
-def _dense(graph: fx.GraphModule, node: fx.Node, keep: Collection[str]) -> Layer | None:
+def dense_layer(graph: fx.GraphModule, node: fx.Node, keep: Collection[str]) -> Layer | None:
     """The layer that a node calls, if every output of it reads every input."""
     layer = layer_of(graph, node)
     if type(layer) not in (nn.Conv2d, nn.ConvTranspose2d, nn.Linear):

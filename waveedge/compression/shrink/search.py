@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from waveedge.compression.costs import CostProfile
 from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.reparameterize import Shapes
+from waveedge.compression.sampling import Images, enough
 from waveedge.compression.shrink.bottleneck import Bottleneck
 from waveedge.compression.shrink.forms import Form, PairForm
 from waveedge.compression.shrink.hidden import Hidden
@@ -22,19 +22,28 @@ from waveedge.decibels import power
 from waveedge.macs import layer_macs
 from waveedge.reference import run
 
-__all__ = ["IMAGES", "PROBES", "find_forms", "gains", "output_error"]
+__all__ = ["find_forms", "gains", "output_error", "probes", "samples"]
 
-IMAGES = 8
-"""To take moments on."""
-PROBES = 2
-"""To measure on what a loss costs."""
+_SAMPLES, _PROBES = 8, 2
+_PROBED = 2**13
+"""Pixels of images to probe with: each form is run on them."""
 _PROBE_LOSS = 1e-2
 """Of what all channels carry: a loss that the output shows, and that is small all the same."""
 
 
+def samples(images: Images) -> Images:
+    """Images to take moments on."""
+    return enough(images, _SAMPLES)
+
+
+def probes(images: Images) -> Images:
+    """Images to measure on what a loss costs."""
+    return enough(images, _PROBES, _PROBED)
+
+
 def find_forms(
     graph: fx.GraphModule,
-    images: Sequence[NDArray[np.float32]],
+    images: Images,
     prices: CostProfile,
     keep: Collection[str] = (),
 ) -> list[PairForm]:
@@ -70,9 +79,7 @@ def find_forms(
     return forms
 
 
-def gains(
-    graph: fx.GraphModule, forms: Sequence[Form], images: Sequence[NDArray[np.float32]]
-) -> list[float]:
+def gains(graph: fx.GraphModule, forms: Sequence[Form], images: Images) -> list[float]:
     """The relative squared error of the network's output for a loss of 1, of each form alone.
 
     Args:
@@ -100,7 +107,7 @@ def gains(
 
 def output_error(
     network: Callable[[Tensor], object],
-    images: Sequence[NDArray[np.float32]],
+    images: Images,
     wanted: Sequence[Sequence[Tensor]],
 ) -> float:
     """Power of the error over power of the output, summed over outputs; inf where not finite."""

@@ -25,7 +25,7 @@ from waveedge.compression.costs import CostProfile
 from waveedge.compression.shrink.allocate import allocate, options_of
 from waveedge.compression.shrink.bottleneck import Bottleneck
 from waveedge.compression.shrink.forms import PairForm
-from waveedge.compression.shrink.search import IMAGES, PROBES, find_forms, gains, output_error
+from waveedge.compression.shrink.search import find_forms, gains, output_error, probes, samples
 
 __all__ = ["Shrunk", "SmallerForm", "shrink"]
 
@@ -102,8 +102,8 @@ def shrink(
     Returns:
         None where nothing can go.
     """
-    forms = find_forms(graph, images[:IMAGES], prices, keep)
-    costs = gains(graph, forms, images[:PROBES])
+    forms = find_forms(graph, samples(images), prices, keep)
+    costs = gains(graph, forms, probes(images))
     options = [options_of(f, gain, prices.multiple) for f, gain in zip(forms, costs, strict=True)]
 
     def within(budget: float) -> tuple[Shrunk, float]:

@@ -1,9 +1,10 @@
 """Static WCC: 1x1 convolutions that read a share of their inputs, chosen once, at calibration.
 
 The published selection keeps, of every image anew, the strongest positions of a wavelet transform.
-This one keeps the same inputs for every image: channels, and where the network has a transform of
-its own before the layer, (channel, subband) pairs. What is not read is a column of zeros, so that
-the layer stays a dense convolution, which every rewrite and every runtime knows.
+This one keeps the same inputs for every image: channels, and where the network has a Haar transform
+of its own before the layer or behind it, (channel, subband) pairs (:mod:`.bands`). What is not read
+is a column of zeros, so that the layer stays a dense convolution, which every rewrite and every
+runtime knows.
 
 1. Inputs go one after another, the least missed first, the others refitted (:mod:`.elimination`).
 2. The ratio is that of the coefficients of all such layers together. Which layer gives how many
@@ -14,6 +15,7 @@ the layer stays a dense convolution, which every rewrite and every runtime knows
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,13 +24,26 @@ from torch import fx, nn
 
 from waveedge.compression.graph_queries import layer_of, layers
 from waveedge.compression.shrink.allocate import allocate, options_of
+from waveedge.compression.shrink.bands import Bands
 from waveedge.compression.shrink.elimination import Inputs
 from waveedge.compression.shrink.forms import Form
 from waveedge.compression.shrink.moments import Moments, observe_moments
 from waveedge.compression.shrink.pairs import Layer, by_input, find_pairs, set_weight
-from waveedge.compression.shrink.search import IMAGES, PROBES, gains
+from waveedge.compression.shrink.search import gains, probes, samples
 
-__all__ = ["drop_unread", "select_inputs"]
+__all__ = ["Kept", "drop_unread", "select_inputs"]
+
+
+class Kept(NamedTuple):
+    """What a layer reads.
+
+    Attributes:
+        inputs: how many.
+        positions: of one image, in each of them.
+    """
+
+    inputs: int
+    positions: int
 
 
 class _Inputs(Form):
@@ -37,6 +52,7 @@ class _Inputs(Form):
     def __init__(self, name: str, conv: nn.Conv2d, moments: Moments) -> None:
         self.name = name
         self.channels = conv.in_channels
+        self.positions = moments.positions
         self._inputs = Inputs(conv, moments, torch.arange(self.channels).unsqueeze(1))
         self.losses, self.noise = self._inputs.losses, self._inputs.noise
         self.price = float(self.channels * moments.positions)
@@ -53,7 +69,8 @@ def select_inputs(
     names: Collection[str],
     coefficients: float,
     images: Sequence[NDArray[np.float32]],
-) -> dict[str, int]:
+    keep: Collection[str] = (),
+) -> dict[str, Kept]:
     """Leave out inputs of 1x1 convolutions, in place.
 
     Args:
@@ -61,27 +78,32 @@ def select_inputs(
         names: of the convolutions.
         coefficients: of one image, that all of them together may read.
         images: (1, C, H, W) float32.
+        keep: names of layers that stay as they are.
 
     Returns:
-        inputs kept by the layer's name.
+        by the layer's name, what it reads.
     """
+    bands = Bands(graph, names, images[0].shape, keep)
     reads = {
         str(node.target): node.all_input_nodes[0]
         for node, _ in layers(graph)
         if node.target in names
     }
-    seen = observe_moments(graph, dict.fromkeys(reads.values(), 1), images[:IMAGES])
+    seen = observe_moments(graph, dict.fromkeys(reads.values(), 1), samples(images))
     forms = [
         _Inputs(name, graph.get_submodule(name), seen[value])  # type: ignore[arg-type]
         for name, value in reads.items()
     ]
-    costs = gains(graph, forms, images[:PROBES])
+    costs = gains(graph, forms, probes(images))
     options = [options_of(form, gain, 1) for form, gain in zip(forms, costs, strict=True)]
     chosen = allocate(options, price=coefficients)
     for form, channels in zip(forms, chosen, strict=True):
         if channels < form.channels:
             form.apply(graph, channels)
-    return {form.name: count for form, count in zip(forms, chosen, strict=True)}
+    bands.settle()
+    return {
+        form.name: Kept(count, form.positions) for form, count in zip(forms, chosen, strict=True)
+    }
 
 
 def drop_unread(graph: fx.GraphModule, keep: Collection[str] = ()) -> None:
