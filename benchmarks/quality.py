@@ -33,11 +33,13 @@ def fidelity(
     return {"max_error": worst, "snr_db": snr_db(wanted, found)}
 
 
-def score(network: Network, run: Callable[[Any], Any]) -> dict[str, Any]:
+def score(
+    network: Network, run: Callable[[Any], Any], *, limit: int | None = None
+) -> dict[str, Any]:
     """Score ``run`` on the test set of a trained network, cut to the network's size.
 
     See ``examples/scoring.py``; as :data:`benchmarks.networks.NETWORKS` has the sizes, pictures
-    stay whole.
+    stay whole. ``limit``: the first so many images of the set alone.
     """
-    result = scoring().score(network.example, run, input_size=network.size)
+    result = scoring().score(network.example, run, input_size=network.size, limit=limit)
     return {name: result[name] for name in ("metric", "value", "baseline", "count")}

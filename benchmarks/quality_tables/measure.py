@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,8 @@ KEY = ("network", "variant", "seed")
 
 _PAPER = ("super_resolution", "denoiser")
 """The examples that make images of images, as most of the paper's networks do."""
+_FEW = 200
+"""Images of a test set that a quick run scores on."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Tables:
 
     def _scored(self, stage: str, trial: Trial, name: str) -> Record:
         made = trial.make(name)
-        record = {**score(trial.network, Session(made.path).run), **on_paper(made)}
+        record = {**self._score(trial, Session(made.path).run), **on_paper(made)}
         if name == PUBLISHED:
             return {**record, **against_float(record, record)}
         in_float = self._found(stage, trial, PUBLISHED)
@@ -134,9 +137,12 @@ class Tables:
 
     def _halved(self, trial: Trial, halving: Halving, name: str) -> Record:
         smaller, left = halving.halved(HALVES[name])
-        record = {**score(trial.network, in_torch(smaller)), **left}
+        record = {**self._score(trial, in_torch(smaller)), **left}
         in_float = record if name == AS_IT_IS else self._found("redundancy", trial, AS_IT_IS)
         return {**record, **against_float(record, in_float)}
+
+    def _score(self, trial: Trial, run: Callable[[Any], Any]) -> Record:
+        return score(trial.network, run, limit=_FEW if self.options.quick else None)
 
     def _time(self, stage: str, trial: Trial, base: str) -> None:
         """Let all forms take turns on one thread, unless every one of them was timed before."""
