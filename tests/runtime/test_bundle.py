@@ -140,11 +140,11 @@ def test_spaces_and_the_order_of_fields_are_no_change(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", ["waveedge-bundle/3", "waveedge-bundle/5", None, 9**12, ["x" * 999]]
+    "form", ["waveedge-bundle/4", "waveedge-bundle/6", None, 9**12, ["x" * 999]]
 )
 def test_another_format_is_told_how_to_be_made_again(bundle: Path, form: object) -> None:
     edit_manifest(bundle, format=form)
-    with pytest.raises(ArtifactError, match="this waveedge reads waveedge-bundle/4") as caught:
+    with pytest.raises(ArtifactError, match="this waveedge reads waveedge-bundle/5") as caught:
         open_bundle(bundle)
     assert caught.value.hint.endswith(f"waveedge export MODEL --target ort --out {bundle}")
 

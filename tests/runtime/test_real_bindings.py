@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert set(found["forms"]) == {
         f"{network}-{precision}"
         for network in ("w8a8", "published", "rewritten")
-        for precision in ("float32", "float16")
+        for precision in ("float32", "float16", "bfloat16")
     }
     assert all(quality == 200 for quality in found["forms"].values())  # the fake is onnxruntime
     assert found["manifest"]["library"] == f"tensorrt {version}"
@@ -98,7 +99,7 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["workspace"] == 2**20
     assert found["progress"][0] == ["Building", 1, 2]
     assert (found["cache_first"], found["cache_then"]) == ("measured", "measured")
-    assert found["reused"] == [True] * 6
+    assert found["reused"] == [True] * 9
     laps = {lap["form"]: lap for lap in found["race"]}
     assert set(laps) == set(found["forms"])
     # Of 100 dB only the float32 forms of the network itself.
@@ -141,6 +142,8 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["not_eaten"]
     assert found["json_not_eaten"]
     assert found["memory_left"] == 0
+    assert "dB from its form" in found["bfloat16"]["wrong"]
+    assert re.fullmatch(r"[a-z0-9]+-bfloat16\.engine", found["bfloat16"]["raced"])
     dla = found["dla"]
     assert f"tensorrt {version} sees no DLA core here" in dla["none"]
     assert "from 11.4.1 on" in dla["none"]

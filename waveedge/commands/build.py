@@ -14,7 +14,7 @@ from waveedge.runtime.race import race
 
 __all__ = ["run"]
 
-_COLUMNS = ("form", "engine", "to onnxruntime", "layers", "executed bits")
+_COLUMNS = ("form", "engine", "to its form", "layers", "executed bits")
 _DLA = ("on the DLA",)
 _NAMES = 5
 """Layers on the GPU that the table names; the engine's manifest and ``--json`` have all."""
