@@ -195,9 +195,9 @@ def _baseline_of(path: Path, provider: str) -> Path:
     if provider in ("auto", "engine"):
         from waveedge.runtime.engine import can_run_engines
         from waveedge.runtime.engine_manifest import engine_of
-        from waveedge.runtime.race import chosen_form
+        from waveedge.runtime.race import chosen_engine
 
-        if can_run_engines() and engine_of(bundle, chosen_form(bundle)) is not None:
+        if can_run_engines() and chosen_engine(bundle) is not None:
             return engine_of(bundle, bundle.baseline.name) or bundle.baseline
     return bundle.baseline
 

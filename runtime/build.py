@@ -93,7 +93,8 @@ def build(
             hint="Export it for TensorRT: waveedge export --target trt",
         )
     settings = settings or Settings()
-    if settings.dla_core is not None and library == "tensorrt_rtx":
+    core = settings.dla_core
+    if core is not None and library == "tensorrt_rtx":
         raise InputError(
             f"{folder} is for TensorRT-RTX, which runs on desktop GPUs: these have no DLA",
             hint="Export it with --target trt for a Jetson.",
@@ -111,7 +112,7 @@ def build(
     for number, form in enumerate(chosen):
         if progress is not None:
             progress("building", number, len(chosen))
-        kept = _shipped(bundle, form) or (None if again else _kept(bundle, form, settings))
+        kept = _shipped(bundle, form, core) or (None if again else _kept(bundle, form, core))
         try:
             built.append(kept or _build(bundle, library, form, settings, overwrite))
         except OutputError:
@@ -120,7 +121,7 @@ def build(
             if forms:
                 raise
             failure = failure or error
-            engine = engine_path(bundle, form["file"])
+            engine = engine_path(bundle, form["file"], core)
             built.append(Built(form["name"], engine, form["file"], error=error.what))
     if progress is not None:
         progress("building", len(chosen), len(chosen))
@@ -129,28 +130,24 @@ def build(
     return built
 
 
-def _shipped(bundle: Bundle, form: Form) -> Built | None:
+def _shipped(bundle: Bundle, form: Form, core: int | None) -> Built | None:
     """The engine that export built and the bundle's manifest vouches for."""
-    engine = engine_path(bundle, form["file"])
+    engine = engine_path(bundle, form["file"], core)
     if engine.name not in bundle.manifest["files"]:
         return None
     size = engine.stat().st_size
     return Built(form["name"], engine, form["file"], engine_bytes=size, reused=True)
 
 
-def _kept(bundle: Bundle, form: Form, settings: Settings) -> Built | None:
-    """The engine that lies here, if it fits, and runs where it was asked to."""
+def _kept(bundle: Bundle, form: Form, core: int | None) -> Built | None:
+    """The engine that lies here, if it fits."""
     try:
-        engine = engine_of(bundle, form["file"])
+        engine = engine_of(bundle, form["file"], core)
     except ArtifactError:
         return None
     if engine is None:
         return None
-    found = read_engine(engine)
-    dla = found["dla"]
-    if (dla and dla["core"]) != settings.dla_core:
-        return None
-    return Built.of_manifest(form["name"], engine, found, reused=True)
+    return Built.of_manifest(form["name"], engine, read_engine(engine), reused=True)
 
 
 def _chosen(bundle: Bundle, names: Sequence[str]) -> list[Form]:
@@ -170,7 +167,7 @@ def _build(
     if library == "tensorrt" and cache.is_file():
         settings = replace(settings, timing_cache=cache.read_bytes())
     onnx = str(form["file"])
-    engine = engine_path(bundle, onnx)
+    engine = engine_path(bundle, onnx, settings.dla_core)
     for file in (engine, sidecar(engine)):
         if os.path.lexists(file) and not overwrite and not _is_ours(engine):
             raise OutputError(

@@ -242,13 +242,12 @@ def _model_file(path: Path, bundle: Bundle | None, provider: str) -> Path:
 
 
 def _built(bundle: Bundle) -> Path | None:
-    """The engine of the form that a race chose here, or of the bundle's own, if there is one."""
+    """The engine that a race chose here, or one of the bundle's own form, if there is one."""
     if not _engine_runs():
         return None
-    from waveedge.runtime.engine_manifest import engine_of
-    from waveedge.runtime.race import chosen_form
+    from waveedge.runtime.race import chosen_engine
 
-    return engine_of(bundle, chosen_form(bundle))
+    return chosen_engine(bundle)
 
 
 def _engine_runs() -> bool:

@@ -18,6 +18,8 @@ import json
 import re
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +33,13 @@ import tensorrt_bindings as real
 from waveedge import runtime
 from waveedge.errors import WaveedgeError
 from waveedge.export.widening import rounded
+from waveedge.filetypes import bundle_files
 from waveedge.runtime import cuda
 from waveedge.runtime.build import build
 from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.engine_manifest import read_engine
 from waveedge.runtime.memory import measure_here
-from waveedge.runtime.race import chosen_form, race
+from waveedge.runtime.race import chosen_engine, race
 
 STATE = {"gpu": "Orin", "off": 0.0, "parses": True, "dla": 0, "takes": "Conv"}
 """What the fake shall be: the GPU's name, what engines add to each output, whether graphs parse,
@@ -426,7 +429,7 @@ def main(folder: Path) -> dict[str, Any]:
     found["dla"] = dla(folder, settings)
     found["bfloat16"] = bfloat16(folder, settings)
     STATE["gpu"] = "Thor"
-    found["not_here"] = chosen_form(open_bundle(folder))
+    found["not_here"] = refusal(lambda: chosen_engine(open_bundle(folder)))
     found["other_gpu"] = refusal(lambda: runtime.Session(folder))
     STATE["gpu"] = "Orin"
     library.__version__ = "10.99"  # type: ignore[attr-defined]
@@ -475,14 +478,21 @@ def bfloat16(folder: Path, settings: Any) -> dict[str, Any]:
         "wrong": refusal(lambda: build(folder, forms=form, settings=settings, again=True))
     }
     STATE["off"] = 0.0
-    others = [file for file in folder.glob("*.engine") if "bfloat16" not in file.name]
+    with alone(folder, "bfloat16"):
+        race(folder, runs=1, least_db=20)
+        found["raced"] = Path(runtime.Session(folder).path).name
+    return found
+
+
+@contextmanager
+def alone(folder: Path, text: str) -> Iterator[None]:
+    """A bundle without the engines that have no such text in their names."""
+    others = [file for file in folder.glob("*.engine") if text not in file.name]
     for file in others:
         file.rename(file.with_suffix(".away"))
-    race(folder, runs=1, least_db=20)
-    found["raced"] = Path(runtime.Session(folder).path).name
+    yield
     for file in others:
         file.with_suffix(".away").rename(file)
-    return found
 
 
 def dla(folder: Path, settings: Any) -> dict[str, Any]:
@@ -499,11 +509,25 @@ def dla(folder: Path, settings: Any) -> dict[str, Any]:
     found["flag"] = STATE["flag"]
     backend = runtime.Session(built.path).backend
     found["session"] = [backend, STATE["runs_on"]]
-    found["kept"] = [build(folder, forms=form, settings=wanted)[0].reused]
-    found["kept"].append(build(folder, forms=form, settings=settings)[0].reused)
-    found["on_gpu_again"] = [read_engine(built.path)["dla"], runtime.Session(built.path).backend]
+    found["kept"] = [
+        [one.path.name, one.reused, one.dla_core]
+        for made in (wanted, settings)
+        for one in build(folder, forms=form, settings=made)
+    ]
+    found["race"] = [lap.to_dict() for lap in race(folder, runs=1, least_db=0)]
+    with alone(folder, ".dla1"):
+        race(folder, runs=1, least_db=0)
+        session = runtime.Session(folder)
+        found["raced"] = [Path(session.path).name, session.backend, STATE["runs_on"]]
+        found["bits"] = runtime.benchmark(folder, runs=1, warmup=0, memory=False).a.bits.executed
+        (folder / "race.json").unlink()
+        found["of_no_form"] = Path(runtime.Session(folder).path).name
     STATE["takes"] = "Softmax"
-    found["nothing"] = refusal(lambda: build(folder, forms=form, settings=wanted))
+    found["nothing"] = refusal(lambda: build(folder, forms=form, settings=wanted, again=True))
+    found["replaceable"] = built.path.name in bundle_files(folder / "manifest.json")
+    for file in folder.glob("*.dla1.engine*"):
+        file.unlink()
+    race(folder, runs=3, least_db=100)
     return found
 
 

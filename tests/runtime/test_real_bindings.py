@@ -112,7 +112,7 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["raced"] == chosen["file"].replace(".onnx", ".engine")
     assert found["raced_bits"] == "w8a8"  # the fake's inspector says so of every form
     assert "no engine of" in found["too_much"]
-    assert found["not_here"] == "model.onnx"
+    assert "model.engine was built for the GPU Orin" in found["not_here"]  # the race is forgotten
     assert found["backend"] == f"tensorrt {version}"
     assert found["same"]
     assert found["baseline"] == "published.engine"
@@ -153,7 +153,14 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert dla["manifest"] == {"core": 1, "on_dla": 2, "on_gpu": dla["built"]["on_gpu"]}
     assert dla["flag"] == "BuilderFlag.GPU_FALLBACK"
     assert dla["session"] == [f"tensorrt {version}, DLA core 1", 1]
-    assert dla["kept"] == [True, False]  # for the same core; and not for the GPU alone
-    assert dla["on_gpu_again"] == [None, f"tensorrt {version}"]
+    beside = "rewritten-float16.dla1.engine"
+    assert dla["kept"] == [[beside, True, 1], ["rewritten-float16.engine", True, None]]
+    raced = [(lap["form"], lap["dla_core"]) for lap in dla["race"]]
+    assert len(raced) == 10
+    assert {("rewritten-float16", 1), ("rewritten-float16", None)} < set(raced)
+    assert dla["raced"] == [beside, f"tensorrt {version}, DLA core 1", 1]
+    assert dla["bits"] == "w8a8"  # as the fake's inspector says
+    assert dla["of_no_form"] == "model.onnx"
+    assert dla["replaceable"]
     assert "the DLA runs no layer of it" in dla["nothing"]
     assert "--form rewritten-float16" in dla["nothing"]

@@ -86,7 +86,7 @@ def run(
             ("form", "time", "of the chosen one", "to your network", ""),
             [
                 (
-                    lap.form,
+                    lap.form if lap.dla_core is None else f"{lap.form}, DLA core {lap.dla_core}",
                     f"{lap.ms:.2f} ms",
                     "{:.2f}x [{:.2f}, {:.2f}]".format(*lap.slower),
                     f"{lap.snr_db:.1f} dB",
