@@ -99,6 +99,13 @@ class OnnxBackend:
                 f"onnxruntime {ort.__version__} cannot load {path}: {_reason(error)}",
                 hint="The file is damaged, or needs a newer onnxruntime. Export it again.",
             ) from error
+        if provider not in self._session.get_providers():
+            # It says so on stderr at most, and runs on the CPU under another's name.
+            raise MissingDependencyError(
+                f"onnxruntime {ort.__version__} has {provider}, and cannot start it here",
+                hint="Its libraries (CUDA, cuDNN, TensorRT) are missing or of another version, or "
+                "there is no GPU.",
+            )
         self._again = partial(
             OnnxBackend,
             path,

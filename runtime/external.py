@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from waveedge.errors import ArtifactError
 from waveedge.runtime.schema import shown
 
-__all__ = ["MESSAGES", "external_files", "stores_bfloat16"]
+__all__ = ["MESSAGES", "external_files", "file_bytes", "stores_bfloat16"]
 
 MESSAGES = {
     "Model": {7: "Graph", 20: "TrainingInfo", 25: "Function"},
@@ -52,6 +52,15 @@ def external_files(model: Path) -> set[str]:
             location for span in _tensors(data) if (location := _location(data, span)) is not None
         }
     return {_inside(model, location) for location in locations}
+
+
+def file_bytes(path: Path) -> int:
+    """Size of a model and of the weights beside it.
+
+    Raises as :func:`external_files`.
+    """
+    beside = external_files(path) if path.suffix == ".onnx" else ()
+    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
 
 
 def stores_bfloat16(model: Path) -> bool:
