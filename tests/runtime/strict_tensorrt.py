@@ -19,7 +19,7 @@ import re
 import sys
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -396,10 +396,12 @@ def main(folder: Path) -> dict[str, Any]:
     settings = runtime.engine_builder.Settings(
         workspace_bytes=2**20, level=2, progress=lambda *step: said.append(step)
     )
+    cut = interrupted(folder, settings)
     built = build(folder, settings=settings)
     image = np.load(folder / "images.npy")[:1]
     session = runtime.Session(folder)
     found: dict[str, Any] = {
+        "after_a_cut": [cut, [one.reused for one in built]],
         "forms": {one.form: one.snr_db for one in built},
         "manifest": dict(read_engine(built[0].path)),
         "strongly_typed": STATE["flags"]
@@ -410,6 +412,7 @@ def main(folder: Path) -> dict[str, Any]:
         "same": bool(np.array_equal(session.run(image), as_written(folder / "model.onnx", image))),
         "cache_first": STATE["cache"].decode(),
     }
+    found["profile"] = profile(settings)
     comparison = runtime.benchmark(folder, runs=1, warmup=0)
     found["baseline"] = Path(comparison.b.path).name
     found["on_gpu"] = [comparison.a.device is not None, comparison.a.peak_bytes]
@@ -468,6 +471,35 @@ def main(folder: Path) -> dict[str, Any]:
     gc.collect()
     found["memory_left"] = len(driver.blocks)
     return found
+
+
+def interrupted(folder: Path, settings: Any) -> list[str]:
+    """What lies there after a build that was cut off at its third engine."""
+    builds = iter(range(3))
+
+    def progress(*_: Any) -> None:
+        if next(builds) == 2:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        build(folder, settings=replace(settings, progress=progress))
+    return sorted(file.name for file in folder.glob("*.engine*"))
+
+
+def profile(settings: Any) -> Any:
+    """The profile that is asked for where batch, height and width are free."""
+    value = onnx.helper.make_tensor_value_info
+    shape = ["n", 3, "h", "w"]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "free",
+        [value("x", onnx.TensorProto.FLOAT, shape)],
+        [value("y", onnx.TensorProto.FLOAT, shape)],
+    )
+    model = onnx.helper.make_model(graph).SerializeToString()
+    sizes = runtime.sizes.SizeRange((32, 48), (16, 16), (16, 16), (64, 64))
+    runtime.engine_builder.build_engine(model, "tensorrt", sizes, settings)
+    return STATE.pop("profile")
 
 
 def bfloat16(folder: Path, settings: Any) -> dict[str, Any]:

@@ -99,6 +99,10 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["workspace"] == 2**20
     assert found["progress"][0] == ["Building", 1, 2]
     assert (found["cache_first"], found["cache_then"]) == ("measured", "measured")
+    lies, reused = found["after_a_cut"]
+    assert len(lies) == 4  # two engines, each with its manifest, and nothing half written
+    assert reused == [True, True, *[False] * 7]
+    assert found["profile"] == [[1, 3, 16, 16], [1, 3, 32, 48], [8, 3, 64, 64]]
     assert found["reused"] == [True] * 9
     laps = {lap["form"]: lap for lap in found["race"]}
     assert set(laps) == set(found["forms"])
