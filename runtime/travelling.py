@@ -47,7 +47,8 @@ def travelling_outputs(bundle: Bundle, form: Mapping[str, Any]) -> list[Array] |
         return None
     file = bundle.path / form["outputs"]
     try:
-        with np.load(file, allow_pickle=False) as found:
+        # Opened here: numpy leaves open what turns out to be no archive.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
             return [found[name] for name in found.files]
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{file} cannot be read: {error}") from error

@@ -18,6 +18,8 @@ from waveedge.runtime.manifest import seal
 Make = Callable[..., Path]
 Fields = Callable[..., dict[str, Any]]
 
+FORM = {"name": "a", "file": "model.onnx", "precision": "bfloat16", "snr_db": 40.0}
+
 
 def edit_manifest(bundle: Path, **changes: Any) -> None:
     file = bundle / "manifest.json"
@@ -60,6 +62,11 @@ def test_a_missing_file_is_named(bundle: Path) -> None:
         ({"model": ["model.onnx"]}, "model is a list of 1 entries"),
         ({"baseline": {"model.onnx": 1}}, "baseline is an object of 1 entries"),
         ({"engine": "model.engine"}, "engine is 'model.engine', which is not among"),
+        (
+            {"forms": [{**FORM, "outputs": "a.npz"}]},
+            r"forms\[0\]\.outputs is 'a\.npz', which is not among",
+        ),
+        ({"forms": [{**FORM, "outputs": "a.npy"}]}, r"forms\[0\]\.outputs .* ending in \.npz"),
         ({"engine": 3}, r"engine is 3; .* ending in \.engine"),
         ({"verification": "absent.json"}, "verification is 'absent.json', which is not among"),
         ({"name": "x" * 10**6}, "name is .*; it must be at most 1000 characters, not 1000000"),
