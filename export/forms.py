@@ -2,7 +2,10 @@
 
 Which one is fastest there no desk can tell: rewrites and integers that pay on one GPU cost time on
 another. So the bundle has the network as published, its exact rewrite, and as it was compressed,
-in float32 and float16, each compared with the user's network.
+in float32, float16 and bfloat16, each compared with the user's network.
+
+onnxruntime on a device's CPU runs no bfloat16, so that what a form in it computes cannot be found
+there: its outputs for the bundle's images travel beside it.
 """
 
 from __future__ import annotations
@@ -41,12 +44,15 @@ class Form:
         file: in the bundle.
         precision: of floating-point layers.
         snr_db: to the user's network, on the images of the verification, at worst.
+        outputs: the file with what it computes of the bundle's images, where no onnxruntime can
+            say; else None.
     """
 
     name: str
     file: str
     precision: str
     snr_db: float
+    outputs: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The form's entry in the manifest."""
@@ -60,6 +66,7 @@ def write_forms(
     present: Mapping[str, str],
     batches: Sequence[Array],
     wanted: Sequence[Sequence[Array]],
+    travelling: int,
 ) -> tuple[list[Form], list[str]]:
     """Write every network in every precision of a target, where it is not there yet.
 
@@ -70,6 +77,7 @@ def write_forms(
         present: name of a form -> the file that has it already.
         batches: images to compare on.
         wanted: the outputs of the user's network, for each batch.
+        travelling: how many images travel in the bundle, the first of the batches.
 
     Returns:
         the forms, and a sentence about each that was left out.
@@ -82,6 +90,9 @@ def write_forms(
                 graph = onnx.load(folder / file)
             else:
                 graph = lower(traced, target.name, precision).shipped
+            if refused := target.refusal(graph, precision):
+                notes.append(f"left out: the form {name}: {refused}")
+                continue
             found = target.runner(precision)(graph, batches)
             quality = _worst(wanted, found)
         except WaveedgeError as error:
@@ -92,13 +103,22 @@ def write_forms(
             continue
         if name not in present:
             onnx.save(graph, folder / file)
-        forms.append(Form(name, file, precision, quality))
+        outputs = None
+        if precision == "bfloat16":
+            outputs = f"{name}.npz"
+            np.savez(folder / outputs, *_first(found, travelling))
+        forms.append(Form(name, file, precision, quality, outputs))
     return forms, notes
+
+
+def _first(found: Sequence[Sequence[NDArray[Any]]], images: int) -> list[NDArray[Any]]:
+    """Each output, for as many images."""
+    return [np.concatenate(parts)[:images] for parts in zip(*found, strict=True)]
 
 
 def _all(target: Target, networks: Mapping[str, ir.Model]) -> Iterator[tuple[str, str, ir.Model]]:
     for name, traced in networks.items():
-        for precision in target.precisions:
+        for precision in target.form_precisions:
             yield f"{name}-{precision}", precision, traced
 
 

@@ -18,8 +18,10 @@ __all__ = [
     "regridded",
     "replace",
     "replace_value",
+    "retype",
     "sizes_of",
     "starts_of",
+    "store",
 ]
 
 
@@ -142,3 +144,24 @@ def replace_value(graph: ir.Graph, old: ir.Node, value: ir.Value) -> None:
     graph.remove(old, safe=True)
     if is_output:
         value.name = name
+
+
+def retype(node: ir.Node, before: ir.DataType, after: ir.DataType) -> None:
+    """Lets a node compute in one floating-point type what it did in another, inputs aside."""
+    to = node.attributes.get("to")
+    if node.op_type == "Cast" and to is not None and to.as_int() == before:
+        node.attributes["to"] = ir.AttrInt64("to", after)
+    filled = node.attributes.get("value")
+    if node.op_type == "ConstantOfShape" and filled is not None:
+        data = filled.as_tensor().numpy()
+        if ir.DataType.from_numpy(data.dtype) == before:
+            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(data.astype(after.numpy())))
+    for value in node.outputs:
+        if value.dtype == before:
+            value.dtype = after
+
+
+def store(value: ir.Value, data: np.ndarray[Any, Any]) -> None:
+    """Puts another constant, of whatever type, in the place of the one that a value holds."""
+    value.const_value = ir.tensor(data, name=value.name)
+    value.type = ir.TensorType(ir.DataType.from_numpy(data.dtype))

@@ -33,13 +33,14 @@ def lower(traced: ir.Model, target: str, precision: str | None = None) -> Lowere
     Args:
         traced: the network.
         target: a name of ``TARGETS``.
-        precision: of floating-point layers; the target's default where None.
+        precision: of floating-point layers, such as a form of the target has; the default of
+            what it ships where None.
 
     Raises:
         ExportError: the graph breaks the ONNX standard.
     """
     place = TARGETS[target]
-    encode, specialize = place.pipeline(place.precision(precision)).passes
+    encode, specialize = place.pipeline(precision or place.precision(None)).passes
     try:
         model = encode(traced.clone()).model
         encoded = ir.to_proto(model)

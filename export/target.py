@@ -30,6 +30,7 @@ class Target(ABC):
         name: on the command line and in manifests.
         cost: the prices by which exact rewrites choose, unless the user names others.
         precisions: what floating-point layers may compute in; the first is the default.
+        form_precisions: the same of the forms beside, where a bundle carries any.
         timed_here: whether onnxruntime's time on this machine's CPU tells about the target.
         builds_engines: whether an engine is what runs, built for a range of sizes.
     """
@@ -37,6 +38,7 @@ class Target(ABC):
     name: ClassVar[str]
     cost: ClassVar[CostProfile] = CPU
     precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    form_precisions: ClassVar[tuple[str, ...]] = ()
     timed_here: ClassVar[bool] = False
     builds_engines: ClassVar[bool] = False
 
@@ -63,7 +65,13 @@ class Target(ABC):
         if asked is not None and asked not in self.precisions:
             raise RecipeError(
                 f"the target {self.name} has no precision {asked!r}",
-                hint=f"It has: {', '.join(self.precisions)}.",
+                hint=f"It has: {', '.join(self.precisions)}."
+                + (
+                    f" The bundle has forms in {asked} without it, as published-{asked}, for "
+                    "waveedge build."
+                    if asked in self.form_precisions
+                    else ""
+                ),
             )
         return asked or self.precisions[0]
 
@@ -85,6 +93,10 @@ class Target(ABC):
     def lint(self, graph: onnx.ModelProto) -> list[Finding]:
         """What the target refuses or runs slowly, read from the graph alone."""
         return []
+
+    def refusal(self, graph: onnx.ModelProto, precision: str) -> str:
+        """Why a form beside what ships cannot run there, where that is known; else empty."""
+        return ""
 
     def build(self, folder: Path, graph: onnx.ModelProto, sizes: SizeRange | None) -> Build | None:
         """Builds what runs in the place of the graph, or writes into ``folder`` how to.

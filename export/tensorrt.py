@@ -18,26 +18,37 @@ from waveedge.export.layers import (
     seen_in_graph,
 )
 from waveedge.export.lint import Finding, lint
+from waveedge.export.onnx_runner import Run, run_onnxruntime, run_rounded
 from waveedge.export.passes import half_precision, int8_encoding, plain
-from waveedge.export.passes.half_precision import widened
 from waveedge.export.target import Target
+from waveedge.export.widening import widened
 from waveedge.filetypes import ENGINE
 from waveedge.runtime.engine_builder import Backend, Build, build_engine
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["TensorRT", "built", "required"]
 
+_HALVES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
+
 
 class TensorRT(Target):
-    """Networks that run as engines."""
+    """Networks that run as engines.
+
+    What ships as the bundle's model runs on a desk too, by onnxruntime; in bfloat16, which that
+    does not run, there are forms for the device alone.
+    """
 
     cost = GPU
     builds_engines = True
     precisions = ("float32", "float16")
+    form_precisions = (*precisions, "bfloat16")
 
     def pipeline(self, precision: str) -> Sequential:
-        half = precision == "float16"
-        return Sequential(int8_encoding(), half_precision() if half else plain())
+        written = plain() if precision == "float32" else half_precision(_HALVES[precision])
+        return Sequential(int8_encoding(), written)
+
+    def runner(self, precision: str) -> Run:
+        return run_rounded if precision == "bfloat16" else run_onnxruntime
 
     def lint(self, graph: onnx.ModelProto) -> list[Finding]:
         findings = lint(graph)

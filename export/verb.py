@@ -84,7 +84,7 @@ def export(
             for OpenVINO. "trt": int8, linted, with an engine, or the script that builds one.
             "trt-rtx": an engine for desktop GPUs.
         precision: what floating-point layers compute in, for targets that have a choice:
-            "float32", or "bfloat16" with OpenVINO.
+            "float32", "float16" with TensorRT, or "bfloat16" with OpenVINO.
         images: to verify on, as for :func:`waveedge.compress`; those held out of them are taken.
         input_size: (height, width) in pixels; by default that of compression, of arrays, or of the
             network's ``spec``. "dynamic": that size is what the network is made and tuned for, and

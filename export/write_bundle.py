@@ -50,7 +50,7 @@ _IMAGES = 8
 """Images that a verification looks at; more do not find more."""
 
 _TRAVELLING = 2
-"""Images in a bundle, by which the device checks what it built."""
+"""Images in a bundle, by which the device checks what it built; or a batch, where it is larger."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,12 @@ def export_model(
             if published is not None:
                 present["published-float32"] = PUBLISHED
             wanted = outputs_of(published if published is not None else model, batches)
-            forms, left_out = write_forms(folder, place, networks, present, batches, wanted)
+            travelling = np.concatenate(batches)[: max(_TRAVELLING, len(batches[0]))]
+            forms, left_out = write_forms(
+                folder, place, networks, present, batches, wanted, len(travelling)
+            )
             notes += left_out
-            np.save(folder / IMAGES, np.concatenate(batches)[:_TRAVELLING])
+            np.save(folder / IMAGES, travelling)
 
         step("building for the target")
         findings = place.lint(graph.shipped)

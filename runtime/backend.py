@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from waveedge.errors import ArtifactError, InputError, MissingDependencyError, WaveedgeError
 from waveedge.runtime.denormals import flushed_denormals
+from waveedge.runtime.external import stores_bfloat16
 from waveedge.runtime.schema import shown
 
 __all__ = ["Array", "Backend", "DeviceTimes", "OnnxBackend", "TensorInfo", "session_options"]
@@ -93,10 +94,18 @@ class OnnxBackend:
                 )
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             _refuse_if_out_of_memory(error, f"load {path}")
+            _refuse_if_bfloat16(error, path)
             raise ArtifactError(
                 f"onnxruntime {ort.__version__} cannot load {path}: {_reason(error)}",
                 hint="The file is damaged, or needs a newer onnxruntime. Export it again.",
             ) from error
+        if provider not in self._session.get_providers():
+            # It says so on stderr at most, and runs on the CPU under another's name.
+            raise MissingDependencyError(
+                f"onnxruntime {ort.__version__} has {provider}, and cannot start it here",
+                hint="Its libraries (CUDA, cuDNN, TensorRT) are missing or of another version, or "
+                "there is no GPU.",
+            )
         self._again = partial(
             OnnxBackend,
             path,
@@ -205,6 +214,15 @@ def _refuse_if_out_of_memory(error: Exception, what: str) -> None:
         raise WaveedgeError(
             f"this machine has not enough memory to {what}",
             hint="Choose a smaller input or batch, or end other programs.",
+        ) from error
+
+
+def _refuse_if_bfloat16(error: Exception, path: Path) -> None:
+    """Raise the error of a form for devices, if it is one: onnxruntime's names an operator."""
+    if path.suffix == ".onnx" and stores_bfloat16(path):
+        raise InputError(
+            f"{path} computes in bfloat16, which onnxruntime does not run here",
+            hint="It is for TensorRT: waveedge build makes an engine of it on the device.",
         ) from error
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from waveedge.errors import InputError, WaveedgeError
 from waveedge.runtime import notes as notes_of
@@ -16,6 +18,7 @@ from waveedge.runtime.batches import time_batch
 from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.common_inputs import common_inputs
 from waveedge.runtime.drift import Watch
+from waveedge.runtime.eager import TorchSession
 from waveedge.runtime.figures import Bits
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
@@ -26,14 +29,19 @@ from waveedge.runtime.throughput import WINDOWS, default_streams, measure_throug
 
 __all__ = ["benchmark"]
 
+if TYPE_CHECKING:
+    from torch import nn
+
+Network: TypeAlias = "str | Path | nn.Module"
+
 _LOADS = 3
 _MOST_RUNS = 100_000
 _MOST_BATCH = 4096
 
 
 def benchmark(
-    a: str | Path,
-    b: str | Path | None = None,
+    a: Network,
+    b: Network | None = None,
     *,
     threads: int = 1,
     runs: int = 30,
@@ -48,12 +56,13 @@ def benchmark(
     provider: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Compare the speed and memory of two exported networks.
+    """Compare the speed and memory of two networks, one of them exported.
 
     Args:
-        a: a bundle folder, an ``.onnx`` file or an engine.
-        b: what to compare with; by default the bundle's own baseline, the uncompressed network
-            exported as published.
+        a: a bundle folder, an ``.onnx`` file or an engine; or a torch module, which is run eagerly
+            where its parameters are, on what the other side takes.
+        b: what to compare with, of the same kinds; by default the bundle's own baseline, the
+            uncompressed network exported as published.
         threads: CPU threads, up to this machine's processors.
         runs: pairs measured, up to 100,000.
         warmup: pairs run before and not counted.
@@ -72,8 +81,8 @@ def benchmark(
             and windows of throughput.
 
     Raises:
-        InputError: nothing to compare with, an option makes no sense, or the two networks take
-            different inputs.
+        InputError: nothing to compare with, an option makes no sense, the two networks take
+            different inputs, or both are modules.
         ArtifactError: a bundle or model is damaged.
         WaveedgeError: this machine has not enough memory.
     """
@@ -86,15 +95,16 @@ def benchmark(
         raise InputError(f"batches are {list(batches)}", hint=f"Each is 1 to {_MOST_BATCH}.")
     if streams is not None and not throughput:
         raise InputError("streams are for throughput", hint="Ask for throughput, or leave them.")
-    path_a = Path(a)
-    path_b = _baseline_of(path_a, provider) if b is None else Path(b)
+    versus = _baseline_of(a, provider) if b is None else b
     machine = describe_machine()
     notes = notes_of.busy(machine.cores)
 
     # A bundle's own baseline runs by what runs the bundle: the ratio is of the networks alone.
-    own = b is None and _is_onnx(path_b)
-    providers = provider, _provider_of(path_a, provider) if own else provider
-    a_session, b_session, a_load, b_load = _load_both(path_a, path_b, threads, providers)
+    providers = provider, provider
+    if b is None and isinstance(a, str | Path) and isinstance(versus, Path) and _is_onnx(versus):
+        providers = provider, _provider_of(a, provider)
+    sides = _load_both((a, versus), threads, providers)
+    a_session, b_session = (side.session for side in sides)
     inputs = common_inputs(a_session, b_session, images, input_size, seed)
 
     watch = Watch(warmup)
@@ -109,7 +119,6 @@ def benchmark(
         watch.pair(done, pairs)
         step()
 
-    sides = Side("A", a_session, a_load), Side("B", b_session, b_load)
     cpu, wall, order = time_pairs(
         *([partial(side.run, arrays) for arrays in inputs] for side in sides),
         runs=runs,
@@ -118,7 +127,7 @@ def benchmark(
         progress=pair,
     )
     drift = watch.drift(wall[:, 0].tolist(), wall[:, 1].tolist())
-    notes += drift.notes(gpu=not (_is_onnx(a_session.path) and _is_onnx(b_session.path)))
+    notes += drift.notes(gpu=a_session.on_gpu or b_session.on_gpu)
 
     if len(inputs[0]) > 1:
         notes.append(
@@ -178,41 +187,58 @@ def benchmark(
     )
 
 
-def _provider_of(path: Path, provider: str) -> str:
+def _provider_of(path: str | Path, provider: str) -> str:
     """What runs a bundle's ONNX files on the CPU."""
     made_for = str(open_bundle(path).manifest["provider"])
     return made_for if provider == "auto" else provider
 
 
-def _baseline_of(path: Path, provider: str) -> Path:
+def _baseline_of(network: Network, provider: str) -> Path:
     """The uncompressed network of a bundle: its engine, where there is one for the network too."""
-    bundle = open_bundle(path) if path.is_dir() else None
+    if not isinstance(network, str | Path):
+        raise InputError(
+            "a module carries no uncompressed network to compare with",
+            hint="Name the bundle that was exported of it: benchmark(bundle, module)",
+        )
+    bundle = open_bundle(network) if os.path.isdir(network) else None
     if bundle is None or bundle.baseline is None:
         raise InputError(
-            f"{path} carries no uncompressed network to compare with",
+            f"{network} carries no uncompressed network to compare with",
             hint="Name one: waveedge bench A --vs B",
         )
     if provider in ("auto", "engine"):
         from waveedge.runtime.engine import can_run_engines
         from waveedge.runtime.engine_manifest import engine_of
-        from waveedge.runtime.race import chosen_form
+        from waveedge.runtime.race import chosen_engine
 
-        if can_run_engines() and engine_of(bundle, chosen_form(bundle)) is not None:
+        if can_run_engines() and chosen_engine(bundle) is not None:
             return engine_of(bundle, bundle.baseline.name) or bundle.baseline
     return bundle.baseline
 
 
 def _load_both(
-    a: Path, b: Path, threads: int, providers: tuple[str, str]
-) -> tuple[Session, Session, float, float]:
+    networks: tuple[Network, Network], threads: int, providers: tuple[str, str]
+) -> tuple[Side, Side]:
     """Load both several times in turn: the process's first load pays for onnxruntime's start."""
-    loads: list[tuple[float, float]] = []
+    files = [isinstance(network, str | Path) for network in networks]
+    if not any(files):
+        raise InputError(
+            "both networks are modules, and what these take is told by none",
+            hint="Compare a bundle or an .onnx file with a module.",
+        )
+    sessions: dict[int, Session] = {}
+    loads: dict[int, list[float]] = {0: [], 1: []}
     for _ in range(_LOADS):
-        a_session = Session(a, threads=threads, provider=providers[0])
-        b_session = Session(b, threads=threads, provider=providers[1])
-        loads.append((a_session.load_seconds * 1000, b_session.load_seconds * 1000))
-    a_loads, b_loads = zip(*loads, strict=True)
-    return a_session, b_session, statistics.median(a_loads), statistics.median(b_loads)
+        for side, (network, provider) in enumerate(zip(networks, providers, strict=True)):
+            if isinstance(network, str | Path):
+                sessions[side] = Session(network, threads=threads, provider=provider)
+                loads[side].append(sessions[side].load_seconds * 1000)
+    for side, network in enumerate(networks):
+        if not isinstance(network, str | Path):
+            inputs = sessions[1 - side].inputs
+            sessions[side] = TorchSession(network, threads=threads, inputs=inputs)
+    a, b = (statistics.median(loads[side]) if loads[side] else None for side in (0, 1))
+    return Side("A", sessions[0], a), Side("B", sessions[1], b)
 
 
 def _is_onnx(path: Path) -> bool:

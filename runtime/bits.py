@@ -53,10 +53,12 @@ def _inspected(path: Path) -> str:
 
 def _form_of(engine: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The form that an engine of a bundle was built from."""
+    from waveedge.runtime.engine_manifest import onnx_of
+
     if engine.suffix != ".engine":
         return None
-    names = (form for form in manifest["forms"] if form["file"] == f"{engine.stem}.onnx")
-    return next(names, None)
+    onnx = onnx_of(engine)
+    return next((form for form in manifest["forms"] if form["file"] == onnx), None)
 
 
 def _own_form(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from waveedge.decibels import snr_db
 from waveedge.errors import (
     ArtifactError,
     InputError,
     MissingDependencyError,
     OutputError,
-    VerificationError,
     WaveedgeError,
 )
 from waveedge.files import sha256
 from waveedge.filetypes import TIMING_CACHE, is_engine
 from waveedge.outputs import ENGINE, new_file
-from waveedge.runtime.backend import OnnxBackend
 from waveedge.runtime.built import Built
 from waveedge.runtime.bundle import Bundle, open_bundle
 from waveedge.runtime.cuda import gpu_count
@@ -35,6 +32,7 @@ from waveedge.runtime.engine_builder import (
     require_backend,
     require_version,
 )
+from waveedge.runtime.engine_check import compare
 from waveedge.runtime.engine_layers import EngineLayer, executed_bits, read_layers
 from waveedge.runtime.engine_manifest import (
     device_of,
@@ -46,18 +44,14 @@ from waveedge.runtime.engine_manifest import (
 )
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.sizes import SizeRange
-from waveedge.runtime.travelling import travelling_batches
 
 __all__ = ["build"]
-
-LEAST_DB = 30.0
-"""Of an engine to onnxruntime on the same graph. TensorRT multiplies in TF32 where the graph says
-float32 (about 60 dB), rounds sums of float16 in another order, and breaks ties of integers in
-another way; what is further off is another network."""
 
 _LIBRARIES: dict[str, Backend] = {"trt": "tensorrt", "trt-rtx": "tensorrt_rtx"}
 
 Progress = Callable[[str, int, int], None]
+Form = Mapping[str, Any]
+"""Of the bundle's manifest."""
 
 
 def build(
@@ -69,7 +63,7 @@ def build(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[Built]:
-    """Build the engines of a bundle here, and compare each with onnxruntime on its images.
+    """Build the engines of a bundle here, and compare each with its form on the bundle's images.
 
     An engine that lies here and fits is kept, so that a build that was cut short goes on.
 
@@ -99,7 +93,8 @@ def build(
             hint="Export it for TensorRT: waveedge export --target trt",
         )
     settings = settings or Settings()
-    if settings.dla_core is not None and library == "tensorrt_rtx":
+    core = settings.dla_core
+    if core is not None and library == "tensorrt_rtx":
         raise InputError(
             f"{folder} is for TensorRT-RTX, which runs on desktop GPUs: these have no DLA",
             hint="Export it with --target trt for a Jetson.",
@@ -114,21 +109,20 @@ def build(
     chosen = _chosen(bundle, forms)
     built = []
     failure: WaveedgeError | None = None
-    for number, (form, onnx) in enumerate(chosen):
+    for number, form in enumerate(chosen):
         if progress is not None:
             progress("building", number, len(chosen))
-        kept = _shipped(bundle, form, onnx) or (
-            None if again else _kept(bundle, form, onnx, settings)
-        )
+        kept = _shipped(bundle, form, core) or (None if again else _kept(bundle, form, core))
         try:
-            built.append(kept or _build(bundle, library, form, onnx, settings, overwrite))
+            built.append(kept or _build(bundle, library, form, settings, overwrite))
         except OutputError:
             raise
         except WaveedgeError as error:
             if forms:
                 raise
             failure = failure or error
-            built.append(Built(form, engine_path(bundle, onnx), onnx, error=error.what))
+            engine = engine_path(bundle, form["file"], core)
+            built.append(Built(form["name"], engine, form["file"], error=error.what))
     if progress is not None:
         progress("building", len(chosen), len(chosen))
     if failure is not None and all(one.error for one in built):
@@ -136,46 +130,44 @@ def build(
     return built
 
 
-def _shipped(bundle: Bundle, form: str, onnx: str) -> Built | None:
+def _shipped(bundle: Bundle, form: Form, core: int | None) -> Built | None:
     """The engine that export built and the bundle's manifest vouches for."""
-    engine = engine_path(bundle, onnx)
+    engine = engine_path(bundle, form["file"], core)
     if engine.name not in bundle.manifest["files"]:
         return None
-    return Built(form, engine, onnx, engine_bytes=engine.stat().st_size, reused=True)
+    size = engine.stat().st_size
+    return Built(form["name"], engine, form["file"], engine_bytes=size, reused=True)
 
 
-def _kept(bundle: Bundle, form: str, onnx: str, settings: Settings) -> Built | None:
-    """The engine that lies here, if it fits, and runs where it was asked to."""
+def _kept(bundle: Bundle, form: Form, core: int | None) -> Built | None:
+    """The engine that lies here, if it fits."""
     try:
-        engine = engine_of(bundle, onnx)
+        engine = engine_of(bundle, form["file"], core)
     except ArtifactError:
         return None
     if engine is None:
         return None
-    found = read_engine(engine)
-    dla = found["dla"]
-    if (dla and dla["core"]) != settings.dla_core:
-        return None
-    return Built.of_manifest(form, engine, found, reused=True)
+    return Built.of_manifest(form["name"], engine, read_engine(engine), reused=True)
 
 
-def _chosen(bundle: Bundle, names: Sequence[str]) -> list[tuple[str, str]]:
-    known = {form["name"]: form["file"] for form in bundle.manifest["forms"]}
+def _chosen(bundle: Bundle, names: Sequence[str]) -> list[Form]:
+    known = {form["name"]: form for form in bundle.manifest["forms"]}
     for name in names:
         if name not in known:
             raise InputError(
                 f"{bundle.path} has no form {name!r}", hint=f"It has: {', '.join(known)}."
             )
-    return [(name, file) for name, file in known.items() if not names or name in names]
+    return [form for name, form in known.items() if not names or name in names]
 
 
 def _build(
-    bundle: Bundle, library: Backend, form: str, onnx: str, settings: Settings, overwrite: bool
+    bundle: Bundle, library: Backend, form: Form, settings: Settings, overwrite: bool
 ) -> Built:
     cache = bundle.path / TIMING_CACHE
     if library == "tensorrt" and cache.is_file():
         settings = replace(settings, timing_cache=cache.read_bytes())
-    model, engine = bundle.path / onnx, engine_path(bundle, onnx)
+    onnx = str(form["file"])
+    engine = engine_path(bundle, onnx, settings.dla_core)
     for file in (engine, sidecar(engine)):
         if os.path.lexists(file) and not overwrite and not _is_ours(engine):
             raise OutputError(
@@ -183,11 +175,14 @@ def _build(
                 hint="Move it elsewhere, or replace it with --overwrite.",
             )
     made = build_engine(
-        model.read_bytes(), library, SizeRange.of_manifest(bundle.manifest), settings
+        (bundle.path / onnx).read_bytes(),
+        library,
+        SizeRange.of_manifest(bundle.manifest),
+        settings,
     )
     if made.engine is None:
         raise WaveedgeError(
-            f"{made.backend} does not build the form {form}: {'; '.join(made.errors[:3])}",
+            f"{made.backend} does not build the form {form['name']}: {'; '.join(made.errors[:3])}",
             hint="Leave it out: name the others with --form.",
         )
     if made.timing_cache:
@@ -196,7 +191,7 @@ def _build(
     with new_file(engine, ENGINE, overwrite=True) as temporary:
         temporary.write_bytes(made.engine)
         backend = EngineBackend(temporary, dla_core=settings.dla_core)
-        quality = _compare(bundle, model, backend)
+        quality = compare(bundle, form, backend)
         layers = read_layers(backend.information())
         executed = _executed(bundle, layers)
         fields = _manifest(bundle, library, onnx, made, quality)
@@ -207,7 +202,7 @@ def _build(
             engine.unlink()
         with new_file(sidecar(engine), ENGINE, overwrite=True) as beside:
             beside.write_text(seal_engine(fields), encoding="utf-8")
-    return Built.of_manifest(form, engine, fields)
+    return Built.of_manifest(form["name"], engine, fields)
 
 
 def _dla(made: Build) -> dict[str, Any] | None:
@@ -226,28 +221,6 @@ def _is_ours(engine: Path) -> bool:
         return is_engine(engine)
     except (OSError, ValueError):
         return False
-
-
-def _compare(bundle: Bundle, model: Path, backend: EngineBackend) -> float | None:
-    """Signal-to-noise ratio of the engine to onnxruntime on the bundle's images, at worst."""
-    expected = OnnxBackend(
-        model, threads=1, provider="CPUExecutionProvider", arena=True, as_written=True
-    )
-    figures = [
-        snr_db(wanted, found)
-        for images in travelling_batches(bundle, expected.inputs[0])
-        for wanted, found in zip(expected.run(images), backend.run(images), strict=True)
-    ]
-    if not figures:
-        return None
-    worst = min(figures)
-    if worst < LEAST_DB:
-        raise VerificationError(
-            f"the engine of {model.name} is {worst:.1f} dB from onnxruntime on the bundle's "
-            f"images, asked for {LEAST_DB:.0f}",
-            hint="It was not kept. Please report the network, TensorRT's version and the GPU.",
-        )
-    return min(worst, 200.0)
 
 
 def _manifest(

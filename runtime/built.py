@@ -18,7 +18,7 @@ class Built:
         form: its name in the bundle.
         path: the engine; its manifest lies beside it.
         onnx: the file that it was built from.
-        snr_db: to onnxruntime on the bundle's images; None where it has none.
+        snr_db: to its form on the bundle's images; None where it has none.
         engine_bytes: its size.
         layers: steps of the engine.
         executed: bits of the network's layers as the engine computes them, such as

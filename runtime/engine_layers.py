@@ -26,8 +26,8 @@ _TYPES = (
     (r"bfloat16|bf16|half|fp16|float16", 16),
     (r"int32|float|fp32|float32", 32),
 )
-_TACTIC = re.compile(r"(?:^|_)(i8i8|i8f|f16f16|f32f32)", re.IGNORECASE)
-_BY_TACTIC = {"i8i8": 8, "i8f": 8, "f16f16": 16, "f32f32": 32}
+_TACTIC = re.compile(r"(?:^|_)(i8i8|i8f|bf16bf16|f16f16|f32f32)", re.IGNORECASE)
+_BY_TACTIC = {"i8i8": 8, "i8f": 8, "bf16bf16": 16, "f16f16": 16, "f32f32": 32}
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """Engines that were built on this device, each with a manifest of its own beside it.
 
 ``model.engine`` of a bundle has ``model.engine.json``: what it was built from, by what, and for
-which GPU. An engine fits one TensorRT version and one GPU model; TensorRT loads one of another
-model with a warning alone, so that this is checked here.
+which GPU. ``model.dla0.engine``, of the same form, is for a deep learning accelerator. An engine
+fits one TensorRT version and one GPU model; TensorRT loads one of another model with a warning
+alone, so that this is checked here.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 from waveedge.errors import ArtifactError
 from waveedge.files import sha256
-from waveedge.filetypes import ENGINE_FORMAT
+from waveedge.filetypes import DLA_PLACE, ENGINE_FORMAT
 from waveedge.runtime.bundle import Bundle
 from waveedge.runtime.cuda import compute_capabilities, gpu_name
 from waveedge.runtime.dla import MOST_LETTERS, MOST_NAMES
@@ -26,6 +28,8 @@ __all__ = [
     "dla_core",
     "engine_of",
     "engine_path",
+    "engines_of",
+    "onnx_of",
     "read_engine",
     "seal_engine",
     "sidecar",
@@ -63,9 +67,15 @@ _SCHEMA = Record(
 )
 
 
-def engine_path(bundle: Bundle, onnx: str) -> Path:
-    """Where the engine of one of a bundle's ONNX files lies."""
-    return bundle.path / f"{onnx.removesuffix('.onnx')}.engine"
+def engine_path(bundle: Bundle, onnx: str, core: int | None = None) -> Path:
+    """Where the engine of one of a bundle's ONNX files lies: the GPU's, or that of a DLA core."""
+    place = "" if core is None else f".dla{core}"
+    return bundle.path / f"{onnx.removesuffix('.onnx')}{place}.engine"
+
+
+def onnx_of(engine: Path) -> str:
+    """The name of the ONNX file that an engine of a bundle was built from."""
+    return re.sub(rf"({DLA_PLACE})?\.engine$", ".onnx", engine.name)
 
 
 def sidecar(engine: Path) -> Path:
@@ -83,17 +93,33 @@ def device_of(library: str) -> dict[str, str | None]:
     }
 
 
-def engine_of(bundle: Bundle, onnx: str) -> Path | None:
+def engines_of(bundle: Bundle, onnx: str) -> list[Path]:
+    """All engines of one of a bundle's ONNX files: the GPU's first, then those of DLA cores.
+
+    Raises as :func:`engine_of`.
+    """
+    files = bundle.path.glob(f"{onnx.removesuffix('.onnx')}.dla*.engine")
+    places = (re.search(rf"{DLA_PLACE}\.engine$", file.name) for file in files)
+    cores = sorted(int(place[1]) for place in places if place is not None)
+    found = (engine_of(bundle, onnx, core) for core in (None, *cores))
+    return [engine for engine in found if engine is not None]
+
+
+def engine_of(bundle: Bundle, onnx: str, core: int | None = None) -> Path | None:
     """The engine of one of a bundle's ONNX files, as ``waveedge build`` left it; None without one.
+
+    Args:
+        core: of the deep learning accelerator that it is for; None for the GPU.
 
     Raises:
         ArtifactError: there is one that does not fit this device, or is not what was built; the
             message says why, and the hint how to build it again.
     """
-    engine = engine_path(bundle, onnx)
+    engine = engine_path(bundle, onnx, core)
     if not engine.is_file():
         return None
     again = f"Build it again here: waveedge build {bundle.path}"
+    again += "" if core is None else f" --dla {core}"
     if not sidecar(engine).is_file():
         raise ArtifactError(
             f"{engine} has no manifest: nothing tells for which device it was built",

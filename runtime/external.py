@@ -1,4 +1,6 @@
-"""Where an ONNX model keeps weights outside its file, read without the ``onnx`` package.
+"""What an ONNX model says of its tensors, read without the ``onnx`` package.
+
+Most of all where it keeps weights outside its file.
 
 onnxruntime reads such files by itself, so they have to be known before a model is trusted. The
 model is a protobuf message: fields of a number, a type and, here, a length, nested. Only the path
@@ -10,12 +12,13 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from waveedge.errors import ArtifactError
 from waveedge.runtime.schema import shown
 
-__all__ = ["MESSAGES", "external_files"]
+__all__ = ["MESSAGES", "external_files", "file_bytes", "stores_bfloat16"]
 
 MESSAGES = {
     "Model": {7: "Graph", 20: "TrainingInfo", 25: "Function"},
@@ -30,6 +33,7 @@ MESSAGES = {
 }
 """Message of ``onnx.proto`` -> number of each field that tensors can lie under -> its message."""
 
+_DATA_TYPE, _BFLOAT16 = 2, 16  # of a Tensor
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1  # of a Tensor
 _KEY, _VALUE = 1, 2  # of an entry of external_data
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -43,21 +47,48 @@ def external_files(model: Path) -> set[str]:
     Raises:
         ArtifactError: the file is no ONNX model, or one of them lies outside the folder.
     """
+    with _opened(model) as data:
+        locations = {
+            location for span in _tensors(data) if (location := _location(data, span)) is not None
+        }
+    return {_inside(model, location) for location in locations}
+
+
+def file_bytes(path: Path) -> int:
+    """Size of a model and of the weights beside it.
+
+    Raises as :func:`external_files`.
+    """
+    beside = external_files(path) if path.suffix == ".onnx" else ()
+    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
+
+
+def stores_bfloat16(model: Path) -> bool:
+    """Whether an ONNX model has a tensor in bfloat16.
+
+    Raises:
+        ArtifactError: the file is no ONNX model.
+    """
+    with _opened(model) as data:
+        return any(
+            (number, found) == (_DATA_TYPE, _BFLOAT16)
+            for span in _tensors(data)
+            for number, found in _fields(data, span)
+        )
+
+
+@contextmanager
+def _opened(model: Path) -> Iterator[mmap.mmap]:
     try:
         with model.open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise ValueError("the file is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                locations = {
-                    location
-                    for span in _tensors(data)
-                    if (location := _location(data, span)) is not None
-                }
+                yield data
     except (OSError, ValueError) as error:
         raise ArtifactError(
             f"cannot load {model}: {error}", hint="The file is damaged, or is no ONNX model."
         ) from error
-    return {_inside(model, location) for location in locations}
 
 
 def _inside(model: Path, location: str) -> str:

@@ -166,7 +166,8 @@ class Variant:
             for what runs elsewhere.
         to_device, to_host: the same of the copies before and after it.
         cuda_graph: what a CUDA graph changes, of an engine.
-        load_ms: time to load the file, in milliseconds, median of several.
+        load_ms: time to load the file, in milliseconds, median of several; None of a
+            module in memory.
         file_bytes: size of the file and its external weights.
         peak_bytes: peak activation memory (see ``waveedge.runtime.memory``), or None.
         memory: that and all else that it takes; None where memory was not measured.
@@ -183,7 +184,7 @@ class Variant:
     to_device: Timing | None
     to_host: Timing | None
     cuda_graph: GraphTiming | None
-    load_ms: float
+    load_ms: float | None
     file_bytes: int
     peak_bytes: int | None
     memory: Footprint | None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from waveedge.runtime.cuda import gpu_count, shares_memory
-from waveedge.runtime.external import external_files
 from waveedge.runtime.figures import Footprint
 from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.session import Session
 
-__all__ = ["file_bytes", "footprint"]
+__all__ = ["footprint"]
 
 Known = tuple[int | None, str]
 """A figure with how it was measured, or None with why it was not."""
@@ -38,14 +36,10 @@ def footprint(session: Session, *, threads: int, shape: Sequence[int]) -> Footpr
     )
 
 
-def file_bytes(path: Path) -> int:
-    """Size of a model and of the weights beside it."""
-    beside = external_files(path) if path.suffix == ".onnx" else ()
-    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
-
-
 def _weights(session: Session) -> Known:
-    size = file_bytes(session.path)
+    size = session.file_bytes
+    if session.provider == "torch":
+        return size, "parameters and buffers, as they lie in memory"
     if session.engine is None:
         return size, "the file, and what lies beside it"
     weights = session.engine.weights_bytes
@@ -68,9 +62,7 @@ def _measured_alone(
 ) -> tuple[Known, Known, Known]:
     """Activations, process and board."""
     engine = session.engine is not None
-    half = session.manifest is not None and session.manifest["precision"] == "float16"
-    if half and not engine:
-        why = "onnxruntime widens float16 on the CPU, which says nothing of an engine"
+    if why := _not_alone(session):
         return (None, why), (None, why), (None, why)
     # Imported here: a module that runs as a program must not be loaded with its package.
     from waveedge.runtime.memory import peak_memory
@@ -88,6 +80,19 @@ def _measured_alone(
     if probe.process_bytes is not None:
         process = probe.process_bytes, "a fresh process that loads and runs it, libraries included"
     return activation, process, _board(probe.board_bytes, probe.note)
+
+
+def _not_alone(session: Session) -> str:
+    """Why no process of its own can tell what a network takes; empty where one can."""
+    if session.engine is not None:
+        return ""
+    if session.provider == "torch":
+        return "a module in memory cannot be run in a process of its own"
+    if session.on_gpu:
+        return "onnxruntime does not tell what it takes on a GPU"
+    if session.manifest is not None and session.manifest["precision"] == "float16":
+        return "onnxruntime widens float16 on the CPU, which says nothing of an engine"
+    return ""
 
 
 def _board(size: int | None, note: str) -> Known:

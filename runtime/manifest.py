@@ -34,7 +34,7 @@ from waveedge.runtime.schema import (
 
 __all__ = ["FORMAT", "MANIFEST", "OPENVINO", "SCHEMA", "read_manifest", "seal"]
 
-FORMAT = f"{BUNDLE_FORMAT}4"
+FORMAT = f"{BUNDLE_FORMAT}5"
 
 OPENVINO = {"openvino": "float32", "openvino-bfloat16": "bfloat16"}
 """Providers that are OpenVINO -> the precision of its floating-point layers."""
@@ -46,6 +46,7 @@ _SEAL = "sha256"
 _FILE = Text(255, r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the plain name of a file in the bundle")
 _MODEL = Text(255, rf"{_FILE.pattern}\.onnx", f"{_FILE.what}, ending in .onnx")
 _ENGINE = Text(255, rf"{_FILE.pattern}\.engine", f"{_FILE.what}, ending in .engine")
+_ARRAYS = Text(255, rf"{_FILE.pattern}\.npz", f"{_FILE.what}, ending in .npz")
 _SHA256 = Text(64, r"[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")
 _NAME = Text(1000)
 _NUMBER = Real(-1e12, 1e12)
@@ -97,6 +98,7 @@ SCHEMA = Record(
                     "file": _MODEL,
                     "precision": _FLOATS,
                     "snr_db": Real(-1000, 1000),
+                    "outputs": Nullable(_ARRAYS),
                 }
             ),
             most=100,
@@ -201,7 +203,8 @@ def _check(manifest: Mapping[str, Any]) -> None:
     SCHEMA(manifest, "")
     named = {field: manifest[field] for field in ("model", "baseline", "engine", "verification")}
     named["images"] = manifest["images"]
-    named |= {f"forms[{index}].file": form["file"] for index, form in enumerate(manifest["forms"])}
+    for index, form in enumerate(manifest["forms"]):
+        named |= {f"forms[{index}].{field}": form[field] for field in ("file", "outputs")}
     for field, name in named.items():
         if name is not None and name not in manifest["files"]:
             raise SchemaError(f"{field} is {name!r}, which is not among the files with a hash")

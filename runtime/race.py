@@ -17,26 +17,34 @@ from waveedge.outputs import RACE_RESULT, new_file
 from waveedge.runtime.backend import Array
 from waveedge.runtime.bundle import Bundle, open_bundle
 from waveedge.runtime.engine import EngineBackend
-from waveedge.runtime.engine_manifest import device_of, engine_of, read_engine
+from waveedge.runtime.engine_manifest import (
+    device_of,
+    dla_core,
+    engine_of,
+    engines_of,
+    read_engine,
+)
 from waveedge.runtime.inputs import example_inputs
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio
 from waveedge.runtime.travelling import travelling_batches
 
-__all__ = ["Lap", "chosen_form", "race"]
+__all__ = ["Lap", "chosen_engine", "race"]
 
-_FORMAT = f"{RACE_FORMAT}1"
+_FORMAT = f"{RACE_FORMAT}2"
 _WARMUP = 5
+_CORES = 64  # more than there are, so that no edited file names another
 _TOLERANCE_DB = 0.5
 """What the quality of a form may lie below that of the compressed network, being rounding."""
 
 
 @dataclass(frozen=True)
 class Lap:
-    """One form in the race.
+    """One engine in the race.
 
     Attributes:
         form, file: of the bundle.
+        dla_core: the deep learning accelerator that runs it; None for the GPU.
         snr_db: of the form to the user's network.
         admitted: whether that is enough.
         chosen: whether it is the fastest of those.
@@ -46,6 +54,7 @@ class Lap:
 
     form: str
     file: str
+    dla_core: int | None
     snr_db: float
     admitted: bool
     chosen: bool
@@ -79,7 +88,7 @@ def race(
         progress: called with (what is being done, rounds done, rounds in all).
 
     Returns:
-        the forms, fastest first.
+        the engines, fastest first.
 
     Raises:
         InputError: there is no bundle, it has no engine, or none is good enough.
@@ -87,103 +96,114 @@ def race(
         MissingDependencyError: TensorRT or a GPU is missing here.
     """
     bundle = open_bundle(folder)
-    forms = [
+    runners = [
         (form, engine)
         for form in bundle.manifest["forms"]
-        if (engine := engine_of(bundle, form["file"])) is not None
+        for engine in engines_of(bundle, form["file"])
     ]
-    if not forms:
+    if not runners:
         raise InputError(
             f"{folder} has no engines to race", hint=f"Build them first: waveedge build {folder}"
         )
     if least_db is None:
         own = [f for f in bundle.manifest["forms"] if f["file"] == bundle.manifest["model"]]
         least_db = own[0]["snr_db"] - _TOLERANCE_DB if own else 0.0
-    admitted = {form["name"]: form["snr_db"] >= least_db for form, _ in forms}
+    admitted = {engine: form["snr_db"] >= least_db for form, engine in runners}
     if not any(admitted.values()):
         raise InputError(
             f"no engine of {folder} has {least_db:.1f} dB to your network",
             hint="The best has "
-            f"{max(form['snr_db'] for form, _ in forms):.1f} dB; ask for less, or build others.",
+            f"{max(form['snr_db'] for form, _ in runners):.1f} dB; ask for less, or build others.",
         )
-    engines = {form["name"]: EngineBackend(path) for form, path in forms}
+    engines = {path: EngineBackend(path) for _, path in runners}
     times = _times(engines, _inputs(bundle, engines), runs, seed, progress)
-    good = [name for name in times if admitted[name]]
-    best = min(good, key=lambda name: float(np.median(times[name])))
+    good = [path for path in times if admitted[path]]
+    best = min(good, key=lambda path: float(np.median(times[path])))
     laps = []
-    for form, _ in forms:
-        name = form["name"]
-        ratio = bootstrap_ratio(times[name], times[best], seed=seed)
+    for form, path in runners:
+        ratio = bootstrap_ratio(times[path], times[best], seed=seed)
         laps.append(
             Lap(
-                form=name,
+                form=form["name"],
                 file=form["file"],
+                dla_core=dla_core(path),
                 snr_db=form["snr_db"],
-                admitted=admitted[name],
-                chosen=name == best,
-                ms=float(np.median(times[name])),
+                admitted=admitted[path],
+                chosen=path == best,
+                ms=float(np.median(times[path])),
                 slower=(ratio.value, ratio.low, ratio.high),
             )
         )
     laps.sort(key=lambda lap: lap.ms)
-    library = str(read_engine(forms[0][1])["library"]).partition(" ")[0]
-    _write(bundle, library, best, least_db, runs, laps)
+    library = str(read_engine(best)["library"]).partition(" ")[0]
+    _write(bundle, library, least_db, runs, laps)
     return laps
 
 
-def chosen_form(bundle: Bundle) -> str:
-    """The file of the form that a race on this device chose; the bundle's own without one."""
-    own = str(bundle.manifest["model"])
+def chosen_engine(bundle: Bundle) -> Path | None:
+    """The engine that a race on this device chose; without one, the first of the bundle's form.
+
+    Raises:
+        ArtifactError: it does not fit this device, or is not what was built.
+    """
+    raced = _raced(bundle)
+    if raced is not None and (engine := engine_of(bundle, *raced)) is not None:
+        return engine
+    return next(iter(engines_of(bundle, str(bundle.manifest["model"]))), None)
+
+
+def _raced(bundle: Bundle) -> tuple[str, int | None] | None:
+    """The file of the form that a race on this device chose, and the DLA core that runs it."""
     try:
         with (bundle.path / RACE).open("rb") as file:
             found = json.loads(file.read(2**20))
         files = {form["file"] for form in bundle.manifest["forms"]}
-        chosen, device = found["chosen"], found["device"]
+        chosen, core, device = found["chosen"], found["dla_core"], found["device"]
         right = found["format"] == _FORMAT and found["bundle"] == bundle.manifest["sha256"]
-        if right and chosen in files:
+        if right and chosen in files and (core is None or core in range(_CORES)):
             library = str(device["library"]).partition(" ")[0]
-            return str(chosen) if device == device_of(library) else own
+            return (str(chosen), core) if device == device_of(library) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
         pass  # no race, or of another device or bundle: what was asked for runs
-    return own
+    return None
 
 
-def _inputs(bundle: Bundle, engines: Mapping[str, EngineBackend]) -> list[Array]:
+def _inputs(bundle: Bundle, engines: Mapping[Path, EngineBackend]) -> list[Array]:
     """Images that travel in the bundle; a random one without."""
     taken = next(iter(engines.values())).inputs
     return travelling_batches(bundle, taken[0]) or [example_inputs(taken)[0]]
 
 
 def _times(
-    engines: Mapping[str, EngineBackend],
+    engines: Mapping[Path, EngineBackend],
     images: Sequence[Array],
     runs: int,
     seed: int,
     progress: Callable[[str, int, int], None] | None,
-) -> dict[str, Array]:
+) -> dict[Path, Array]:
     """Wall times in milliseconds, of shape (runs,) each."""
     rng = np.random.default_rng(seed)
-    names = list(engines)
-    times = {name: np.zeros(runs) for name in names}
+    paths = list(engines)
+    times = {path: np.zeros(runs) for path in paths}
     for number in range(-_WARMUP, runs):
-        for index in rng.permutation(len(names)):
-            name = names[index]
+        for index in rng.permutation(len(paths)):
+            path = paths[index]
             start = time.perf_counter()
-            engines[name].run(images[number % len(images)])
+            engines[path].run(images[number % len(images)])
             if number >= 0:
-                times[name][number] = (time.perf_counter() - start) * 1000
+                times[path][number] = (time.perf_counter() - start) * 1000
         if progress is not None:
             progress("racing", number + _WARMUP + 1, runs + _WARMUP)
     return times
 
 
-def _write(
-    bundle: Bundle, library: str, best: str, least_db: float, runs: int, laps: Sequence[Lap]
-) -> None:
+def _write(bundle: Bundle, library: str, least_db: float, runs: int, laps: Sequence[Lap]) -> None:
+    best = next(lap for lap in laps if lap.chosen)
     result = {
         "format": _FORMAT,
         "bundle": bundle.manifest["sha256"],
-        "chosen": next(lap.file for lap in laps if lap.form == best),
+        "chosen": best.file,
+        "dla_core": best.dla_core,
         "device": device_of(library),
         "least_db": least_db,
         "runs": runs,

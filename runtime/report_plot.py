@@ -25,7 +25,7 @@ def draw(comparison: Comparison, path: Path, *, overwrite: bool) -> None:
     colors = ("tab:blue", "tab:gray")
     sides = (comparison.a, comparison.b)
     # The CPU's clock does not see work on a GPU.
-    clock = "cpu" if all(side.backend.startswith("onnxruntime") for side in sides) else "wall"
+    clock = "cpu" if all(side.backend == "onnxruntime (CPU)" for side in sides) else "wall"
     ratio = comparison.cpu_ratio if clock == "cpu" else comparison.wall_ratio
     timings: list[Timing] = [getattr(side, clock) for side in sides]
     for place, (timing, color) in enumerate(zip(timings, colors, strict=True)):

@@ -14,7 +14,7 @@ import numpy as np
 from waveedge.errors import ArtifactError, InputError
 from waveedge.runtime.backend import Array, Backend, OnnxBackend
 from waveedge.runtime.bundle import Bundle, open_bundle
-from waveedge.runtime.external import external_files
+from waveedge.runtime.external import external_files, file_bytes
 from waveedge.runtime.inputs import check_inputs, example_inputs
 from waveedge.runtime.machine import int8_saturates
 from waveedge.runtime.manifest import OPENVINO
@@ -28,6 +28,7 @@ __all__ = ["Session"]
 
 _ENGINE_SUFFIXES = (".engine", ".plan")
 _MODEL_SUFFIXES = (".onnx", ".ort")
+_GPU_PROVIDERS = tuple(f"{name}ExecutionProvider" for name in ("CUDA", "Tensorrt", "NvTensorRTRTX"))
 
 
 class Session:
@@ -128,6 +129,16 @@ class Session:
         from waveedge.runtime.engine import EngineBackend
 
         return self._backend if isinstance(self._backend, EngineBackend) else None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU runs it."""
+        return self.engine is not None or self.provider in _GPU_PROVIDERS
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file and of the weights beside it."""
+        return file_bytes(self.path)
 
     @property
     def device_ms(self) -> float | None:
@@ -242,13 +253,12 @@ def _model_file(path: Path, bundle: Bundle | None, provider: str) -> Path:
 
 
 def _built(bundle: Bundle) -> Path | None:
-    """The engine of the form that a race chose here, or of the bundle's own, if there is one."""
+    """The engine that a race chose here, or one of the bundle's own form, if there is one."""
     if not _engine_runs():
         return None
-    from waveedge.runtime.engine_manifest import engine_of
-    from waveedge.runtime.race import chosen_form
+    from waveedge.runtime.race import chosen_engine
 
-    return engine_of(bundle, chosen_form(bundle))
+    return chosen_engine(bundle)
 
 
 def _engine_runs() -> bool:

@@ -12,7 +12,7 @@ from waveedge.runtime import notes as notes_of
 from waveedge.runtime.backend import Array, DeviceTimes
 from waveedge.runtime.bits import bits_of
 from waveedge.runtime.figures import Footprint, GraphTiming, Timing, Variant
-from waveedge.runtime.footprint import file_bytes, footprint
+from waveedge.runtime.footprint import footprint
 from waveedge.runtime.pairs import timing
 from waveedge.runtime.power import measure_power
 from waveedge.runtime.session import Session
@@ -26,14 +26,14 @@ class Side:
     Args:
         letter: A or B.
         session: what runs it.
-        load_ms: how long loading took, in milliseconds.
+        load_ms: how long loading took, in milliseconds; None of what lies in memory.
 
     Attributes:
         notes: what a reader must know to trust its figures.
         no_energy: why there is none; empty where there is.
     """
 
-    def __init__(self, letter: str, session: Session, load_ms: float) -> None:
+    def __init__(self, letter: str, session: Session, load_ms: float | None) -> None:
         self.letter, self.session, self._load_ms = letter, session, load_ms
         self._times: list[DeviceTimes | None] = []
         self.notes: list[str] = []
@@ -69,9 +69,7 @@ class Side:
         self.notes += self._about_memory(taken) if taken else []
         self.notes += notes_of.foreign_target(self.letter, session)
         graph = self._graph(arrays, runs, warmup, seed)
-        power, self.no_energy = measure_power(
-            partial(session.run, *arrays), gpu=session.engine is not None
-        )
+        power, self.no_energy = measure_power(partial(session.run, *arrays), gpu=session.on_gpu)
         self.notes += power.notes(self.letter) if power else []
         to_device, device, to_host = self._device(runs)
         return Variant(
@@ -85,7 +83,7 @@ class Side:
             to_host=to_host,
             cuda_graph=graph,
             load_ms=self._load_ms,
-            file_bytes=file_bytes(session.path),
+            file_bytes=session.file_bytes,
             peak_bytes=taken.activation_bytes if taken else None,
             memory=taken,
             bits=bits_of(Path(session.path), session.manifest),

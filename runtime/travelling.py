@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from waveedge.errors import ArtifactError
 from waveedge.runtime.backend import Array, TensorInfo
 from waveedge.runtime.bundle import Bundle
 
-__all__ = ["travelling_batches"]
+__all__ = ["travelling_batches", "travelling_outputs"]
 
 
 def travelling_batches(bundle: Bundle, taken: TensorInfo) -> list[Array]:
@@ -31,3 +35,20 @@ def travelling_batches(bundle: Bundle, taken: TensorInfo) -> list[Array]:
     size = batch if isinstance(batch, int) else 1
     starts = range(0, len(images) - size + 1, size)
     return [np.ascontiguousarray(images[start : start + size]) for start in starts]
+
+
+def travelling_outputs(bundle: Bundle, form: Mapping[str, Any]) -> list[Array] | None:
+    """Return what a form computes of these images, output by output; None where none is told.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    if form["outputs"] is None:
+        return None
+    file = bundle.path / form["outputs"]
+    try:
+        # Opened here: numpy leaves open what turns out to be no archive.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
+            return [found[name] for name in found.files]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{file} cannot be read: {error}") from error

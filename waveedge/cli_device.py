@@ -101,6 +101,14 @@ def bench(
         int | None,
         typer.Option(min=1, max=64, metavar="N", help="How many. [one a core; 2 of engines]"),
     ] = None,
+    provider: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="cpu, openvino, engine, or an execution provider of onnxruntime, such as "
+            "CUDAExecutionProvider; auto: by the bundle.",
+        ),
+    ] = "auto",
     images: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Preprocessed images, .npy, in place of a random one."),
@@ -134,10 +142,11 @@ def bench(
     if streams is not None and not throughput:
         raise UsageError("--streams is for --throughput", hint="Give both, or neither.")
     if on or hosts is not None:
-        if vs is not None or images is not None:
+        if vs is not None or images is not None or provider != "auto":
             raise UsageError(
-                "--vs and --images have no meaning on boards",
-                hint="There a bundle is compared with its own baseline, on a random image.",
+                "--vs, --images and --provider have no meaning on boards",
+                hint="There a bundle is compared with its own baseline, on a random image, by what "
+                "it was made for.",
             )
         from waveedge.commands import fleet
 
@@ -172,6 +181,7 @@ def bench(
         batches=batches,
         throughput=throughput,
         streams=streams,
+        provider=provider,
         images=images,
         plot=plot,
         overwrite=overwrite,

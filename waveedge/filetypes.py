@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "BUNDLE_FORMAT",
     "CHECKPOINT_KEY",
     "COST_PROFILE_HEADER",
+    "DLA_PLACE",
     "ENGINE",
     "ENGINE_FORMAT",
     "MANIFEST",
@@ -48,6 +50,9 @@ MANIFEST = "manifest.json"
 BUNDLE_FORMAT = "waveedge-bundle/"
 ENGINE = "model.engine"
 """Of a bundle; it may be built later, on the device, as may those of further forms."""
+
+DLA_PLACE = r"\.dla(\d{1,2})"
+"""Pattern of what the name of an engine for a deep learning accelerator has before its suffix."""
 
 TIMING_CACHE = "waveedge-timing.cache"
 """Of a bundle: what TensorRT measured as it built engines."""
@@ -108,10 +113,13 @@ def bundle_files(file: Path) -> set[str]:
     if not is_bundle_manifest(file) or not isinstance(listed, dict):
         return set()
     ours = {MANIFEST, ENGINE, TIMING_CACHE, *listed}
-    for name in listed:
-        engine = file.with_name(f"{name.removesuffix('.onnx')}.engine")
-        if name.endswith(".onnx") and _is(is_engine, engine):
-            ours |= {engine.name, f"{engine.name}.json"}
+    forms = {name.removesuffix(".onnx") for name in listed if name.endswith(".onnx")}
+    # By their manifests: an engine may be missing, where a build was cut short.
+    for beside in file.parent.glob("*.engine.json"):
+        name = beside.name.removesuffix(".json")
+        form = re.sub(rf"({DLA_PLACE})?\.engine$", "", name)
+        if form in forms and _is(is_engine, beside.with_name(name)):
+            ours |= {name, beside.name}
     return ours | ({RACE} if _is(is_race, file.with_name(RACE)) else set())
 
 

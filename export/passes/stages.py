@@ -93,12 +93,12 @@ def plain() -> Sequential:
     return Sequential(*_finished())
 
 
-def half_precision() -> Sequential:
-    """float16 between input and outputs, written into the graph."""
+def half_precision(dtype: ir.DataType) -> Sequential:
+    """FLOAT16 or BFLOAT16 between input and outputs, written into the graph."""
     return Sequential(
         common.LiftConstantsToInitializersPass(),
         _shapes(),
-        HalfPrecision(),
+        HalfPrecision(dtype),
         *_finished(),
         common.CheckerPass(full_check=True),
     )

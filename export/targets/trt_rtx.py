@@ -21,6 +21,12 @@ class TensorRTRTX(TensorRT):
     def require(self) -> None:
         require_backend("tensorrt_rtx")
 
+    def refusal(self, graph: onnx.ModelProto, precision: str) -> str:
+        transposed = any(node.op_type == "ConvTranspose" for node in graph.graph.node)
+        if precision == "bfloat16" and transposed:
+            return "TensorRT-RTX builds no transposed convolution in bfloat16"
+        return ""
+
     def build(self, folder: Path, graph: onnx.ModelProto, sizes: SizeRange | None) -> Build | None:
         return built(folder, graph, "tensorrt_rtx", sizes)
 

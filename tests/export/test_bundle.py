@@ -64,8 +64,12 @@ def test_the_folder_holds_what_the_manifest_says(trt):
         "images.npy",
         "manifest.json",
         "model.onnx",
+        "published-bfloat16.npz",
+        "published-bfloat16.onnx",
         "published-float16.onnx",
         "published.onnx",
+        "rewritten-bfloat16.npz",
+        "rewritten-bfloat16.onnx",
         "rewritten-float16.onnx",
         "rewritten-float32.onnx",
         "verification.json",
@@ -76,15 +80,17 @@ def test_the_folder_holds_what_the_manifest_says(trt):
     opened = open_bundle(bundle.path)
     assert opened.manifest == manifest
     assert opened.baseline == bundle.path / "published.onnx"
-    assert manifest["format"] == "waveedge-bundle/4"
+    assert manifest["format"] == "waveedge-bundle/5"
     assert manifest["images"] == "images.npy"
     forms = {form["name"]: (form["file"], form["precision"]) for form in manifest["forms"]}
     assert forms == {
         "w8a8-float32": ("model.onnx", "float32"),
         "rewritten-float32": ("rewritten-float32.onnx", "float32"),
         "rewritten-float16": ("rewritten-float16.onnx", "float16"),
+        "rewritten-bfloat16": ("rewritten-bfloat16.onnx", "bfloat16"),
         "published-float32": ("published.onnx", "float32"),
         "published-float16": ("published-float16.onnx", "float16"),
+        "published-bfloat16": ("published-bfloat16.onnx", "bfloat16"),
     }
     # The integers here are of another network than the one called published, and far from it.
     quality = {form["name"]: form["snr_db"] for form in manifest["forms"]}

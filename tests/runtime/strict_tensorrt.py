@@ -2,8 +2,9 @@
 
 The bindings import once the functions that they want of the libraries are there, whatever these
 do. Nothing can be built with them, so what builds and runs is a fake: its engines are ONNX files
-that onnxruntime executes. It is strict: every name must be one of the real class, every call must
-have as many arguments as the real one says, and what is read-only there is so here.
+that onnxruntime executes, those in bfloat16 by their float32 twins. It is strict: every name must
+be one of the real class, every call must have as many arguments as the real one says, and what is
+read-only there is so here.
 
 Run as a program in an environment that has ``tensorrt_bindings``: builds and runs a bundle and
 prints what came of it as JSON.
@@ -17,23 +18,28 @@ import json
 import re
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import tensorrt_bindings as real
 
 from waveedge import runtime
 from waveedge.errors import WaveedgeError
+from waveedge.export.widening import rounded
+from waveedge.filetypes import bundle_files
 from waveedge.runtime import cuda
 from waveedge.runtime.build import build
 from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.engine_manifest import read_engine
 from waveedge.runtime.memory import measure_here
-from waveedge.runtime.race import chosen_form, race
+from waveedge.runtime.race import chosen_engine, race
 
 STATE = {"gpu": "Orin", "off": 0.0, "parses": True, "dla": 0, "takes": "Conv"}
 """What the fake shall be: the GPU's name, what engines add to each output, whether graphs parse,
@@ -282,8 +288,15 @@ def deserialize(self: Any, serialized_engine: bytes) -> Any:
     STATE["engine"] = bytes(serialized_engine)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    engine._session = onnxruntime.InferenceSession(bytes(serialized_engine), options)
+    engine._session = onnxruntime.InferenceSession(runnable(bytes(serialized_engine)), options)
     return engine
+
+
+def runnable(model: bytes) -> bytes:
+    """What onnxruntime can run: a graph in bfloat16 by its twin."""
+    graph = onnx.ModelProto.FromString(model)
+    halves = (tensor.data_type == onnx.TensorProto.BFLOAT16 for tensor in graph.graph.initializer)
+    return ir.to_proto(rounded(ir.from_proto(graph))).SerializeToString() if any(halves) else model
 
 
 Runtime = strict(
@@ -383,10 +396,12 @@ def main(folder: Path) -> dict[str, Any]:
     settings = runtime.engine_builder.Settings(
         workspace_bytes=2**20, level=2, progress=lambda *step: said.append(step)
     )
+    cut = interrupted(folder, settings)
     built = build(folder, settings=settings)
     image = np.load(folder / "images.npy")[:1]
     session = runtime.Session(folder)
     found: dict[str, Any] = {
+        "after_a_cut": [cut, [one.reused for one in built]],
         "forms": {one.form: one.snr_db for one in built},
         "manifest": dict(read_engine(built[0].path)),
         "strongly_typed": STATE["flags"]
@@ -397,6 +412,7 @@ def main(folder: Path) -> dict[str, Any]:
         "same": bool(np.array_equal(session.run(image), as_written(folder / "model.onnx", image))),
         "cache_first": STATE["cache"].decode(),
     }
+    found["profile"] = profile(settings)
     comparison = runtime.benchmark(folder, runs=1, warmup=0)
     found["baseline"] = Path(comparison.b.path).name
     found["on_gpu"] = [comparison.a.device is not None, comparison.a.peak_bytes]
@@ -414,8 +430,9 @@ def main(folder: Path) -> dict[str, Any]:
     found["raced_bits"] = runtime.benchmark(folder, runs=1, warmup=0).a.bits.executed
     found["too_much"] = refusal(lambda: race(folder, runs=1, least_db=500))
     found["dla"] = dla(folder, settings)
+    found["bfloat16"] = bfloat16(folder, settings)
     STATE["gpu"] = "Thor"
-    found["not_here"] = chosen_form(open_bundle(folder))
+    found["not_here"] = refusal(lambda: chosen_engine(open_bundle(folder)))
     found["other_gpu"] = refusal(lambda: runtime.Session(folder))
     STATE["gpu"] = "Orin"
     library.__version__ = "10.99"  # type: ignore[attr-defined]
@@ -456,6 +473,60 @@ def main(folder: Path) -> dict[str, Any]:
     return found
 
 
+def interrupted(folder: Path, settings: Any) -> list[str]:
+    """What lies there after a build that was cut off at its third engine."""
+    builds = iter(range(3))
+
+    def progress(*_: Any) -> None:
+        if next(builds) == 2:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        build(folder, settings=replace(settings, progress=progress))
+    return sorted(file.name for file in folder.glob("*.engine*"))
+
+
+def profile(settings: Any) -> Any:
+    """The profile that is asked for where batch, height and width are free."""
+    value = onnx.helper.make_tensor_value_info
+    shape = ["n", 3, "h", "w"]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "free",
+        [value("x", onnx.TensorProto.FLOAT, shape)],
+        [value("y", onnx.TensorProto.FLOAT, shape)],
+    )
+    model = onnx.helper.make_model(graph).SerializeToString()
+    sizes = runtime.sizes.SizeRange((32, 48), (16, 16), (16, 16), (64, 64))
+    runtime.engine_builder.build_engine(model, "tensorrt", sizes, settings)
+    return STATE.pop("profile")
+
+
+def bfloat16(folder: Path, settings: Any) -> dict[str, Any]:
+    """What a device makes of a form that its onnxruntime cannot run, and a race among these."""
+    form = ["published-bfloat16"]
+    STATE["off"] = 0.3  # of outputs of about 1: more than bfloat16 explains
+    found: dict[str, Any] = {
+        "wrong": refusal(lambda: build(folder, forms=form, settings=settings, again=True))
+    }
+    STATE["off"] = 0.0
+    with alone(folder, "bfloat16"):
+        race(folder, runs=1, least_db=20)
+        found["raced"] = Path(runtime.Session(folder).path).name
+    return found
+
+
+@contextmanager
+def alone(folder: Path, text: str) -> Iterator[None]:
+    """A bundle without the engines that have no such text in their names."""
+    others = [file for file in folder.glob("*.engine") if text not in file.name]
+    for file in others:
+        file.rename(file.with_suffix(".away"))
+    yield
+    for file in others:
+        file.with_suffix(".away").rename(file)
+
+
 def dla(folder: Path, settings: Any) -> dict[str, Any]:
     """What building for a deep learning accelerator does, with none, one, and one that is picky."""
     wanted = replace(settings, dla_core=1)
@@ -470,11 +541,25 @@ def dla(folder: Path, settings: Any) -> dict[str, Any]:
     found["flag"] = STATE["flag"]
     backend = runtime.Session(built.path).backend
     found["session"] = [backend, STATE["runs_on"]]
-    found["kept"] = [build(folder, forms=form, settings=wanted)[0].reused]
-    found["kept"].append(build(folder, forms=form, settings=settings)[0].reused)
-    found["on_gpu_again"] = [read_engine(built.path)["dla"], runtime.Session(built.path).backend]
+    found["kept"] = [
+        [one.path.name, one.reused, one.dla_core]
+        for made in (wanted, settings)
+        for one in build(folder, forms=form, settings=made)
+    ]
+    found["race"] = [lap.to_dict() for lap in race(folder, runs=1, least_db=0)]
+    with alone(folder, ".dla1"):
+        race(folder, runs=1, least_db=0)
+        session = runtime.Session(folder)
+        found["raced"] = [Path(session.path).name, session.backend, STATE["runs_on"]]
+        found["bits"] = runtime.benchmark(folder, runs=1, warmup=0, memory=False).a.bits.executed
+        (folder / "race.json").unlink()
+        found["of_no_form"] = Path(runtime.Session(folder).path).name
     STATE["takes"] = "Softmax"
-    found["nothing"] = refusal(lambda: build(folder, forms=form, settings=wanted))
+    found["nothing"] = refusal(lambda: build(folder, forms=form, settings=wanted, again=True))
+    found["replaceable"] = built.path.name in bundle_files(folder / "manifest.json")
+    for file in folder.glob("*.dla1.engine*"):
+        file.unlink()
+    race(folder, runs=3, least_db=100)
     return found
 
 

@@ -18,6 +18,8 @@ from waveedge.runtime.manifest import seal
 Make = Callable[..., Path]
 Fields = Callable[..., dict[str, Any]]
 
+FORM = {"name": "a", "file": "model.onnx", "precision": "bfloat16", "snr_db": 40.0}
+
 
 def edit_manifest(bundle: Path, **changes: Any) -> None:
     file = bundle / "manifest.json"
@@ -60,6 +62,11 @@ def test_a_missing_file_is_named(bundle: Path) -> None:
         ({"model": ["model.onnx"]}, "model is a list of 1 entries"),
         ({"baseline": {"model.onnx": 1}}, "baseline is an object of 1 entries"),
         ({"engine": "model.engine"}, "engine is 'model.engine', which is not among"),
+        (
+            {"forms": [{**FORM, "outputs": "a.npz"}]},
+            r"forms\[0\]\.outputs is 'a\.npz', which is not among",
+        ),
+        ({"forms": [{**FORM, "outputs": "a.npy"}]}, r"forms\[0\]\.outputs .* ending in \.npz"),
         ({"engine": 3}, r"engine is 3; .* ending in \.engine"),
         ({"verification": "absent.json"}, "verification is 'absent.json', which is not among"),
         ({"name": "x" * 10**6}, "name is .*; it must be at most 1000 characters, not 1000000"),
@@ -140,11 +147,11 @@ def test_spaces_and_the_order_of_fields_are_no_change(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", ["waveedge-bundle/3", "waveedge-bundle/5", None, 9**12, ["x" * 999]]
+    "form", ["waveedge-bundle/4", "waveedge-bundle/6", None, 9**12, ["x" * 999]]
 )
 def test_another_format_is_told_how_to_be_made_again(bundle: Path, form: object) -> None:
     edit_manifest(bundle, format=form)
-    with pytest.raises(ArtifactError, match="this waveedge reads waveedge-bundle/4") as caught:
+    with pytest.raises(ArtifactError, match="this waveedge reads waveedge-bundle/5") as caught:
         open_bundle(bundle)
     assert caught.value.hint.endswith(f"waveedge export MODEL --target ort --out {bundle}")
 

@@ -52,6 +52,14 @@ ELEVEN = layer(
     TacticName="sm80_xmma_gemm_i8f32_i8i32_f32_tn_n",
     Metadata="[ONNX Layer: first/Conv]",
 )
+BFLOAT = layer(
+    "first/Conv",
+    "CaskConvolution",
+    "Row major linear BFloat16 format",
+    "BFloat16",
+    TacticName="sm80_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc",
+    Metadata="[ONNX Layer: first/Conv]",
+)
 # TensorRT-RTX: the weights are an input, and the compiler numbers what it makes of a node.
 RTX = {
     "Name": "first/Conv_myl0_2",
@@ -64,8 +72,15 @@ FLOAT = layer("first/Conv", "CaskConvolution", "Row major linear FP32", "Row maj
 
 @pytest.mark.parametrize(
     ("found", "bits"),
-    [(TEN, (8, 8)), (SIXTEEN, (16, 16)), (ELEVEN, (8, 8)), (RTX, (8, 8)), (FLOAT, (32, 32))],
-    ids=["10.3", "10.16", "11.4", "rtx", "float32"],
+    [
+        (TEN, (8, 8)),
+        (SIXTEEN, (16, 16)),
+        (ELEVEN, (8, 8)),
+        (RTX, (8, 8)),
+        (FLOAT, (32, 32)),
+        (BFLOAT, (16, 16)),
+    ],
+    ids=["10.3", "10.16", "11.4", "rtx", "float32", "bfloat16"],
 )
 def test_bits_are_read_in_the_words_of_each_version(found, bits):
     layers = read_layers(json.dumps({"Layers": [found], "Bindings": ["x", "y"]}))

@@ -78,6 +78,7 @@ def test_the_command_line_takes_the_size(
         (["--threads", "1000"], "threads is 1000; this machine has"),
         (["--runs", "100000000000", "--input-size", "8x8"], "Measure 1 to 100,000 runs"),
         (["--input-size", "20000x20000"], "too large"),
+        (["--provider", "QuantumExecutionProvider"], "no provider 'QuantumExecutionProvider'"),
         ([], "--input-size HxW"),
     ],
 )

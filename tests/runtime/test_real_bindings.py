@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert set(found["forms"]) == {
         f"{network}-{precision}"
         for network in ("w8a8", "published", "rewritten")
-        for precision in ("float32", "float16")
+        for precision in ("float32", "float16", "bfloat16")
     }
     assert all(quality == 200 for quality in found["forms"].values())  # the fake is onnxruntime
     assert found["manifest"]["library"] == f"tensorrt {version}"
@@ -98,7 +99,11 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["workspace"] == 2**20
     assert found["progress"][0] == ["Building", 1, 2]
     assert (found["cache_first"], found["cache_then"]) == ("measured", "measured")
-    assert found["reused"] == [True] * 6
+    lies, reused = found["after_a_cut"]
+    assert len(lies) == 4  # two engines, each with its manifest, and nothing half written
+    assert reused == [True, True, *[False] * 7]
+    assert found["profile"] == [[1, 3, 16, 16], [1, 3, 32, 48], [8, 3, 64, 64]]
+    assert found["reused"] == [True] * 9
     laps = {lap["form"]: lap for lap in found["race"]}
     assert set(laps) == set(found["forms"])
     # Of 100 dB only the float32 forms of the network itself.
@@ -111,7 +116,7 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["raced"] == chosen["file"].replace(".onnx", ".engine")
     assert found["raced_bits"] == "w8a8"  # the fake's inspector says so of every form
     assert "no engine of" in found["too_much"]
-    assert found["not_here"] == "model.onnx"
+    assert "model.engine was built for the GPU Orin" in found["not_here"]  # the race is forgotten
     assert found["backend"] == f"tensorrt {version}"
     assert found["same"]
     assert found["baseline"] == "published.engine"
@@ -141,6 +146,8 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["not_eaten"]
     assert found["json_not_eaten"]
     assert found["memory_left"] == 0
+    assert "dB from its form" in found["bfloat16"]["wrong"]
+    assert re.fullmatch(r"[a-z0-9]+-bfloat16\.engine", found["bfloat16"]["raced"])
     dla = found["dla"]
     assert f"tensorrt {version} sees no DLA core here" in dla["none"]
     assert "from 11.4.1 on" in dla["none"]
@@ -150,7 +157,14 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert dla["manifest"] == {"core": 1, "on_dla": 2, "on_gpu": dla["built"]["on_gpu"]}
     assert dla["flag"] == "BuilderFlag.GPU_FALLBACK"
     assert dla["session"] == [f"tensorrt {version}, DLA core 1", 1]
-    assert dla["kept"] == [True, False]  # for the same core; and not for the GPU alone
-    assert dla["on_gpu_again"] == [None, f"tensorrt {version}"]
+    beside = "rewritten-float16.dla1.engine"
+    assert dla["kept"] == [[beside, True, 1], ["rewritten-float16.engine", True, None]]
+    raced = [(lap["form"], lap["dla_core"]) for lap in dla["race"]]
+    assert len(raced) == 10
+    assert {("rewritten-float16", 1), ("rewritten-float16", None)} < set(raced)
+    assert dla["raced"] == [beside, f"tensorrt {version}, DLA core 1", 1]
+    assert dla["bits"] == "w8a8"  # as the fake's inspector says
+    assert dla["of_no_form"] == "model.onnx"
+    assert dla["replaceable"]
     assert "the DLA runs no layer of it" in dla["nothing"]
     assert "--form rewritten-float16" in dla["nothing"]

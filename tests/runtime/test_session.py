@@ -137,6 +137,32 @@ def test_paths_and_options_that_make_no_sense(tmp_path: Path, chain: Path, bundl
         Session(bundle, provider="engine")
 
 
+@pytest.mark.parametrize("name", ["CUDAExecutionProvider", "TensorrtExecutionProvider"])
+def test_a_provider_of_a_gpu_is_asked_for_by_name_and_never_replaced_in_silence(
+    chain: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime itself goes on on the CPU where such a provider's libraries do not load."""
+    if name not in onnxruntime.get_available_providers():
+        with pytest.raises(InputError, match=f"no provider '{name}'"):
+            Session(chain, provider=name)
+    asked: list[list[str]] = []
+
+    class Falls(onnxruntime.InferenceSession):
+        def __init__(self, model: object, options: object, *, providers: list[str]) -> None:
+            asked.append(providers)
+            super().__init__(model, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [name])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Falls)
+    with pytest.raises(MissingDependencyError, match=f"has {name}, and cannot start it here"):
+        Session(chain, provider=name)
+    assert asked == [[name]]
+    monkeypatch.setattr(Falls, "get_providers", lambda self: [name, "CPUExecutionProvider"])
+    session = Session(chain, provider=name)
+    assert session.on_gpu
+    assert session.backend == f"onnxruntime ({name.removesuffix('ExecutionProvider')})"
+
+
 def test_without_onnxruntime_the_message_says_how_to_get_it(
     chain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

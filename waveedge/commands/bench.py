@@ -29,6 +29,7 @@ def run(
     batches: Sequence[int],
     throughput: bool,
     streams: int | None,
+    provider: str,
     images: Path | None,
     plot: Path | None,
     overwrite: bool,
@@ -38,7 +39,7 @@ def run(
 
     Args:
         input_size: (height, width) in pixels, for networks that leave these free.
-        batches, throughput, streams: as for :func:`waveedge.runtime.benchmark.benchmark`.
+        batches, throughput, streams, provider: as for :func:`waveedge.runtime.benchmark.benchmark`.
         images: a .npy file of preprocessed images, float32 (N, C, H, W), run in turn, one at a
             time; a random one where None.
 
@@ -64,6 +65,7 @@ def run(
             batches=batches,
             throughput=throughput,
             streams=streams,
+            provider=provider,
             images=given,
             progress=partial(progress, "measuring"),
         )

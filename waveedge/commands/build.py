@@ -14,7 +14,7 @@ from waveedge.runtime.race import race
 
 __all__ = ["run"]
 
-_COLUMNS = ("form", "engine", "to onnxruntime", "layers", "executed bits")
+_COLUMNS = ("form", "engine", "to its form", "layers", "executed bits")
 _DLA = ("on the DLA",)
 _NAMES = 5
 """Layers on the GPU that the table names; the engine's manifest and ``--json`` have all."""
@@ -86,7 +86,7 @@ def run(
             ("form", "time", "of the chosen one", "to your network", ""),
             [
                 (
-                    lap.form,
+                    lap.form if lap.dla_core is None else f"{lap.form}, DLA core {lap.dla_core}",
                     f"{lap.ms:.2f} ms",
                     "{:.2f}x [{:.2f}, {:.2f}]".format(*lap.slower),
                     f"{lap.snr_db:.1f} dB",
