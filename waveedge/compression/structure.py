@@ -107,7 +107,7 @@ def small_structure(
     decisions: tuple[LayerDecision, ...] = ()
     if static:
         # What has gone already counts; the most worthless coefficients are those.
-        decisions = select_static(smaller, static, images, keep)
+        decisions = select_static(smaller, static, images, recipe.profile, keep)
         drop_unread(smaller, keep)
     for name in selections:
         smaller.set_submodule(name, copy.deepcopy(prepared.get_submodule(name)))

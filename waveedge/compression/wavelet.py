@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import fx, nn
 
 from waveedge.bounds import Name, Text
+from waveedge.compression.costs import CPU, CostProfile
 from waveedge.compression.recipe import STATIC, Recipe
 from waveedge.compression.shrink import select_inputs
 from waveedge.cost import Cost
@@ -108,6 +109,7 @@ def select_static(
     model: fx.GraphModule,
     decisions: Sequence[LayerDecision],
     images: Sequence[NDArray[np.float32]],
+    prices: CostProfile = CPU,
     keep: Collection[str] = (),
 ) -> tuple[LayerDecision, ...]:
     """Let the chosen layers read a share of their inputs, in place: static WCC.
@@ -116,6 +118,7 @@ def select_static(
         model: the network, which may have fewer channels than the decisions were made for.
         decisions: of all layers.
         images: (1, C, H, W) float32.
+        prices: of the device that the network shall run on.
         keep: names of layers that stay as they are.
 
     Returns:
@@ -128,7 +131,7 @@ def select_static(
         if item.compressed and _is_pointwise(present.get(item.name))
     }
     wanted = sum(item.ratio * item.coefficients for item in chosen.values())
-    kept = select_inputs(model, chosen, wanted, images, keep)
+    kept = select_inputs(model, chosen, wanted, images, prices, keep)
     found = []
     for item in decisions:
         if item.name in kept:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
 import waveedge
-from waveedge.compression.reparameterize import CONTRACTING, reparameterize
+from waveedge.compression.reparameterize import CONTRACTING, CPU, reparameterize
 from waveedge.compression.shrink import drop_unread, select_inputs
 from waveedge.compression.shrink.bands import Bands
 from waveedge.models import WaveMix, WaveMixConfig
@@ -77,7 +79,7 @@ def test_reading_bands_changes_nothing_there_and_back(
     before = [conv.in_channels for conv in graph.modules() if isinstance(conv, nn.Conv2d)]
     names = [key for key, _ in graph.named_modules() if key.endswith("reduction")]
     x = torch.rand(2, 3, *size, dtype=dtype)
-    bands = Bands(graph, names, (1, 3, *size))
+    bands = Bands(graph, names, (1, 3, *size), CPU.model_copy(update={"node": 1e9}))
     assert error(network, graph, x) < bound
     moved = [graph.get_submodule(key).in_channels // 4 for key in names]  # type: ignore[union-attr,operator]
     bands.settle()
@@ -98,6 +100,20 @@ def test_what_must_stay_stays() -> None:
     bands.settle()
     assert graph.get_submodule("reduction").kernel_size == (1, 1)
     assert all(torch.equal(value, state[key]) for key, value in graph.state_dict().items())
+
+
+def test_a_reduction_that_costs_more_than_a_node_stays_in_its_place() -> None:
+    """Its readers choose among subbands all the same."""
+    graph, x = prepared(Reads(), (16, 16)), torch.rand(1, 3, 16, 16)
+    cost = 8 * 5 * 256
+    for node, size in ((cost, (2, 2)), (cost - 1, (1, 1))):
+        copied = copy.deepcopy(graph)
+        prices = CPU.model_copy(update={"node": node})
+        bands = Bands(copied, ["reduction"], (1, 3, 16, 16), prices)
+        assert error(Reads(), copied, x) < 1e-5
+        bands.settle()
+        assert copied.get_submodule("reduction").kernel_size == size
+        assert error(Reads(), copied, x) < 1e-5
 
 
 def test_a_kept_reduction_lets_its_readers_choose_bands() -> None:

@@ -10,9 +10,9 @@ its low band. So before a choice
    not read is not computed;
 
 and after it the transform is folded back into the weights: convolutions of rule 2 become 2x2
-convolutions of stride 2. All of it is exact. A convolution of rule 2 that reads all subbands does
-four times the multiply-adds that it did; where the stream that it reads is never made (see the
-rewrite ``residual``), none more.
+convolutions of stride 2. All of it is exact. With half of the subbands on either side, such a
+convolution does twice the multiply-adds that it did. So only those move whose multiply-adds cost
+less than running a node does, at the prices of the device: there they are as good as free.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import fx, nn
 
+from waveedge.compression.costs import CPU, CostProfile
 from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.reparameterize import (
     Shapes,
@@ -35,6 +36,7 @@ from waveedge.compression.reparameterize import (
     source,
 )
 from waveedge.compression.shrink.pairs import by_input, dense_layer, set_weight
+from waveedge.macs import layer_macs
 from waveedge.normalise.modules import set_module
 
 __all__ = ["Bands"]
@@ -60,6 +62,7 @@ class Bands:
         graph: the network in floating point.
         names: of the 1x1 convolutions that may move.
         image: the shape of one, (1, C, H, W).
+        prices: of the device that the network shall run on.
         keep: names of layers that stay as they are.
     """
 
@@ -68,9 +71,10 @@ class Bands:
         graph: fx.GraphModule,
         names: Collection[str],
         image: tuple[int, ...],
+        prices: CostProfile = CPU,
         keep: Collection[str] = (),
     ) -> None:
-        self._graph, self._keep = graph, keep
+        self._graph, self._prices, self._keep = graph, prices, keep
         self._shapes = Shapes(graph, image)
         self._moved: list[fx.Node] = []
         self._turned: list[tuple[fx.Node, list[_Reader]]] = []
@@ -83,8 +87,7 @@ class Bands:
             for reader in readers:
                 self._turn(reader)
             writer = source(node)
-            moves = writer.target in names and only_user(writer) is node
-            if moves and self._is_pointwise(writer):
+            if writer.target in names and only_user(writer) is node and self._is_cheap(writer):
                 self._move(node, writer)
             else:
                 self._turned.append((self._transform(node, readers[0].channels), readers))
@@ -161,6 +164,11 @@ class Bands:
         writer.replace_input_with(value, phases)
         self._transform(phases, channels)
         self._moved.append(writer)
+
+    def _is_cheap(self, writer: fx.Node) -> bool:
+        return self._is_pointwise(writer) and (
+            layer_macs(self._conv(writer), self._shapes[writer]) <= self._prices.node
+        )
 
     def _conv(self, node: fx.Node) -> nn.Conv2d:
         conv = layer_of(self._graph, node)

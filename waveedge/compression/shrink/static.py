@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from waveedge.compression.costs import CPU, CostProfile
 from waveedge.compression.graph_queries import layer_of, layers
 from waveedge.compression.shrink.allocate import allocate, options_of
 from waveedge.compression.shrink.bands import Bands
@@ -69,6 +70,7 @@ def select_inputs(
     names: Collection[str],
     coefficients: float,
     images: Sequence[NDArray[np.float32]],
+    prices: CostProfile = CPU,
     keep: Collection[str] = (),
 ) -> dict[str, Kept]:
     """Leave out inputs of 1x1 convolutions, in place.
@@ -78,12 +80,13 @@ def select_inputs(
         names: of the convolutions.
         coefficients: of one image, that all of them together may read.
         images: (1, C, H, W) float32.
+        prices: of the device that the network shall run on.
         keep: names of layers that stay as they are.
 
     Returns:
         by the layer's name, what it reads.
     """
-    bands = Bands(graph, names, images[0].shape, keep)
+    bands = Bands(graph, names, images[0].shape, prices, keep)
     reads = {
         str(node.target): node.all_input_nodes[0]
         for node, _ in layers(graph)
