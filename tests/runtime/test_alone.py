@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from waveedge.cli import main
 from waveedge.errors import InputError
 from waveedge.runtime import Session, benchmark
 from waveedge.runtime.pairs import time_pairs, timing
@@ -168,3 +169,16 @@ def test_the_plot_shows_one(chain: Path, tmp_path: Path) -> None:
 def test_alone_and_against_another_exclude_each_other(chain: Path) -> None:
     with pytest.raises(InputError, match="Give one of them"):
         benchmark(chain, chain, alone=True)
+
+
+def test_the_command_line(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(bundle.parent)
+    for arguments in ([str(bundle), "--alone"], [str(bundle / "model.onnx")]):
+        with pytest.raises(SystemExit) as left:
+            main(["bench", *arguments, "--runs", "3", "--json"])
+        printed = capfd.readouterr()
+        assert left.value.code in (0, None), printed.err
+        found = json.loads(printed.out)
+        assert (found["b"], found["wall_ratio"], found["runs"]) == (None, None, 3)
