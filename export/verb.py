@@ -202,7 +202,7 @@ def _uncompressed(compressed: Compressed, loader: Loader, warn: Warn) -> nn.Modu
         warn(
             f"the uncompressed checkpoint {name} was not found from the "
             "artifact's folder or from this one: the bundle gets no baseline, so that waveedge "
-            "bench will need --vs"
+            "bench without --vs will measure it alone"
         )
         return None
     try:

@@ -1,4 +1,4 @@
-"""Two networks at several batches: how long a run takes, and how many images a second that is."""
+"""Networks at several batches: how long a run takes, and how many images a second that is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from waveedge.errors import InputError, WaveedgeError
 from waveedge.runtime.backend import Array
-from waveedge.runtime.figures import BatchRow, BatchTiming
+from waveedge.runtime.figures import BatchRow, BatchTiming, Ratio
 from waveedge.runtime.inputs import example_inputs
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs, timing
 from waveedge.runtime.session import Session
@@ -18,8 +18,7 @@ __all__ = ["time_batch"]
 
 
 def time_batch(
-    a: Session,
-    b: Session,
+    sessions: Sequence[Session],
     inputs: Sequence[tuple[Array, ...]],
     batch: int,
     *,
@@ -28,38 +27,41 @@ def time_batch(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> BatchRow:
-    """Time both at one batch, in pairs. What one of them cannot run is refused with the reason.
+    """Time networks at one batch, in pairs. What one cannot run is refused with the reason.
 
     Args:
+        sessions: of A, and of B if there is one.
         inputs: of the comparison; their images fill the batch in turn.
         runs, warmup, seed, progress: as for ``benchmark``.
     """
-    reasons = ["", ""]
+    reasons = [""] * len(sessions)
     arrays: tuple[Array, ...] = ()
     try:
-        arrays = _filled(a, inputs, batch, seed)
+        arrays = _filled(sessions[0], inputs, batch, seed)
     except WaveedgeError as error:
-        reasons = [error.what] * 2
-    for side, session in enumerate((a, b)):
+        reasons = [error.what] * len(sessions)
+    for side, session in enumerate(sessions):
         reasons[side] = reasons[side] or _refusal(session, arrays)
     if all(reasons):
-        refused = [BatchTiming(reason=why) for why in reasons]
-        return BatchRow(batch, refused[0], refused[1], None)
-    run_a, run_b = (
-        _nothing if why else partial(session.run, *arrays)
-        for session, why in zip((a, b), reasons, strict=True)
-    )
-    _, wall, _ = time_pairs(
-        [run_a], [run_b], runs=runs, warmup=warmup, seed=seed, progress=progress
-    )
+        return _row(batch, [BatchTiming(reason=why) for why in reasons], None)
+    steps = [
+        [_nothing if why else partial(session.run, *arrays)]
+        for session, why in zip(sessions, reasons, strict=True)
+    ]
+    _, wall, _ = time_pairs(*steps, runs=runs, warmup=warmup, seed=seed, progress=progress)
     sides = [
         BatchTiming(reason=why)
         if why
         else BatchTiming(timing(times), 1000 * batch / float(np.median(times)))
         for times, why in zip(wall.T, reasons, strict=True)
     ]
-    ratio = None if any(reasons) else bootstrap_ratio(wall[:, 1], wall[:, 0], seed=seed)
-    return BatchRow(batch, sides[0], sides[1], ratio)
+    if any(reasons) or len(sides) == 1:
+        return _row(batch, sides, None)
+    return _row(batch, sides, bootstrap_ratio(wall[:, 1], wall[:, 0], seed=seed))
+
+
+def _row(batch: int, sides: Sequence[BatchTiming], ratio: Ratio | None) -> BatchRow:
+    return BatchRow(batch, sides[0], sides[1] if len(sides) > 1 else None, ratio)
 
 
 def _filled(

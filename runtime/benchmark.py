@@ -1,4 +1,4 @@
-"""Benchmark of two exported networks: time, memory, size, side by side on this machine."""
+"""Benchmark of exported networks: time, memory, size, two side by side or one, on this machine."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def benchmark(
     a: Network,
     b: Network | None = None,
     *,
+    alone: bool = False,
     threads: int = 1,
     runs: int = 30,
     warmup: int = 5,
@@ -56,15 +57,17 @@ def benchmark(
     provider: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Compare the speed and memory of two networks, one of them exported.
+    """Compare the speed and memory of two networks, one of them exported; or measure one alone.
 
     Args:
         a: a bundle folder, an ``.onnx`` file or an engine; or a torch module, which is run eagerly
             where its parameters are, on what the other side takes.
         b: what to compare with, of the same kinds; by default the bundle's own baseline, the
-            uncompressed network exported as published.
+            uncompressed network exported as published. A file by itself, or a bundle without one,
+            is measured alone.
+        alone: leave a bundle's baseline out: no ratios, and ``b`` of the result is None.
         threads: CPU threads, up to this machine's processors.
-        runs: pairs measured, up to 100,000.
+        runs: pairs measured, or runs of one alone, up to 100,000.
         warmup: pairs run before and not counted.
         memory: measure peak memory too, each in a fresh process.
         seed: of the order within pairs, of random inputs and of the bootstrap.
@@ -73,7 +76,7 @@ def benchmark(
             are always random (see ``Session.example_inputs``).
         input_size: (height, width) in pixels of the random input, where a network leaves it free;
             by default what the bundle was made for.
-        batches: time both at each of these, too; what one cannot run is refused, with the reason.
+        batches: time at each of these, too; what one cannot run is refused, with the reason.
         throughput: measure images a second, too, with several runs under way at once.
         streams: how many; by default as many as fill the CPU, and 2 for engines.
         provider: as for ``Session``.
@@ -81,8 +84,8 @@ def benchmark(
             and windows of throughput.
 
     Raises:
-        InputError: nothing to compare with, an option makes no sense, the two networks take
-            different inputs, or both are modules.
+        InputError: an option makes no sense, the two networks take different inputs, or there
+            are none but modules.
         ArtifactError: a bundle or model is damaged.
         WaveedgeError: this machine has not enough memory.
     """
@@ -95,17 +98,23 @@ def benchmark(
         raise InputError(f"batches are {list(batches)}", hint=f"Each is 1 to {_MOST_BATCH}.")
     if streams is not None and not throughput:
         raise InputError("streams are for throughput", hint="Ask for throughput, or leave them.")
-    versus = _baseline_of(a, provider) if b is None else b
+    if alone and b is not None:
+        raise InputError("alone leaves out what to compare with", hint="Give one of them.")
+    baseline = None if alone or b is not None else _baseline_of(a, provider)
+    versus = baseline if b is None else b
+    networks = [a] if versus is None else [a, versus]
     machine = describe_machine()
     notes = notes_of.busy(machine.cores)
+    if versus is None and not alone and isinstance(a, str | Path) and os.path.isdir(a):
+        notes.append("The bundle carries no network as published: it was measured alone.")
 
     # A bundle's own baseline runs by what runs the bundle: the ratio is of the networks alone.
-    providers = provider, provider
-    if b is None and isinstance(a, str | Path) and isinstance(versus, Path) and _is_onnx(versus):
-        providers = provider, _provider_of(a, provider)
-    sides = _load_both((a, versus), threads, providers)
-    a_session, b_session = (side.session for side in sides)
-    inputs = common_inputs(a_session, b_session, images, input_size, seed)
+    providers = [provider] * len(networks)
+    if baseline is not None and isinstance(a, str | Path) and _is_onnx(baseline):
+        providers[1] = _provider_of(a, provider)
+    sides = _load(networks, threads, providers)
+    sessions = [side.session for side in sides]
+    inputs = common_inputs(sessions, images, input_size, seed)
 
     watch = Watch(warmup)
     total = (warmup + runs) * (1 + len(batches)) + WINDOWS * throughput
@@ -126,17 +135,17 @@ def benchmark(
         seed=seed,
         progress=pair,
     )
-    drift = watch.drift(wall[:, 0].tolist(), wall[:, 1].tolist())
-    notes += drift.notes(gpu=a_session.on_gpu or b_session.on_gpu)
+    drift = watch.drift(*wall.T.tolist())
+    on_gpu = any(session.on_gpu for session in sessions)
+    notes += drift.notes(gpu=on_gpu, alone=len(sides) == 1)
 
     if len(inputs[0]) > 1:
-        notes.append(
-            f"The networks take {len(inputs[0])} inputs: floats and bytes were random, all else 0."
-        )
-    if a_session.backend != b_session.backend:
+        take = "The networks take" if len(sides) > 1 else "The network takes"
+        notes.append(f"{take} {len(inputs[0])} inputs: floats and bytes were random, all else 0.")
+    if len({session.backend for session in sessions}) > 1:
         notes.append("A and B ran on different runtimes: the ratio compares those as well.")
     shape = tuple(inputs[0][0].shape)
-    side_a, side_b = (
+    side_a, *others = (
         side.variant(
             cpu[:, column],
             wall[:, column],
@@ -150,29 +159,29 @@ def benchmark(
         for column, side in enumerate(sides)
     )
     notes += [note for side in sides for note in side.notes]
-    both = a_session, b_session
     rows = [
-        time_batch(*both, inputs, batch, runs=runs, warmup=warmup, seed=seed, progress=step)
+        time_batch(sessions, inputs, batch, runs=runs, warmup=warmup, seed=seed, progress=step)
         for batch in batches
     ]
     rate = None
     if throughput:
-        count = streams or default_streams(*both, threads=threads, cores=machine.cores)
+        count = streams or default_streams(*sessions, threads=threads, cores=machine.cores)
         try:
-            rate = measure_throughput(*both, inputs[0], streams=count, seed=seed, progress=step)
+            rate = measure_throughput(sessions, inputs[0], streams=count, seed=seed, progress=step)
         except WaveedgeError as error:  # as where memory does not do for so many
             notes.append(f"No throughput with {count} streams: {error.what}.")
     notes += notes_of.without_energy(*(side.no_energy for side in sides))
-    if b is None:  # the baseline's file knows neither its role nor its bits
+    side_b = others[0] if others else None
+    if side_b and baseline is not None:  # its file knows neither its role nor its bits
         side_b = replace(side_b, name="published", bits=Bits("w32a32", "w32a32"))
-    peaks = side_a.peak_bytes, side_b.peak_bytes
+    peaks = side_a.peak_bytes, side_b.peak_bytes if side_b else None
     return Comparison(
         a=side_a,
         b=side_b,
-        cpu_ratio=bootstrap_ratio(cpu[:, 1], cpu[:, 0], seed=seed),
-        wall_ratio=bootstrap_ratio(wall[:, 1], wall[:, 0], seed=seed),
+        cpu_ratio=bootstrap_ratio(cpu[:, 1], cpu[:, 0], seed=seed) if side_b else None,
+        wall_ratio=bootstrap_ratio(wall[:, 1], wall[:, 0], seed=seed) if side_b else None,
         memory_ratio=peaks[1] / peaks[0] if peaks[0] and peaks[1] else None,
-        size_ratio=side_b.file_bytes / side_a.file_bytes,
+        size_ratio=side_b.file_bytes / side_a.file_bytes if side_b else None,
         batches=tuple(rows),
         throughput=rate,
         order=order,
@@ -193,19 +202,13 @@ def _provider_of(path: str | Path, provider: str) -> str:
     return made_for if provider == "auto" else provider
 
 
-def _baseline_of(network: Network, provider: str) -> Path:
+def _baseline_of(network: Network, provider: str) -> Path | None:
     """The uncompressed network of a bundle: its engine, where there is one for the network too."""
-    if not isinstance(network, str | Path):
-        raise InputError(
-            "a module carries no uncompressed network to compare with",
-            hint="Name the bundle that was exported of it: benchmark(bundle, module)",
-        )
-    bundle = open_bundle(network) if os.path.isdir(network) else None
-    if bundle is None or bundle.baseline is None:
-        raise InputError(
-            f"{network} carries no uncompressed network to compare with",
-            hint="Name one: waveedge bench A --vs B",
-        )
+    if not isinstance(network, str | Path) or not os.path.isdir(network):
+        return None
+    bundle = open_bundle(network)
+    if bundle.baseline is None:
+        return None
     if provider in ("auto", "engine"):
         from waveedge.runtime.engine import can_run_engines
         from waveedge.runtime.engine_manifest import engine_of
@@ -216,18 +219,17 @@ def _baseline_of(network: Network, provider: str) -> Path:
     return bundle.baseline
 
 
-def _load_both(
-    networks: tuple[Network, Network], threads: int, providers: tuple[str, str]
-) -> tuple[Side, Side]:
-    """Load both several times in turn: the process's first load pays for onnxruntime's start."""
+def _load(networks: Sequence[Network], threads: int, providers: Sequence[str]) -> list[Side]:
+    """Load all several times in turn: the process's first load pays for onnxruntime's start."""
     files = [isinstance(network, str | Path) for network in networks]
     if not any(files):
+        which = "both networks are modules" if len(files) > 1 else "the network is a module"
         raise InputError(
-            "both networks are modules, and what these take is told by none",
-            hint="Compare a bundle or an .onnx file with a module.",
+            f"{which}, and what a module takes it does not tell",
+            hint="Compare with what was exported of it: benchmark(bundle, module)",
         )
     sessions: dict[int, Session] = {}
-    loads: dict[int, list[float]] = {0: [], 1: []}
+    loads: list[list[float]] = [[] for _ in networks]
     for _ in range(_LOADS):
         for side, (network, provider) in enumerate(zip(networks, providers, strict=True)):
             if isinstance(network, str | Path):
@@ -237,8 +239,10 @@ def _load_both(
         if not isinstance(network, str | Path):
             inputs = sessions[1 - side].inputs
             sessions[side] = TorchSession(network, threads=threads, inputs=inputs)
-    a, b = (statistics.median(loads[side]) if loads[side] else None for side in (0, 1))
-    return Side("A", sessions[0], a), Side("B", sessions[1], b)
+    return [
+        Side("AB"[side], sessions[side], statistics.median(times) if times else None)
+        for side, times in enumerate(loads)
+    ]
 
 
 def _is_onnx(path: Path) -> bool:

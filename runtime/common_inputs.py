@@ -1,4 +1,4 @@
-"""Inputs that two networks both take, for a comparison."""
+"""Inputs that two networks both take, for a comparison; or one, measured alone."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["common_inputs"]
 
 
 def common_inputs(
-    a: Session,
-    b: Session,
+    sessions: Sequence[Session],
     images: Sequence[Array] | None,
     size: tuple[int, int] | None,
     seed: int,
 ) -> list[tuple[Array, ...]]:
-    """Make inputs that both networks take, one array for each of theirs, and check them.
+    """Make inputs that the networks, one or two, take: an array for each of theirs, checked.
 
     A size that one network fixes fits the other.
     """
+    a, b = sessions[0], sessions[-1]
     if [(len(one.shape), one.dtype) for one in a.inputs] != [
         (len(two.shape), two.dtype) for two in b.inputs
     ]:
@@ -42,7 +42,7 @@ def common_inputs(
         )
         for one, two in zip(a.inputs, b.inputs, strict=True)
     ]
-    made_for = [session.sizes.calibrated for session in (a, b) if session.sizes is not None]
+    made_for = [session.sizes.calibrated for session in sessions if session.sizes is not None]
     if size is None and made_for and not all(isinstance(n, int) for n in common[0].shape[-2:]):
         size = made_for[0]
     if images is None:
@@ -54,8 +54,8 @@ def common_inputs(
     if not inputs:
         raise InputError("no images were given", hint="Leave images out to run on random data.")
     for arrays in inputs:
-        a.check(*arrays)
-        b.check(*arrays)
+        for session in sessions:
+            session.check(*arrays)
     return inputs
 
 

@@ -72,11 +72,12 @@ class Drift:
     throttled: tuple[str, ...]
     time_ratio: float | None
 
-    def notes(self, *, gpu: bool) -> list[str]:
+    def notes(self, *, gpu: bool, alone: bool = False) -> list[str]:
         """What a reader must know: nothing where the machine was steady.
 
         Args:
             gpu: whether the work ran on a GPU; else its clock is of no concern.
+            alone: whether there was one network, so that no ratio is left that holds.
         """
         notes = []
         if self.throttled:
@@ -94,9 +95,14 @@ class Drift:
             notes.append(f"The machine warmed up: {name} from {one:.1f} to {other:.1f} °C.")
         if self.time_ratio is not None and not 1 / _LONGER < self.time_ratio < _LONGER:
             way = "rose" if self.time_ratio > 1 else "fell"
+            left = (
+                "measure again on a steady machine"
+                if alone
+                else "the ratios hold, as A and B took turns"
+            )
             notes.append(
                 f"Times {way} by {abs(self.time_ratio - 1):.0%} from the first third of the runs "
-                "to the last; the ratios hold, as A and B took turns."
+                f"to the last; {left}."
             )
         return notes
 

@@ -23,11 +23,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of the measured runs, in milliseconds."""
+    """Times of the measured runs, in milliseconds.
+
+    Attributes:
+        median, p90, p99: of these times.
+        low, high: the 95 % interval of the median.
+        samples: each, in the order of the runs.
+    """
 
     median: float
     p90: float
     p99: float
+    low: float
+    high: float
     samples: tuple[float, ...]
 
 
@@ -108,11 +116,14 @@ class BatchTiming:
 
 @dataclass(frozen=True)
 class BatchRow:
-    """Both sides at one batch, in pairs; ``wall_ratio`` is that of times, B divided by A."""
+    """Both sides at one batch, in pairs; ``wall_ratio`` is that of times, B divided by A.
+
+    ``b`` is None where a network was measured alone.
+    """
 
     batch: int
     a: BatchTiming
-    b: BatchTiming
+    b: BatchTiming | None
     wall_ratio: Ratio | None
 
 
@@ -134,22 +145,22 @@ class Rate:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Both sides kept busy by several streams, in windows that take turns.
+    """Networks kept busy by several streams, in windows that take turns.
 
     Attributes:
         streams: how many runs are under way at once.
         batch: images of a run.
         seconds: length of a window; each stream ends the run that it is in.
-        a, b: images a second.
-        ratio: A's rate over B's: above 1, A is the faster one.
+        a, b: images a second; ``b`` is None where a network was measured alone.
+        ratio: A's rate over B's: above 1, A is the faster one; None of one alone.
     """
 
     streams: int
     batch: int
     seconds: float
     a: Rate
-    b: Rate
-    ratio: Ratio
+    b: Rate | None
+    ratio: Ratio | None
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ def foreign_target(side: str, session: Session) -> list[str]:
     ]
 
 
-def without_energy(a: str, b: str) -> list[str]:
-    """Say why there is no energy of a side, by the reasons of both; both mostly lack one thing."""
-    if a == b:
-        return [f"No energy: {a}."] if a else []
-    return [f"No energy of {side}: {why}." for side, why in (("A", a), ("B", b)) if why]
+def without_energy(*reasons: str) -> list[str]:
+    """Say why there is no energy of a side, by the reasons of all; both mostly lack one thing."""
+    if len(set(reasons)) == 1:
+        return [f"No energy: {reasons[0]}."] if reasons[0] else []
+    return [f"No energy of {side}: {why}." for side, why in zip("AB", reasons, strict=True) if why]

@@ -2,7 +2,7 @@
 
 Machines drift (clocks, temperature, neighbours). Runs of A and B that alternate meet the same
 drift, so the ratio of their medians is far steadier than either time, and resampling whole
-pairs gives its interval.
+pairs gives its interval. One network alone goes through the same loop, a run after the other.
 """
 
 from __future__ import annotations
@@ -16,44 +16,54 @@ import numpy as np
 from waveedge.runtime.backend import Array
 from waveedge.runtime.figures import Ratio, Timing
 
-__all__ = ["bootstrap_ratio", "time_pairs", "timing"]
+__all__ = ["bootstrap_ratio", "time_pairs", "timing", "turns"]
 
 _RESAMPLES = 5000
 _DRAWS = 2**20
+_TWO_SIDED = 1.96
+"""Standard deviations of a normal distribution that hold 95 % of it."""
 
 Run = Callable[[], object]
 
 
+def turns(count: int, sides: int, *, seed: int) -> list[tuple[int, ...]]:
+    """Return who runs first and who second, ``count`` times, of one side or two.
+
+    Half the turns start with A, exactly where their number is even: whoever runs second finds the
+    other's data in the caches, and that must weigh on both alike.
+    """
+    if sides == 1:
+        return [(0,)] * count
+    a_first = np.random.default_rng(seed).permutation(np.arange(count) % 2 == 0)
+    return [(0, 1) if first else (1, 0) for first in a_first]
+
+
 def time_pairs(
-    a: Sequence[Run],
-    b: Sequence[Run],
-    *,
+    *sides: Sequence[Run],
     runs: int,
     warmup: int,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Array, Array, tuple[str, ...]]:
-    """Time ``a`` and ``b`` in pairs, in random order within each pair.
+    """Time A and B in pairs, in random order within each pair; or A alone.
 
     Args:
-        a, b: what to run; pair ``i`` runs entry ``i`` modulo their length of both.
+        sides: what to run, of A, and of B if there is one; pair ``i`` runs entry ``i`` modulo their
+            length of both.
         runs, warmup, seed, progress: as for ``benchmark``.
 
     Returns:
-        CPU times and wall times in milliseconds, of shape (runs, 2) with A first, and the order
-        of each counted pair.
+        CPU times and wall times in milliseconds, of shape (runs, sides) with A first, and the order
+        of each counted pair: ``"AB"``, ``"BA"``, or ``"A"`` alone.
     """
-    # Half the pairs start with A, exactly where runs is even: whoever runs second finds the
-    # other's data in the caches, and that must weigh on both alike.
-    a_first = np.random.default_rng(seed).permutation(np.arange(runs) % 2 == 0)
-    cpu, wall = np.zeros((2, runs, 2))
+    order = turns(runs, len(sides), seed=seed)
+    cpu, wall = np.zeros((2, runs, len(sides)))
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle of one run would be that run's p99
     try:
         for pair in range(-warmup, runs):
-            sides = (0, 1) if pair < 0 or a_first[pair] else (1, 0)
-            for side in sides:
-                step = (a, b)[side][pair % len(a)]
+            for side in range(len(sides)) if pair < 0 else order[pair]:
+                step = sides[side][pair % len(sides[0])]
                 wall_start, cpu_start = time.perf_counter(), time.process_time()
                 step()
                 cpu_end, wall_end = time.process_time(), time.perf_counter()
@@ -65,7 +75,7 @@ def time_pairs(
     finally:
         if collecting:
             gc.enable()
-    return cpu, wall, tuple("AB" if first else "BA" for first in a_first)
+    return cpu, wall, tuple("".join("AB"[side] for side in turn) for turn in order)
 
 
 def bootstrap_ratio(numerator: Array, denominator: Array, *, seed: int) -> Ratio:
@@ -91,6 +101,21 @@ def bootstrap_ratio(numerator: Array, denominator: Array, *, seed: int) -> Ratio
 
 
 def timing(samples: Array) -> Timing:
-    """Summarise times in milliseconds, of shape (runs,)."""
+    """Summarise times in milliseconds, of shape (runs,).
+
+    The median's interval lies between two of the times themselves: it is below the k-th least of n
+    with the probability of fewer than k heads in n throws of a coin, which for the k here, and as
+    much at the other end, is 5 % at most. Of fewer than six runs it is their range, which holds
+    the median less often.
+    """
     median, p90, p99 = np.percentile(samples, (50, 90, 99))
-    return Timing(float(median), float(p90), float(p99), tuple(samples.tolist()))
+    in_order = np.sort(samples)
+    place = max(int((len(samples) + 1 - _TWO_SIDED * len(samples) ** 0.5) / 2), 1) - 1
+    return Timing(
+        median=float(median),
+        p90=float(p90),
+        p99=float(p99),
+        low=float(in_order[place]),
+        high=float(in_order[-1 - place]),
+        samples=tuple(samples.tolist()),
+    )

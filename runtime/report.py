@@ -1,4 +1,4 @@
-"""The result of a paired benchmark: as objects, as JSON, as a text table, as a plot."""
+"""The result of a benchmark, of two networks or one: as objects, as JSON, as a table, as a plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from waveedge.runtime.machine import Machine
 from waveedge.runtime.report_further import aligned, batch_rows, further_conditions, stream_rows
 from waveedge.runtime.report_plot import draw
 from waveedge.runtime.report_rows import (
-    Row,
     device_rows,
     memory_rows,
     ms,
@@ -33,16 +32,18 @@ _NAME = 40
 class Comparison:
     """A paired measurement of two networks on one machine. All ratios are B divided by A.
 
+    Or of one network alone: then ``b`` is None, as are all ratios, and each run counts as a pair.
+
     Attributes:
         a, b: the two networks.
         cpu_ratio, wall_ratio: ratios of median times.
         memory_ratio: ratio of peak activation memories, or None where it was not measured.
         size_ratio: ratio of file sizes.
-        batches: both at further batches, where that was asked for.
-        throughput: both with several runs under way at once, where that was asked for.
-        order: order of each pair of runs, ``"AB"`` or ``"BA"``.
+        batches: the networks at further batches, where that was asked for.
+        throughput: the networks with several runs under way at once, where that was asked for.
+        order: order of each pair of runs, ``"AB"`` or ``"BA"``; ``"A"`` alone.
         threads, warmup, seed: settings of the measurement.
-        input_shape: shape that both ran on.
+        input_shape: shape that they ran on.
         input_source: ``"random"`` or ``"images"``.
         machine: where it was measured.
         drift: how the machine changed meanwhile.
@@ -50,11 +51,11 @@ class Comparison:
     """
 
     a: Variant
-    b: Variant
-    cpu_ratio: Ratio
-    wall_ratio: Ratio
+    b: Variant | None
+    cpu_ratio: Ratio | None
+    wall_ratio: Ratio | None
     memory_ratio: float | None
-    size_ratio: float
+    size_ratio: float | None
     batches: tuple[BatchRow, ...]
     throughput: Throughput | None
     order: tuple[str, ...]
@@ -77,33 +78,32 @@ class Comparison:
         values: dict[str, Any] = _plain(asdict(self))
         return {**values, "runs": self.runs, "machine": self.machine.to_dict()}
 
-    def rows(self) -> list[Row]:
-        """Return the table's rows as (figure, A, B, B / A), for any way of printing."""
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table's rows, for any way of printing.
+
+        They are (figure, A, B, B / A); of a network alone (figure, A, interval of a time).
+        """
         a, b = self.a, self.b
         rows = [
-            *time_rows("CPU time", a.cpu, b.cpu, self.cpu_ratio),
-            *time_rows("wall time", a.wall, b.wall, self.wall_ratio),
+            *time_rows("CPU time", a.cpu, b.cpu if b else None, self.cpu_ratio),
+            *time_rows("wall time", a.wall, b.wall if b else None, self.wall_ratio),
             *device_rows(a, b),
             *memory_rows(a, b, self.memory_ratio),
-            row("file size", size, a.file_bytes, b.file_bytes, self.size_ratio),
-            row("load time", ms, a.load_ms, b.load_ms),
+            row("file size", size, a.file_bytes, b.file_bytes if b else None, self.size_ratio),
+            row("load time", ms, a.load_ms, b.load_ms if b else None),
         ]
-        if a.bits or b.bits:
+        bits = [a.bits, b.bits if b else None]
+        if any(bits):
             for kind in ("requested", "executed"):
-                rows.append(
-                    (
-                        f"bits, {kind}",
-                        str(getattr(a.bits, kind, "-")),
-                        str(getattr(b.bits, kind, "-")),
-                        "",
-                    )
-                )
-        return [*rows, *power_rows(a.power, b.power)]
+                cells = [str(getattr(of, kind, "-")) for of in bits]
+                rows.append((f"bits, {kind}", cells[0], cells[1], ""))
+        rows += power_rows(a.power, b.power if b else None)
+        return [*rows] if b else [(title, of_a, last) for title, of_a, _, last in rows]
 
     def table(self) -> str:
         """Return the comparison as plain text."""
-        heads = ("", *self.titles(), "B / A (95 % interval)")
-        rows = [heads, *self.rows()]
+        rows = [("", *self.titles(), "B / A (95 % interval)" if self.b else "95 % interval")]
+        rows += self.rows()
         tables = [table for table in (rows, self.batch_rows(), self.stream_rows()) if table]
         blocks = [*(aligned(table) for table in tables), self.conditions()]
         return "\n\n".join("\n".join(lines) for lines in blocks)
@@ -118,18 +118,24 @@ class Comparison:
         """Return the table of throughput with its heads; nothing without it."""
         return stream_rows(self.throughput)
 
-    def titles(self) -> tuple[str, str]:
-        """Return the heads of both columns."""
-        return f"A: {shown(self.a.name, _NAME)}", f"B: {shown(self.b.name, _NAME)}"
+    def titles(self) -> tuple[str, ...]:
+        """Return the heads of both columns, or of the one."""
+        sides = [side for side in (self.a, self.b) if side is not None]
+        return tuple(
+            f"{letter}: {shown(side.name, _NAME)}"
+            for letter, side in zip("AB", sides, strict=False)
+        )
 
     def conditions(self) -> list[str]:
         """Return the lines that say how and where this was measured."""
         shape = "x".join(str(extent) for extent in self.input_shape)
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        runs = "interleaved pairs in random order" if self.b else "runs"
+        backends = f"A on {self.a.backend}" + (f", B on {self.b.backend}" if self.b else "")
         return [
-            f"{threads}, input {shape} ({self.input_source}), {self.runs} interleaved pairs "
-            f"in random order after {self.warmup} to warm up, seed {self.seed}.",
-            f"A on {self.a.backend}, B on {self.b.backend}; {self.machine.summary()}.",
+            f"{threads}, input {shape} ({self.input_source}), {self.runs} {runs} after "
+            f"{self.warmup} to warm up, seed {self.seed}.",
+            f"{backends}; {self.machine.summary()}.",
             *further_conditions(self.batches, self.throughput),
             *self.notes,
         ]

@@ -1,8 +1,12 @@
-"""The rows of a comparison's table: a figure of A, the same of B, and their ratio."""
+"""The rows of a comparison's table: a figure of A, the same of B, and their ratio.
+
+Where there is no B, its cells are dashes, and a time's interval stands where the ratio would.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from waveedge.runtime.figures import GraphTiming, Ratio, Timing, Variant
 from waveedge.runtime.power import Power
@@ -10,6 +14,7 @@ from waveedge.runtime.power import Power
 __all__ = [
     "Row",
     "device_rows",
+    "interval_text",
     "memory_rows",
     "ms",
     "power_rows",
@@ -22,54 +27,61 @@ __all__ = [
 Row = tuple[str, str, str, str]
 
 
-def time_rows(title: str, a: Timing, b: Timing, ratio: Ratio) -> list[Row]:
+def time_rows(title: str, a: Timing, b: Timing | None, ratio: Ratio | None) -> list[Row]:
     """Median and tail of a time."""
-    return [
-        (f"{title}, median", ms(a.median), ms(b.median), ratio_text(ratio)),
-        (f"{title}, p90", ms(a.p90), ms(b.p90), ""),
-        (f"{title}, p99", ms(a.p99), ms(b.p99), ""),
-    ]
+    median, *tail = (
+        row(f"{title}, {name}", ms, getattr(a, name), getattr(b, name, None))
+        for name in ("median", "p90", "p99")
+    )
+    return [(*median[:3], ratio_text(ratio) if ratio else interval_text(a)), *tail]
 
 
-def device_rows(a: Variant, b: Variant) -> list[Row]:
+def device_rows(a: Variant, b: Variant | None) -> list[Row]:
     """Times on the GPU, where one of both ran there, and what a CUDA graph changes."""
-    if a.device is None and b.device is None:
+    on_a, on_b = a.device, b.device if b else None
+    if on_a is None and on_b is None:
         return []
-
-    def medians(of: Callable[[Variant], Timing | None]) -> tuple[float | None, float | None]:
-        return _median(of(a)), _median(of(b))
-
-    ratio = b.device.median / a.device.median if a.device and b.device and a.device.median else None
+    ratio = on_b.median / on_a.median if on_a and on_b and on_a.median else None
     rows = [
-        row("GPU: copy to it, median", ms, *medians(lambda side: side.to_device)),
-        row("GPU: execution, median", ms, *medians(lambda side: side.device), ratio),
-        row("GPU: copy back, median", ms, *medians(lambda side: side.to_host)),
+        _medians("GPU: copy to it, median", a, b, "to_device"),
+        _medians("GPU: execution, median", a, b, "device", ratio),
+        _medians("GPU: copy back, median", a, b, "to_host"),
     ]
-    graphs = [side.cuda_graph or GraphTiming() for side in (a, b)]
+    graph_a = a.cuda_graph or GraphTiming()
+    graph_b = (b.cuda_graph or GraphTiming()) if b else None
+    graphs = [graph_a, graph_b or GraphTiming()]
     if any(graph.ratio for graph in graphs):
         for title, name in (("without", "off"), ("with", "on")):
-            values = [_median(getattr(graph, name)) for graph in graphs]
-            rows.append(row(f"wall time {title} CUDA graph", ms, *values))
+            rows.append(_medians(f"wall time {title} CUDA graph", graph_a, graph_b, name))
         gains = [ratio_text(graph.ratio) if graph.ratio else "-" for graph in graphs]
         rows.append(("without / with", gains[0], gains[1], ""))
     return rows
 
 
-def _median(time: Timing | None) -> float | None:
-    return time.median if time is not None else None
+_Timed = TypeVar("_Timed", Variant, GraphTiming)
 
 
-def memory_rows(a: Variant, b: Variant, ratio: float | None) -> list[Row]:
+def _medians(title: str, a: _Timed, b: _Timed | None, name: str, ratio: float | None = None) -> Row:
+    """The medians of the times of that name, where there are."""
+    time: Timing | None = getattr(a, name)
+    other: Timing | None = getattr(b, name, None)
+    values = [found.median if found else None for found in (time, other)]
+    cells: Row = row(title, ms, values[0], values[1], ratio)
+    return (*cells[:3], interval_text(time)) if b is None and time else cells
+
+
+def memory_rows(a: Variant, b: Variant | None, ratio: float | None) -> list[Row]:
     """Where both take memory; what neither could tell is left out, but for the first."""
-    rows = [row("peak activation memory", size, a.peak_bytes, b.peak_bytes, ratio)]
+    peak_b = b.peak_bytes if b else None
+    rows = [row("peak activation memory", size, a.peak_bytes, peak_b, ratio)]
     kinds = [
         ("process, peak resident memory", "process_bytes"),
         ("the board's memory", "board_bytes"),
     ]
-    if a.device or b.device:  # elsewhere weights are the file, and there is no context
+    if a.device or (b and b.device):  # elsewhere weights are the file, and there is no context
         kinds[:0] = [("weights", "weights_bytes"), ("execution context", "context_bytes")]
     for title, kind in kinds:
-        values = [getattr(side.memory, kind, None) for side in (a, b)]
+        values = [getattr(side and side.memory, kind, None) for side in (a, b)]
         if values != [None, None]:
             rows.append(row(title, size, *values))
     return rows
@@ -122,6 +134,11 @@ def _watts(value: float) -> str:
 
 def _millijoules(value: float) -> str:
     return f"{value * 1000:.1f} mJ"
+
+
+def interval_text(time: Timing) -> str:
+    """The interval of a time's median."""
+    return f"{time.low:.2f} to {ms(time.high)}"
 
 
 def ratio_text(ratio: Ratio) -> str:

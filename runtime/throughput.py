@@ -17,7 +17,7 @@ import numpy as np
 from waveedge.errors import InputError
 from waveedge.runtime.backend import Array, Backend
 from waveedge.runtime.figures import Rate, Throughput
-from waveedge.runtime.pairs import bootstrap_ratio
+from waveedge.runtime.pairs import bootstrap_ratio, turns
 from waveedge.runtime.session import Session
 
 __all__ = ["WINDOWS", "default_streams", "measure_throughput"]
@@ -38,8 +38,7 @@ def default_streams(*sessions: Session, threads: int, cores: int) -> int:
 
 
 def measure_throughput(
-    a: Session,
-    b: Session,
+    sessions: Sequence[Session],
     arrays: Sequence[Array],
     *,
     streams: int,
@@ -47,14 +46,15 @@ def measure_throughput(
     seconds: float = _SECONDS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Throughput:
-    """Keep both networks busy, in windows that take turns in random order.
+    """Keep networks busy, in windows that take turns in random order.
 
     Args:
+        sessions: of A, and of B if there is one.
         arrays: what every run gets.
         streams: runs under way at once.
         seed: of the order and the bootstrap.
         seconds: length of a window. Each stream ends its last run, and counts at least three.
-        progress: called with (windows of both done, windows in all).
+        progress: called with (windows of all done, windows in all).
 
     Raises:
         InputError: so many streams make no sense.
@@ -62,14 +62,13 @@ def measure_throughput(
     """
     if not 1 <= streams <= _MOST_STREAMS:
         raise InputError(f"streams is {streams}", hint=f"Use 1 to {_MOST_STREAMS}.")
-    sides = [session.streams(streams) for session in (a, b)]
-    rates = np.zeros((WINDOWS, 2))
-    a_first = np.random.default_rng(seed).permutation(np.arange(WINDOWS) % 2 == 0)
+    sides = [session.streams(streams) for session in sessions]
+    rates = np.zeros((WINDOWS, len(sides)))
     with ThreadPoolExecutor(streams) as pool:
         for backends in sides:
             _window(pool, backends, arrays, 0.0)  # to warm up
-        for window in range(WINDOWS):
-            for side in (0, 1) if a_first[window] else (1, 0):
+        for window, turn in enumerate(turns(WINDOWS, len(sides), seed=seed)):
+            for side in turn:
                 rates[window, side] = _window(pool, sides[side], arrays, seconds)
             if progress is not None:
                 progress(window + 1, WINDOWS)
@@ -79,6 +78,8 @@ def measure_throughput(
         _rate(times, backends[0].parallel, seed)
         for times, backends in zip(rates.T, sides, strict=True)
     ]
+    if len(sides) == 1:
+        return Throughput(streams, batch, seconds, found[0], None, None)
     ratio = bootstrap_ratio(rates[:, 0], rates[:, 1], seed=seed)
     return Throughput(streams, batch, seconds, found[0], found[1], ratio)
 

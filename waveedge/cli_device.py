@@ -77,17 +77,21 @@ def build(
 
 @verbs.command(
     epilog="Example: waveedge bench --vs float.ort; waveedge bench --batch 1,2,4,8 --throughput; "
-    "waveedge bench --on me@jetson"
+    "waveedge bench model.onnx; waveedge bench --on me@jetson"
 )
 @standard_streams.results_alone()
 def bench(
     model: Annotated[
-        Path | None, typer.Argument(help="A bundle or .onnx; the newest bundle here by default.")
+        Path | None,
+        typer.Argument(help="A bundle, .onnx or engine; the newest bundle here by default."),
     ] = None,
     vs: Annotated[
         Path | None,
-        typer.Option(help="What to compare with; by default the network as published."),
+        typer.Option(help="What to compare with; by default a bundle's network as published."),
     ] = None,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Compare with nothing, as a file without --vs.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     runs: Annotated[int, typer.Option(min=3, help="Timed runs of each, interleaved.")] = 30,
     input_size: InputSize = None,
@@ -133,7 +137,7 @@ def bench(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Measure latency and peak memory, interleaved with the uncompressed network."""
+    """Measure latency and peak memory, interleaved with the uncompressed network, or alone."""
     for path in (model, vs, hosts, images):
         if path is not None:
             require_regular(path)
@@ -141,6 +145,8 @@ def bench(
     batches = () if batch is None else parse_batches("--batch", batch)
     if streams is not None and not throughput:
         raise UsageError("--streams is for --throughput", hint="Give both, or neither.")
+    if alone and vs is not None:
+        raise UsageError("--alone compares with nothing", hint="Leave out --vs or --alone.")
     if on or hosts is not None:
         if vs is not None or images is not None or provider != "auto":
             raise UsageError(
@@ -154,6 +160,7 @@ def bench(
             model,
             on or [],
             hosts,
+            alone=alone,
             threads=threads,
             runs=runs,
             input_size=size,
@@ -175,6 +182,7 @@ def bench(
     run(
         model,
         vs,
+        alone=alone,
         threads=threads,
         runs=runs,
         input_size=size,

@@ -286,6 +286,12 @@ CASES = [
     Case("streams for none", lambda _: ["bench", "--streams=2"], ("--throughput",), code=2),
     Case("images that are none", _no_images, ("model.pt holds no images", "numpy.save")),
     Case("two baselines", lambda _: ["bench", "--on=a", "--vs=model.pt"], ("--vs",), code=2),
+    Case(
+        "alone and against another",
+        lambda _: ["bench", "model.pt", "--alone", "--vs=model.pt"],
+        ("--alone", "--vs"),
+        code=2,
+    ),
     Case("nothing to measure", lambda _: ["bench"], ("waveedge export",)),
     Case(
         "an unknown target",

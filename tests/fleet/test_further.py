@@ -49,6 +49,45 @@ def test_batches_and_streams_are_measured_there(
     assert rows[2].count("refused:") == 2
 
 
+def test_one_alone_has_dashes_where_the_other_would_be(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    timing = {"wall": {"median": 4.0}, "images_per_second": 250.0}
+    report = {
+        "a": {"wall": {"median": 4.0}, "peak_bytes": 2**20, "power": None, "backend": "onnx"},
+        "b": None,
+        "wall_ratio": None,
+        "machine": {"board": "Orin"},
+        "batches": [{"batch": 2, "a": timing, "b": None, "wall_ratio": None}],
+        "throughput": {
+            "streams": 2,
+            "a": {"value": 9.0, "low": 8.0, "high": 10.0},
+            "b": None,
+            "ratio": None,
+        },
+    }
+    given: list[str] = []
+
+    def measured(boards: Sequence[Board], _: Path, arguments: Sequence[str], **__: Any) -> Any:
+        given.extend(arguments)
+        return [Outcome(board, report) for board in boards]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fleet, "measure", measured)
+    with pytest.raises(SystemExit) as end:
+        main(["bench", str(bundle), "--on", "orin", "--alone"])
+    assert end.value.code in (0, None)
+    assert "--alone" in given
+    out = capfd.readouterr().out
+    assert "30 runs" in out
+    assert (tmp_path / "bench.png").read_bytes()[:4] == b"\x89PNG"
+    lines = [line.split() for line in out.splitlines()]
+    board, batch, streams = (line for line in lines if line and line[0].startswith("orin"))
+    assert board == ["orin:", "Orin", "4.00", "ms", "-", "-", "1.00", "MiB", *"---", "onnx"]
+    assert batch == ["orin", "2", "4.00", "ms", "250.0", "-", "-", "-"]
+    assert streams == ["orin", "2", "9.0", "[8.0,", "10.0]", "-", "-"]
+
+
 def test_reports_of_others_are_not_trusted() -> None:
     strange: list[dict[str, Any]] = [
         {"batches": 3, "throughput": []},

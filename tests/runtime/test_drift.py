@@ -123,6 +123,12 @@ def test_times_that_drift(tmp_path: Path) -> None:
         "Times rose by 20% from the first third of the runs to the last; the ratios hold, as A "
         "and B took turns."
     ]
+    one = watch.drift(a)
+    assert one.time_ratio == pytest.approx(1.2)
+    assert one.notes(gpu=False, alone=True) == [
+        "Times rose by 20% from the first third of the runs to the last; measure again on a steady "
+        "machine."
+    ]
     assert watch.drift(a[:8], a[:8]).time_ratio is None
     assert (found.temperatures, found.clocks, found.throttled) == ({}, {}, ())
 

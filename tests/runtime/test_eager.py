@@ -81,8 +81,9 @@ def test_it_computes_what_the_module_does() -> None:
 
 def test_what_makes_no_comparison(bundle: Path) -> None:
     network = nn.Conv2d(3, 3, 1)
-    with pytest.raises(InputError, match=r"a module carries no(.|\n)*benchmark\(bundle, module\)"):
-        benchmark(network)
+    for alone in (False, True):
+        with pytest.raises(InputError, match=r"network is a module(.|\n)*benchmark\(bundle, mod"):
+            benchmark(network, alone=alone)
     with pytest.raises(InputError, match="both networks are modules"):
         benchmark(network, network)
     with pytest.raises(

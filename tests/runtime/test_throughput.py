@@ -43,7 +43,7 @@ class Sleeper:
 def test_streams_run_at_once_and_each_image_counts() -> None:
     fast, slow = Sleeper(0.004), Sleeper(0.012)
     image = np.zeros((2, 3, 4, 4), np.float32)
-    found = measure_throughput(fast, slow, [image], streams=3, seed=0, seconds=0.05)  # type: ignore[arg-type]
+    found = measure_throughput([fast, slow], [image], streams=3, seed=0, seconds=0.05)  # type: ignore[arg-type]
     assert (fast.most, slow.most) == (3, 3)
     assert (found.streams, found.batch, len(found.a.samples)) == (3, 2, 10)
     # Three streams of two images: never more than sleeping allows, and not a whole machine less.
@@ -53,10 +53,20 @@ def test_streams_run_at_once_and_each_image_counts() -> None:
     assert found.a.how == "sleepers"
 
 
+def test_one_network_alone_is_kept_busy_without_another() -> None:
+    backend = Sleeper(0.002)
+    image = np.zeros((1, 3, 4, 4), np.float32)
+    found = measure_throughput([backend], [image], streams=2, seed=0, seconds=0.0)  # type: ignore[list-item]
+    assert backend.most == 2
+    assert len(found.a.samples) == 10
+    assert 0 < found.a.low <= found.a.value <= found.a.high <= 2 / 0.002
+    assert (found.b, found.ratio) == (None, None)
+
+
 def test_one_stream_is_a_run_after_the_other() -> None:
     backend = Sleeper(0.002)
     image = np.zeros((1, 3, 4, 4), np.float32)
-    measure_throughput(backend, backend, [image], streams=1, seed=0, seconds=0.0)  # type: ignore[arg-type]
+    measure_throughput([backend, backend], [image], streams=1, seed=0, seconds=0.0)  # type: ignore[arg-type]
     assert backend.most == 1
 
 
@@ -64,7 +74,7 @@ def test_one_stream_is_a_run_after_the_other() -> None:
 def test_streams_have_bounds(chain: Path, streams: int) -> None:
     session = Session(chain)
     with pytest.raises(InputError, match=f"streams is {streams}\nUse 1 to 64"):
-        measure_throughput(session, session, session.example_inputs(), streams=streams, seed=0)
+        measure_throughput([session, session], session.example_inputs(), streams=streams, seed=0)
 
 
 def test_by_default_they_fill_the_machine() -> None:

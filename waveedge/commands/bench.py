@@ -1,4 +1,4 @@
-"""``waveedge bench``: latency and memory, paired. Needs no torch: it runs on the device."""
+"""``waveedge bench``: latency and memory, of two in pairs or of one. Needs no torch, as devices."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def run(
     model: Path | None,
     vs: Path | None,
     *,
+    alone: bool,
     threads: int,
     runs: int,
     input_size: tuple[int, int] | None,
@@ -38,13 +39,14 @@ def run(
     """Measure ``model``, or the newest bundle here, against ``vs`` or the bundle's own baseline.
 
     Args:
+        alone: against nothing; as a file that is no bundle is without ``vs``.
         input_size: (height, width) in pixels, for networks that leave these free.
         batches, throughput, streams, provider: as for :func:`waveedge.runtime.benchmark.benchmark`.
         images: a .npy file of preprocessed images, float32 (N, C, H, W), run in turn, one at a
             time; a random one where None.
 
     Raises:
-        InputError: there is nothing to measure, or nothing to compare it with.
+        InputError: there is nothing to measure.
         OutputError: the picture must not replace what is there, or cannot be written.
     """
     if model is None:
@@ -59,6 +61,7 @@ def run(
         comparison = benchmark(
             model,
             vs,
+            alone=alone,
             threads=threads,
             runs=runs,
             input_size=input_size,

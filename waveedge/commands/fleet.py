@@ -23,6 +23,7 @@ def run(
     on: Sequence[str],
     hosts: Path | None,
     *,
+    alone: bool,
     threads: int,
     runs: int,
     input_size: tuple[int, int] | None,
@@ -57,6 +58,7 @@ def run(
     if drawn:
         check_output(picture, PICTURE, inputs=(model, hosts), overwrite=overwrite)
     arguments = ["--threads", str(threads), "--runs", str(runs)]
+    arguments += ["--alone"] if alone else []
     arguments += ["--input-size", "{}x{}".format(*input_size)] if input_size else []
     arguments += ["--batch", ",".join(str(batch) for batch in batches)] if batches else []
     arguments += ["--throughput"] if throughput else []
@@ -71,7 +73,9 @@ def run(
             {"bundle": str(model), "boards": [outcome.to_dict() for outcome in outcomes]}
         )
     elif measured:
-        title = f"{open_bundle(model).name}, {runs} interleaved pairs, {threads} thread(s)"
+        bundle = open_bundle(model)
+        counted = "runs" if alone or bundle.baseline is None else "interleaved pairs"
+        title = f"{bundle.name}, {runs} {counted}, {threads} thread(s)"
         console.table(title, COLUMNS, rows(outcomes))
         if further := batch_rows(outcomes):
             console.table("Batches", BATCH_COLUMNS, further)

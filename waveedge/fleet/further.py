@@ -58,6 +58,8 @@ def _reports(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, dict[str, Any]]
 
 def _batch_cells(row: Any, side: str) -> tuple[str, str]:
     time, rate = number(row, side, "wall", "median"), number(row, side, "images_per_second")
+    if at(row, side) is None:  # the network was measured alone
+        return "-", "-"
     if time is None or rate is None:
         return shown(f"refused: {at(row, side, 'reason')}", 80), "-"
     return f"{time:.2f} ms", f"{rate:.1f}"
