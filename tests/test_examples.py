@@ -19,7 +19,7 @@ sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "denoiser")]
 
 import scoring  # noqa: E402
 
-CLASSIFIER = WaveMixConfig(depth=4, dim=32, ff_channels=32, num_classes=10, patch_size=2)
+CLASSIFIER = WaveMixConfig(depth=4, dim=48, ff_channels=48, num_classes=10, patch_size=2)
 ENLARGER = WaveMixConfig(
     depth=4,
     dim=48,

@@ -1,4 +1,4 @@
-"""Train the WaveMix classifier on Fashion-MNIST: about 8 CPU-minutes on one core.
+"""Train the WaveMix classifier on Fashion-MNIST: about 50 CPU-minutes on one core.
 
     python examples/fashion_mnist/train.py
 
@@ -27,8 +27,9 @@ from make_subsets import PACKAGE, read_split  # noqa: E402
 from training import WeightAverage, save_weights, seed_everything, set_learning_rate  # noqa: E402
 
 # The published classifier with a stem of 2x2 patches: 28x28 images become 14x14 maps.
-CONFIG = WaveMixConfig(depth=4, dim=32, ff_channels=32, num_classes=10, patch_size=2)
+CONFIG = WaveMixConfig(depth=4, dim=48, ff_channels=48, num_classes=10, patch_size=2)
 SHIFT = 2
+ERASED = 10  # largest side, in pixels, of the square that is erased from half of the images
 
 
 def as_input(images: npt.NDArray[np.uint8]) -> Tensor:
@@ -37,7 +38,7 @@ def as_input(images: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def augment(images: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Mirror half of the images and shift each by up to ``SHIFT`` pixels."""
+    """Shift each image by up to ``SHIFT`` pixels, mirror half of them, erase a square of half."""
     count, height, width = images.shape
     padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)))
     top, left = rng.integers(0, 2 * SHIFT + 1, (2, count, 1))
@@ -47,6 +48,10 @@ def augment(images: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDAr
     result: npt.NDArray[np.uint8] = padded[
         np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
     ]
+    erased = np.where(rng.random(count) < 0.5, rng.integers(2, ERASED + 1, count), 0)
+    for image, side in zip(result, erased, strict=True):
+        y, x = rng.integers(0, (height - side, width - side))
+        image[y : y + side, x : x + side] = 0
     return result
 
 
@@ -62,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=PACKAGE, help="folder of the four .gz files")
     parser.add_argument("--out", type=Path, default=HERE / "model.pt")
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=6e-3)
     parser.add_argument("--seed", type=int, default=0)
