@@ -25,6 +25,7 @@ from waveedge.models.build import attach_spec, spec_of
 from waveedge.models.config import NetworkConfig
 from waveedge.models.families import describe
 from waveedge.nn import WTConv2d
+from waveedge.opening import wanted_of
 from waveedge.runtime.sizes import Size, size_text
 from waveedge.spec import ModelSpec
 
@@ -140,10 +141,13 @@ def _trained(
 
 def _example_images(name: str, spec: ModelSpec, seed: int) -> ImageSet:
     """Images that the example was neither trained nor is tested on, as many as compress takes."""
+    limit, held_out = wanted_of(spec.input_size)
     if name in ("fashion_mnist", "brain_mri"):
         own = scoring().calibration_images(name, input_size=spec.input_size)
-        return open_images(np.concatenate(own), spec=spec, seed=seed)
-    images = open_images(None, spec=spec, seed=seed)
+        return open_images(
+            np.concatenate(own), spec=spec, seed=seed, limit=limit, held_out=held_out
+        )
+    images = open_images(None, spec=spec, seed=seed, limit=limit, held_out=held_out)
     if name != "denoiser":
         return images
     rng = np.random.default_rng(_NOISE_SEED + seed)

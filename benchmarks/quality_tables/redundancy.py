@@ -18,7 +18,7 @@ from waveedge.compression.reparameterize import CONTRACTING, exact_form
 from waveedge.compression.shrink.bottleneck import Bottleneck
 from waveedge.compression.shrink.forms import PairForm
 from waveedge.compression.shrink.hidden import Hidden
-from waveedge.compression.shrink.search import IMAGES, find_forms
+from waveedge.compression.shrink.search import find_forms, samples
 from waveedge.compression.threads import one_thread
 from waveedge.cost import profile
 from waveedge.models.build import spec_of
@@ -62,7 +62,8 @@ class Halving:
     @cached_property
     def _forms(self) -> list[PairForm]:
         with one_thread():
-            return find_forms(self.prepared, self._trial.loaded.images.calibration[:IMAGES], CPU)
+            seen = samples(self._trial.loaded.images.calibration)
+            return find_forms(self.prepared, seen, CPU)
 
     @torch.no_grad()
     def halved(self, kinds: tuple[str, ...]) -> tuple[fx.GraphModule, Record]:
