@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from waveedge.runtime.engine_kernels import read_kernels
 from waveedge.runtime.engine_layers import executed_bits, read_layers
 
 INT8 = "Thirty-two wide channel vectorized row major Int8 format"
@@ -97,3 +98,15 @@ def test_a_channel_count_in_a_format_is_no_type():
 )
 def test_what_tells_nothing_gives_nothing(text):
     assert executed_bits(read_layers(text), ["first"]) == {}
+
+
+def test_signals_between_streams_are_no_kernels():
+    signals = [layer(f"s{kind}", kind, "Float", "Float") for kind in ("signal", "wait")]
+    assert [one.kind for one in read_layers(json.dumps([signals[0], TEN, signals[1]]))] == [
+        "CaskConvolution"
+    ]
+    tensor = "[x[Float(1,8,4,4)], Dimensions: [1,8,4,4], Format/Datatype: Float]"
+    line = "Name: a, LayerType: {}, Inputs: {t}, Outputs: {t}, TacticName: b"
+    log = "\n".join(line.format(kind, t=tensor) for kind in ("signal", "gemm", "wait"))
+    (kernel,) = read_kernels(f"Layers:\n{log}")
+    assert (kernel.kind, kernel.moved_bytes) == ("gemm", 2 * 4 * 128)
