@@ -144,9 +144,7 @@ def _example_images(name: str, spec: ModelSpec, seed: int) -> ImageSet:
     limit, held_out = wanted_of(spec.input_size)
     if name in ("fashion_mnist", "brain_mri"):
         own = scoring().calibration_images(name, input_size=spec.input_size)
-        return open_images(
-            np.concatenate(own), spec=spec, seed=seed, limit=limit, held_out=held_out
-        )
+        return open_images(own, spec=spec, seed=seed, limit=limit, held_out=held_out)
     images = open_images(None, spec=spec, seed=seed, limit=limit, held_out=held_out)
     if name != "denoiser":
         return images

@@ -114,7 +114,7 @@ def spec_for(model: nn.Module) -> ModelSpec:
 
 
 def wanted_of(size: tuple[int, int]) -> tuple[int, int]:
-    """How many images of (height, width) are learnt from, and held out; the first calibrate.
+    """How many images of (height, width) are learnt from, and held out; some calibrate.
 
     Tuning overfits to few images; as many large ones would fill the memory.
     """

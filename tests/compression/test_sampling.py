@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from waveedge.compression.sampling import enough
+from waveedge.compression.sampling import enough, spread
 from waveedge.opening import CALIBRATED, HELD_OUT, wanted_of
 
 
@@ -15,6 +15,12 @@ def test_small_images_are_looked_at_in_larger_numbers() -> None:
     assert len(enough(large, 8)) == 8
     assert len(enough(small, 2, 2**13)) == 8
     assert len(enough(small[:5], 8)) == 5
+
+
+def test_they_are_spread_over_all() -> None:
+    assert spread(range(10), 5) == [0, 2, 4, 6, 8]
+    assert spread(range(104), 64)[-1] == 102
+    assert spread(range(3), 5) == [0, 1, 2]
 
 
 def test_large_images_are_learnt_from_in_smaller_numbers() -> None:

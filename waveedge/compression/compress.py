@@ -29,6 +29,7 @@ from waveedge.compression.report import (
     measure,
 )
 from waveedge.compression.rounding import round_weights
+from waveedge.compression.sampling import spread
 from waveedge.compression.shrink import Shrunk
 from waveedge.compression.structure import small_structure
 from waveedge.compression.threads import one_thread
@@ -105,10 +106,10 @@ def compress(
     spec = spec_of(model)
     size = (images.calibration[0].shape[-2], images.calibration[0].shape[-1])
     report_progress = progress or (lambda _what, _done, _total: None)
-    judged, seen = images.judged, images.calibration[:CALIBRATED]
+    judged, seen = images.judged, spread(images.calibration, CALIBRATED)
 
     report_progress("reading the network", 0, 1)
-    names = (*images.judged_names, *images.names[: len(seen)])
+    names = (*images.judged_names, *spread(images.names[: len(images.calibration)], CALIBRATED))
     reference = Reference(model, [*judged, *seen], names)
     published = normalise(model, (spec.channels, *size))
     before = profile(published, size)

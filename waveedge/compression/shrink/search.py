@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from waveedge.compression.costs import CostProfile
 from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.reparameterize import Shapes
-from waveedge.compression.sampling import Images, enough
+from waveedge.compression.sampling import enough
 from waveedge.compression.shrink.bottleneck import Bottleneck
 from waveedge.compression.shrink.forms import Form, PairForm
 from waveedge.compression.shrink.hidden import Hidden
@@ -31,19 +32,19 @@ _PROBE_LOSS = 1e-2
 """Of what all channels carry: a loss that the output shows, and that is small all the same."""
 
 
-def samples(images: Images) -> Images:
+def samples(images: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Images to take moments on."""
     return enough(images, _SAMPLES)
 
 
-def probes(images: Images) -> Images:
+def probes(images: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Images to measure on what a loss costs."""
     return enough(images, _PROBES, _PROBED)
 
 
 def find_forms(
     graph: fx.GraphModule,
-    images: Images,
+    images: Sequence[NDArray[np.float32]],
     prices: CostProfile,
     keep: Collection[str] = (),
 ) -> list[PairForm]:
@@ -79,7 +80,9 @@ def find_forms(
     return forms
 
 
-def gains(graph: fx.GraphModule, forms: Sequence[Form], images: Images) -> list[float]:
+def gains(
+    graph: fx.GraphModule, forms: Sequence[Form], images: Sequence[NDArray[np.float32]]
+) -> list[float]:
     """The relative squared error of the network's output for a loss of 1, of each form alone.
 
     Args:
@@ -107,7 +110,7 @@ def gains(graph: fx.GraphModule, forms: Sequence[Form], images: Images) -> list[
 
 def output_error(
     network: Callable[[Tensor], object],
-    images: Images,
+    images: Sequence[NDArray[np.float32]],
     wanted: Sequence[Sequence[Tensor]],
 ) -> float:
     """Power of the error over power of the output, summed over outputs; inf where not finite."""
