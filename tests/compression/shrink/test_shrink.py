@@ -83,13 +83,13 @@ def test_the_allocation_is_the_best_for_its_budget() -> None:
     assert not bool(better.any())
 
 
-def test_the_super_resolution_network_needs_half_of_its_products(
+def test_the_super_resolution_network_needs_three_quarters_of_its_products(
     photos: NDArray[np.float32],
 ) -> None:
     path = EXAMPLES / "super_resolution" / "model.pt"
     whole = waveedge.compress(path, photos, shrink=False)
     small = waveedge.compress(path, photos)
-    assert small.report.macs_after < 0.5 * whole.report.macs_after
+    assert small.report.macs_after < 0.75 * whole.report.macs_after
     assert small.report.quality.snr_db > whole.report.quality.snr_db - 1.5
     assert whole.report.shrunk is None
     assert small.report.shrunk is not None
