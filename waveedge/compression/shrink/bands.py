@@ -32,7 +32,6 @@ from waveedge.compression.reparameterize import (
     concatenated,
     fresh_name,
     new_conv,
-    only_user,
     source,
 )
 from waveedge.compression.shrink.pairs import by_input, dense_layer, set_weight
@@ -87,7 +86,8 @@ class Bands:
             for reader in readers:
                 self._turn(reader)
             writer = source(node)
-            if writer.target in names and only_user(writer) is node and self._is_cheap(writer):
+            alone = writer.users.keys() == {node}
+            if writer.target in names and alone and self._is_cheap(writer):
                 self._move(node, writer)
             else:
                 self._turned.append((self._transform(node, readers[0].channels), readers))
@@ -104,7 +104,7 @@ class Bands:
             channels = self._conv(node).in_channels // 4
             self._turn(_Reader(node, 0, channels))
             conv = self._conv(node)
-            cells = conv.weight[:, :, 0, 0].unflatten(1, (2, 2, channels)).permute(0, 3, 1, 2)
+            cells = conv.weight.reshape(-1, 2, 2, channels).permute(0, 3, 1, 2)
             set_module(self._graph, str(node.target), new_conv(cells, conv.bias, conv, stride=2))
             transform, phases = source(node), source(source(node))
             node.replace_input_with(transform, source(phases))
@@ -134,7 +134,7 @@ class Bands:
         conv = self._conv(reader.conv)
         weight = by_input(conv)
         rows = slice(reader.first, reader.first + 4 * reader.channels)
-        cells = weight[rows].unflatten(0, (4, reader.channels))
+        cells = weight[rows].reshape(4, reader.channels, *weight.shape[1:])
         weight[rows] = torch.einsum("bp,pcot->bcot", _CELL, cells).flatten(0, 1)
         set_weight(conv, weight, conv.bias)
 
@@ -156,7 +156,11 @@ class Bands:
         if conv.bias is not None:
             # The low band of a constant map is twice the constant, and others are zero.
             bias = torch.cat([2 * conv.bias, torch.zeros(3 * len(conv.bias)).to(conv.bias)])
-        set_weight(conv, torch.block_diag(*[by_input(conv)[..., 0]] * 4)[..., None], bias)
+        set_weight(
+            conv,
+            torch.kron(torch.eye(4).double(), by_input(conv)[..., 0].contiguous())[..., None],
+            bias,
+        )
         value = source(writer)
         phases.replace_all_uses_with(writer)
         phases.replace_input_with(writer, value)
