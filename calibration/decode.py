@@ -172,8 +172,7 @@ def unpack(
         )
     if stack.size == 0:
         raise ImageError(f"it is empty, of shape {array.shape}")
-    # In random order: some of the last judge, and a stack may be sorted by class.
-    rows = random.Random(seed).sample(range(len(stack)), min(most, len(stack)))
+    rows = sorted(random.Random(seed).sample(range(len(stack)), min(most, len(stack))))
     if stack.dtype == np.uint8:
         images = (row[..., 0] if row.shape[-1] == 1 else row for row in (stack[i] for i in rows))
         return [_in_mode(Image.fromarray(np.ascontiguousarray(row)), channels) for row in images]
