@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ __all__ = [
     "is_clamp",
     "is_join",
     "is_pass_through",
+    "is_pointwise",
     "is_zero_padding",
     "layer_of",
     "layers",
@@ -69,6 +71,17 @@ def layer_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 def has_weights(graph: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node is a convolution, transposed or not, or a linear layer."""
     return isinstance(layer_of(graph, node), nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+
+
+def is_pointwise(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    """Whether a module is a 1x1 convolution of stride 1 in which all outputs read all inputs."""
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and module.stride == (1, 1)
+        and module.padding == (0, 0)
+        and module.groups == 1
+    )
 
 
 def layers(graph: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Module]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, TypeGuard
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from waveedge.bounds import Name, Text
 from waveedge.compression.costs import CPU, CostProfile
+from waveedge.compression.graph_queries import is_pointwise
 from waveedge.compression.recipe import STATIC, Recipe
 from waveedge.compression.shrink import select_inputs
 from waveedge.cost import Cost
@@ -73,7 +74,7 @@ def choose_layers(model: nn.Module, cost: Cost, recipe: Recipe) -> list[LayerDec
         height, width = (1, *row.input_shape)[-2:]  # a linear layer may read a vector
         if settings.wcc_ratio >= 1:
             reason = "ratio is 1"
-        elif not _is_pointwise(module):
+        elif not is_pointwise(module):
             reason = "not a 1x1 convolution of stride 1"
         elif (excluded := recipe.excluded(row.name)) is not None:
             reason = excluded
@@ -128,7 +129,7 @@ def select_static(
     chosen = {
         item.name: item
         for item in decisions
-        if item.compressed and _is_pointwise(present.get(item.name))
+        if item.compressed and is_pointwise(present.get(item.name))
     }
     wanted = sum(item.ratio * item.coefficients for item in chosen.values())
     kept = select_inputs(model, chosen, wanted, images, prices, keep)
@@ -168,13 +169,3 @@ def replace_layers(model: nn.Module, decisions: list[LayerDecision]) -> None:
 
 def _has_weights(model: nn.Module, name: str) -> bool:
     return isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear | nn.ConvTranspose2d)
-
-
-def _is_pointwise(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
-    return (
-        isinstance(module, nn.Conv2d)
-        and module.kernel_size == (1, 1)
-        and module.stride == (1, 1)
-        and module.padding == (0, 0)
-        and module.groups == 1
-    )

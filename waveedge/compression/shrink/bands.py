@@ -24,7 +24,7 @@ import torch
 from torch import fx, nn
 
 from waveedge.compression.costs import CPU, CostProfile
-from waveedge.compression.graph_queries import layer_of
+from waveedge.compression.graph_queries import is_pointwise, layer_of
 from waveedge.compression.reparameterize import (
     Shapes,
     SpaceToPhase,
@@ -180,13 +180,7 @@ class Bands:
         return conv
 
     def _is_pointwise(self, node: fx.Node) -> bool:
-        layer = dense_layer(self._graph, node, self._keep)
-        return (
-            isinstance(layer, nn.Conv2d)
-            and layer.kernel_size == (1, 1)
-            and layer.stride == (1, 1)
-            and layer.padding == (0, 0)
-        )
+        return is_pointwise(dense_layer(self._graph, node, self._keep))
 
     def _drop(self, node: fx.Node) -> None:
         self._graph.graph.erase_node(node)

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.reparameterize import SpaceToPhase, calls, only_user
 
-__all__ = ["Layer", "Pair", "by_input", "find_pairs", "set_weight"]
+__all__ = ["Layer", "Pair", "by_input", "dense_layer", "find_pairs", "set_weight"]
 
 Layer: TypeAlias = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
