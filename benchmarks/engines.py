@@ -32,8 +32,10 @@ ENGINES = {
     "exact_half_borderless": Engine(
         "exact without border pieces, float16", "exact", "float16", ("residual",)
     ),
+    "exact_bfloat16": Engine("exact, bfloat16", "exact", "bfloat16"),
     "int8": Engine("w8a8, float32 around it", "int8"),
     "int8_half": Engine("w8a8, float16 around it", "int8", "float16"),
+    "int8_bfloat16": Engine("w8a8, bfloat16 around it", "int8", "bfloat16"),
 }
 """What TensorRT-RTX builds, by name."""
 
