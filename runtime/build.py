@@ -122,7 +122,9 @@ def build(
                 raise
             failure = failure or error
             engine = engine_path(bundle, form["file"], core)
-            built.append(Built(form["name"], engine, form["file"], error=error.what))
+            built.append(
+                Built(form["name"], engine, form["file"], form["precision"], error=error.what)
+            )
     if progress is not None:
         progress("building", len(chosen), len(chosen))
     if failure is not None and all(one.error for one in built):
@@ -136,7 +138,9 @@ def _shipped(bundle: Bundle, form: Form, core: int | None) -> Built | None:
     if engine.name not in bundle.manifest["files"]:
         return None
     size = engine.stat().st_size
-    return Built(form["name"], engine, form["file"], engine_bytes=size, reused=True)
+    return Built(
+        form["name"], engine, form["file"], form["precision"], engine_bytes=size, reused=True
+    )
 
 
 def _kept(bundle: Bundle, form: Form, core: int | None) -> Built | None:
@@ -194,7 +198,7 @@ def _build(
         quality = compare(bundle, form, backend)
         layers = read_layers(backend.information())
         executed = _executed(bundle, layers)
-        fields = _manifest(bundle, library, onnx, made, quality)
+        fields = _manifest(bundle, library, form, made, quality)
         fields |= {"layers": len(layers), "executed": executed or None, "dla": _dla(made)}
         # Before the engine has its name, and with none in its place: one without a manifest, or
         # with that of another, would be nobody's.
@@ -224,8 +228,9 @@ def _is_ours(engine: Path) -> bool:
 
 
 def _manifest(
-    bundle: Bundle, library: Backend, onnx: str, made: Build, quality: float | None
+    bundle: Bundle, library: Backend, form: Form, made: Build, quality: float | None
 ) -> dict[str, Any]:
+    onnx = str(form["file"])
     machine = describe_machine()
     fixed = machine.gpu_clock_fixed
     sizes = SizeRange.of_manifest(bundle.manifest)
@@ -234,6 +239,7 @@ def _manifest(
         "onnx": onnx,
         "onnx_sha256": sha256(bundle.path / onnx),
         "engine_sha256": hashlib.sha256(made.engine or b"").hexdigest(),
+        "precision": form["precision"],
         **device_of(library),
         "profile": [list(shape) for shape in shapes],
         "snr_db": quality,

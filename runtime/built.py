@@ -18,6 +18,7 @@ class Built:
         form: its name in the bundle.
         path: the engine; its manifest lies beside it.
         onnx: the file that it was built from.
+        precision: of its floating-point layers, as asked for.
         snr_db: to its form on the bundle's images; None where it has none.
         engine_bytes: its size.
         layers: steps of the engine.
@@ -33,6 +34,7 @@ class Built:
     form: str
     path: Path
     onnx: str
+    precision: str
     snr_db: float | None = None
     engine_bytes: int = 0
     layers: int = 0
@@ -57,6 +59,7 @@ class Built:
             form,
             engine,
             fields["onnx"],
+            fields["precision"],
             snr_db=fields["snr_db"],
             engine_bytes=engine.stat().st_size,
             layers=fields["layers"],

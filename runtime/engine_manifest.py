@@ -21,6 +21,7 @@ from waveedge.filetypes import DLA_PLACE, ENGINE_FORMAT
 from waveedge.runtime.bundle import Bundle
 from waveedge.runtime.cuda import compute_capabilities, gpu_name
 from waveedge.runtime.dla import MOST_LETTERS, MOST_NAMES
+from waveedge.runtime.manifest import FLOATS
 from waveedge.runtime.schema import ListOf, Nullable, Real, Record, SchemaError, Text, Whole, shown
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
     "sidecar",
 ]
 
-_FORMAT = f"{ENGINE_FORMAT}2"
+_FORMAT = f"{ENGINE_FORMAT}3"
 _MOST_BYTES = 2**20
 _HASH = Text(64, r"[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")
 _SCHEMA = Record(
@@ -44,6 +45,7 @@ _SCHEMA = Record(
         "onnx": Text(255),
         "onnx_sha256": _HASH,
         "engine_sha256": _HASH,
+        "precision": FLOATS,
         "library": Text(100),
         "gpu": Nullable(Text(200)),
         "compute_capability": Nullable(Text(20)),

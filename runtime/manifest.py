@@ -32,7 +32,7 @@ from waveedge.runtime.schema import (
     shown,
 )
 
-__all__ = ["FORMAT", "MANIFEST", "OPENVINO", "SCHEMA", "read_manifest", "seal"]
+__all__ = ["FLOATS", "FORMAT", "MANIFEST", "OPENVINO", "SCHEMA", "read_manifest", "seal"]
 
 FORMAT = f"{BUNDLE_FORMAT}5"
 
@@ -53,7 +53,7 @@ _NUMBER = Real(-1e12, 1e12)
 _BITS = Whole(1, 32)
 _SHAPE = ListOf(TextOr(_NAME, Whole(0, 2**31 - 1)), most=16)
 _SIZE = ListOf(Whole(1, 2**16), most=2, least=2)
-_FLOATS = Text(8, "float32|float16|bfloat16", "a floating-point type")
+FLOATS = Text(8, "float32|float16|bfloat16", "a floating-point type")
 _TENSOR: dict[str, Rule] = {"name": _NAME, "shape": _SHAPE}
 _PRECISION = {"weight_bits": _BITS, "activation_bits": _BITS}
 
@@ -67,7 +67,7 @@ SCHEMA = Record(
         "baseline": Nullable(_MODEL),
         "engine": Nullable(_ENGINE),
         "provider": Text(40, "|".join(("cpu", *OPENVINO)), "what a Session can run it by"),
-        "precision": _FLOATS,
+        "precision": FLOATS,
         "weights": Text(7, "float32|int8|uint8", "'float32', 'int8' or 'uint8'"),
         "input": Record({**_TENSOR, "dtype": Text(20)}),
         "sizes": Nullable(
@@ -96,7 +96,7 @@ SCHEMA = Record(
                 {
                     "name": Text(100, r"[A-Za-z0-9_.-]+", "a plain name"),
                     "file": _MODEL,
-                    "precision": _FLOATS,
+                    "precision": FLOATS,
                     "snr_db": Real(-1000, 1000),
                     "outputs": Nullable(_ARRAYS),
                 }

@@ -403,6 +403,7 @@ def main(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "after_a_cut": [cut, [one.reused for one in built]],
         "forms": {one.form: one.snr_db for one in built},
+        "precisions": [read_engine(one.path)["precision"] for one in built],
         "manifest": dict(read_engine(built[0].path)),
         "strongly_typed": STATE["flags"]
         == 1 << int(real.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
@@ -424,6 +425,7 @@ def main(folder: Path) -> dict[str, Any]:
     found["reused"] = [one.reused for one in build(folder)]
     build(folder, forms=["published-float16"], settings=settings, again=True)
     found["cache_then"] = STATE["cache"].decode()
+    found["race_cut"] = [cut_race(folder), [one.reused for one in build(folder)]]
     laps = race(folder, runs=3, least_db=100)
     found["race"] = [lap.to_dict() for lap in laps]
     found["raced"] = Path(runtime.Session(folder).path).name
@@ -484,6 +486,19 @@ def interrupted(folder: Path, settings: Any) -> list[str]:
     with suppress(KeyboardInterrupt):
         build(folder, settings=replace(settings, progress=progress))
     return sorted(file.name for file in folder.glob("*.engine*"))
+
+
+def cut_race(folder: Path) -> bool:
+    """Whether anything of a race that was cut off in its third round lies there."""
+    rounds = iter(range(3))
+
+    def progress(*_: Any) -> None:
+        if next(rounds) == 2:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        race(folder, progress=progress)
+    return any("race" in file.name for file in folder.iterdir())
 
 
 def profile(settings: Any) -> Any:

@@ -86,10 +86,12 @@ def test_desktop_gpus_have_none(tmp_path: Path, make_bundle: Any) -> None:
 
 
 def test_the_table_names_some_of_them() -> None:
-    built = Built("w8a8", Path("model.engine"), "model.onnx", dla_core=0, on_dla=3)
+    built = Built("w8a8", Path("model.engine"), "model.onnx", "float32", dla_core=0, on_dla=3)
     assert _placed(built) == "3 layers"
-    few = Built("w8a8", Path("a"), "a.onnx", dla_core=0, on_dla=3, on_gpu=("a", "b"))
+    few = Built("w8a8", Path("a"), "a.onnx", "float32", dla_core=0, on_dla=3, on_gpu=("a", "b"))
     assert _placed(few) == "3 layers; on the GPU: a, b"
-    many = Built("w8a8", Path("a"), "a.onnx", dla_core=0, on_dla=3, on_gpu=tuple("abcdefg"))
+    many = Built(
+        "w8a8", Path("a"), "a.onnx", "float32", dla_core=0, on_dla=3, on_gpu=tuple("abcdefg")
+    )
     assert _placed(many) == "3 layers; on the GPU: a, b, c, d, e, and 2 more"
     assert many.to_dict()["on_gpu"] == list("abcdefg")

@@ -93,7 +93,8 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["manifest"]["library"] == f"tensorrt {version}"
     assert found["manifest"]["gpu"] == "Orin"
     assert found["manifest"]["compute_capability"] == "8.7"
-    assert found["manifest"]["executed"] == "w8a8"
+    assert (found["manifest"]["precision"], found["manifest"]["executed"]) == ("float32", "w8a8")
+    assert found["precisions"] == [name.rpartition("-")[2] for name in found["forms"]]
     assert found["manifest"]["layers"] == 2
     assert found["strongly_typed"]
     assert found["workspace"] == 2**20
@@ -104,6 +105,8 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert reused == [True, True, *[False] * 7]
     assert found["profile"] == [[1, 3, 16, 16], [1, 3, 32, 48], [8, 3, 64, 64]]
     assert found["reused"] == [True] * 9
+    # A race that is cut short chooses nothing, and the next one builds nothing again.
+    assert found["race_cut"] == [False, [True] * 9]
     laps = {lap["form"]: lap for lap in found["race"]}
     assert set(laps) == set(found["forms"])
     # Of 100 dB only the float32 forms of the network itself.
