@@ -35,26 +35,30 @@ from photos import PACKAGES, halved, training_photos  # noqa: E402
 from scoring import score  # noqa: E402
 from training import WeightAverage, save_weights, seed_everything, set_learning_rate  # noqa: E402
 
-CONFIG = WaveMixConfig(
-    depth=4,
-    dim=48,
-    ff_channels=48,
-    num_classes=3,
-    stem="strided",
-    stride=1,
-    head="expand",
-    head_widths=(24,),
-)
 PATCH = 32  # pixels of the small image
 SPREAD = 0.1  # of torch's usual random weights, added so that no two channels start alike
 
 Photo = npt.NDArray[np.uint8]
 
 
+def configuration(width: int = 48, depth: int = 4) -> WaveMixConfig:
+    """The published network for super-resolution, of ``width`` channels in ``depth`` blocks."""
+    return WaveMixConfig(
+        depth=depth,
+        dim=width,
+        ff_channels=width,
+        num_classes=3,
+        stem="strided",
+        stride=1,
+        head="expand",
+        head_widths=(width // 2,),
+    )
+
+
 @torch.no_grad()
-def start_as_interpolator(model: WaveMix) -> None:
+def start_as_interpolator(model: WaveMix, config: WaveMixConfig) -> None:
     """Set the weights so that the network enlarges by bilinear interpolation."""
-    half, dim = CONFIG.head_widths[0], CONFIG.dim
+    half, dim = config.head_widths[0], config.dim
     colours, features = _orthogonal(half, 3), _orthogonal(dim, half)
     bilinear = torch.tensor([0.25, 0.75, 0.75, 0.25])
     weights = model.state_dict()  # shares its memory with the network
@@ -66,7 +70,7 @@ def start_as_interpolator(model: WaveMix) -> None:
     weights["expand.1.weight"].copy_(colours.T[:, :, None, None])
     for name in ("conv.0", "conv.1", "expand.0", "expand.1"):
         weights[f"{name}.bias"].zero_()
-    for block in range(CONFIG.depth):
+    for block in range(config.depth):
         weights[f"layers.{block}.feedforward.5.weight"].zero_()
 
 
@@ -117,12 +121,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--width", type=int, default=48, help="channels")
+    parser.add_argument("--depth", type=int, default=4, help="blocks")
     options = parser.parse_args()
 
     rng = seed_everything(options.seed)
     pairs = [(halved(photo), photo) for photo in training_photos(options.photos)]
-    model = WaveMix(CONFIG)
-    start_as_interpolator(model)
+    config = configuration(options.width, options.depth)
+    model = WaveMix(config)
+    start_as_interpolator(model, config)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99))
     average = WeightAverage(model, decay=0.995)
