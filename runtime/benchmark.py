@@ -19,6 +19,7 @@ from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.common_inputs import common_inputs
 from waveedge.runtime.drift import Watch
 from waveedge.runtime.eager import TorchSession
+from waveedge.runtime.energy import measure_energy
 from waveedge.runtime.figures import Bits
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
@@ -145,6 +146,10 @@ def benchmark(
     if len({session.backend for session in sessions}) > 1:
         notes.append("A and B ran on different runtimes: the ratio compares those as well.")
     shape = tuple(inputs[0][0].shape)
+    energy = measure_energy(
+        [partial(session.run, *inputs[0]) for session in sessions],
+        [session.on_gpu for session in sessions],
+    )
     side_a, *others = (
         side.variant(
             cpu[:, column],
@@ -152,6 +157,7 @@ def benchmark(
             inputs[0],
             threads,
             memory,
+            energy.powers[column],
             runs=runs,
             warmup=warmup,
             seed=seed,
@@ -170,7 +176,7 @@ def benchmark(
             rate = measure_throughput(sessions, inputs[0], streams=count, seed=seed, progress=step)
         except WaveedgeError as error:  # as where memory does not do for so many
             notes.append(f"No throughput with {count} streams: {error.what}.")
-    notes += notes_of.without_energy(*(side.no_energy for side in sides))
+    notes += energy.notes
     side_b = others[0] if others else None
     if side_b and baseline is not None:  # its file knows neither its role nor its bits
         side_b = replace(side_b, name="published", bits=Bits("w32a32", "w32a32"))
@@ -182,6 +188,7 @@ def benchmark(
         wall_ratio=bootstrap_ratio(wall[:, 1], wall[:, 0], seed=seed) if side_b else None,
         memory_ratio=peaks[1] / peaks[0] if peaks[0] and peaks[1] else None,
         size_ratio=side_b.file_bytes / side_a.file_bytes if side_b else None,
+        energy_ratio=energy.ratio,
         batches=tuple(rows),
         throughput=rate,
         order=order,

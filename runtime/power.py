@@ -1,37 +1,49 @@
-"""Energy of a run: power under load, less that of the same machine at rest before and after."""
+"""Energy of a run: power under load, less that of the same machine at rest before and after.
+
+Two networks take turns on one sensor: A, B, B, A and again, each load between two rests. A machine
+that warms up takes more at rest and more under load; what grows evenly weighs on both alike then,
+and what happens once (a fan that starts) spoils one round, and not their median.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
+from waveedge.runtime.sampler import Phases, Sampler
 from waveedge.runtime.sensors import NoSensor, Sensor, open_sensor
 
-__all__ = ["Phases", "Power", "measure_power"]
+__all__ = ["IN_TURN", "ROUNDS", "Power", "measure_in_turn", "measure_power"]
 
-_SAMPLES_A_SECOND = 20.0
+ROUNDS = 4
+"""Of two networks in turn: an even number, so that each is first as often as the other."""
+
+IN_TURN = Phases(idle=1.0, load=2.0)
+"""Of each round: shorter than of one load alone, for all rounds count."""
+
 _FEWEST = 2
 
 
 @dataclass(frozen=True)
 class Power:
-    """Electrical power under load and at rest, and what it makes of a run.
+    """Electrical power under load and at rest, and what it makes of a run; medians over rounds.
 
     Attributes:
         watts: mean under load, without its first second.
-        idle_watts: means at rest, before and after.
+        idle_watts: means at rest, before and after a load.
         joules_per_run: energy of one run above rest; around 0, or below, where it is lost in
             what a machine at rest does.
         total_joules_per_run: the same with what the machine takes at rest.
         rail: what was measured: a module, a carrier board, a sum of rails, a processor, a card.
         source: what read it.
         readings: how often the sensor had a new value under load; a repeated one is none.
-        seconds: length of the load that counts.
-        runs: runs in it.
+        seconds: length of the loads that count.
+        runs: runs in them.
         probe_share: CPU time of sampling under load, over ``seconds``: 0.01 is 1 % of a core.
+        rounds: ``joules_per_run`` of each round; of a network alone there is one.
     """
 
     watts: float
@@ -44,6 +56,7 @@ class Power:
     seconds: float
     runs: int
     probe_share: float
+    rounds: tuple[float, ...]
 
     def notes(self, side: str) -> list[str]:
         """What a reader must know to trust the figures of side A or B."""
@@ -57,33 +70,12 @@ class Power:
         above = self.watts - rest
         if above <= 0:
             notes.append(f"{side} took no more power than the machine at rest: no energy to tell.")
-        elif abs(before - after) > 0.1 * above:
+        elif len(self.rounds) == 1 and abs(before - after) > 0.1 * above:
             notes.append(
                 f"Power at rest went from {before:.2f} to {after:.2f} W around {side}: its energy "
                 f"is uncertain by {abs(before - after) / 2 / above:.0%}."
             )
         return notes
-
-
-@dataclass(frozen=True)
-class Phases:
-    """Seconds of rest and of load; longer with slow sensors.
-
-    Attributes:
-        idle: at rest, before and after.
-        load: under load.
-        settle: dropped at the beginning of each, in which clocks, caches and sensors follow.
-    """
-
-    idle: float = 1.5
-    load: float = 3.0
-    settle: float = 1.0
-
-    def of(self, sensor: Sensor) -> Phases:
-        """Phases that are long enough for several readings of a sensor."""
-        return Phases(
-            max(self.idle, 4 * sensor.interval), max(self.load, 8 * sensor.interval), self.settle
-        )
 
 
 def measure_power(
@@ -105,18 +97,88 @@ def measure_power(
     Returns:
         the power and ``""``, or None and the reason in one line.
     """
-    try:
-        sensor = open_sensor(gpu=gpu, root=root)
-    except NoSensor as error:
-        return None, str(error)
-    with sensor, _Sampler(sensor) as sampler:
-        return _measure(step, sensor, sampler, (phases or Phases()).of(sensor))
+    powers, reason = _measure([step], 1, gpu, phases or Phases(), root)
+    return (powers[0] if powers else None), reason
+
+
+def measure_in_turn(
+    a: Callable[[], object],
+    b: Callable[[], object],
+    *,
+    gpu: bool | None = False,
+    rounds: int = ROUNDS,
+    phases: Phases | None = None,
+    root: Path = Path("/"),
+) -> tuple[list[Power], str]:
+    """Measure the energy of two steps in turn, on one sensor, with rest before, between and after.
+
+    Takes about 42 seconds, with jetson-stats 84, and more where one run takes seconds; no time
+    where there is no sensor.
+
+    Args:
+        gpu: as for :func:`measure_power`; None where one runs on a GPU and the other does not.
+        rounds: in each, both have one load; A is first in the first one, B in the second.
+        phases, root: as for :func:`measure_power`.
+
+    Returns:
+        the power of A and of B and ``""``, or nothing and the reason in one line.
+    """
+    return _measure([a, b], rounds, gpu, phases or IN_TURN, root)
 
 
 def _measure(
-    step: Callable[[], object], sensor: Sensor, sampler: _Sampler, phases: Phases
-) -> tuple[Power | None, str]:
-    before = sampler.rest(phases)
+    steps: Sequence[Callable[[], object]],
+    rounds: int,
+    gpu: bool | None,
+    phases: Phases,
+    root: Path,
+) -> tuple[list[Power], str]:
+    loads: list[list[_Load]] = [[] for _ in steps]
+    try:
+        with open_sensor(gpu=gpu, root=root) as sensor, Sampler(sensor) as sampler:
+            phases = phases.of(sensor)
+            before = sampler.rest(phases)
+            for number in range(rounds):
+                order = range(len(steps))
+                for side in order if number % 2 == 0 else reversed(order):
+                    load = _load(steps[side], before, sensor, sampler, phases)
+                    loads[side].append(load)
+                    before = load.after
+    except NoSensor as error:
+        return [], str(error)
+    return [_power(of_side, sensor) for of_side in loads], ""
+
+
+@dataclass(frozen=True)
+class _Load:
+    """One stretch of load between two of rest; see ``Power``."""
+
+    watts: float
+    before: float
+    after: float
+    readings: int
+    seconds: float
+    runs: int
+    probe_seconds: float
+
+    @property
+    def joules(self) -> float:
+        """Of a run, above rest."""
+        return (self.watts - (self.before + self.after) / 2) * self.seconds / self.runs
+
+
+def _load(
+    step: Callable[[], object],
+    before: float | None,
+    sensor: Sensor,
+    sampler: Sampler,
+    phases: Phases,
+) -> _Load:
+    """Run ``step`` over and over, and rest.
+
+    Raises:
+        NoSensor: it stopped, or had too few new readings.
+    """
     start = time.perf_counter()
     while time.perf_counter() - start < phases.settle:
         step()
@@ -126,81 +188,28 @@ def _measure(
         step()
         runs += 1
     spent = sampler.cpu_seconds() - spent
-    load = sampler.mean(begin, end)
+    watts = sampler.mean(begin, end)
     after = sampler.rest(phases)
     readings = sampler.readings(begin, end)
-    if load is None or before is None or after is None:
-        return None, f"{sensor.source} stopped giving readings"
+    if before is None or watts is None or after is None:
+        raise NoSensor(f"{sensor.source} stopped giving readings")
     if readings < _FEWEST:
-        return None, f"{sensor.source} had {readings} new readings in {end - begin:.1f} s"
-    seconds_a_run = (end - begin) / runs
+        raise NoSensor(f"{sensor.source} had {readings} new readings in {end - begin:.1f} s")
+    return _Load(watts, before, after, readings, end - begin, runs, spent)
+
+
+def _power(loads: Sequence[_Load], sensor: Sensor) -> Power:
+    seconds = sum(load.seconds for load in loads)
     return Power(
-        watts=load,
-        idle_watts=(before, after),
-        joules_per_run=(load - (before + after) / 2) * seconds_a_run,
-        total_joules_per_run=load * seconds_a_run,
+        watts=median(load.watts for load in loads),
+        idle_watts=(median(load.before for load in loads), median(load.after for load in loads)),
+        joules_per_run=median(load.joules for load in loads),
+        total_joules_per_run=median(load.watts * load.seconds / load.runs for load in loads),
         rail=sensor.rail,
         source=sensor.source,
-        readings=readings,
-        seconds=end - begin,
-        runs=runs,
-        probe_share=spent / (end - begin),
-    ), ""
-
-
-@dataclass
-class _Sampler:
-    """Reads a sensor at regular times, in a thread of its own.
-
-    So a run of any length meets the same number of readings, and pays none of them itself.
-    """
-
-    sensor: Sensor
-    samples: list[tuple[float, float]] = field(default_factory=list)
-    _spent: float = 0.0
-
-    def __enter__(self) -> _Sampler:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stop.wait(1 / _SAMPLES_A_SECOND):
-            try:
-                watts = self.sensor.watts()
-            except OSError:  # a moment without a reading
-                continue
-            self.samples.append((time.perf_counter(), watts))
-            self._spent = time.thread_time()
-
-    def cpu_seconds(self) -> float:
-        """CPU time of sampling so far, in this process and those of the sensor."""
-        return self._spent + self.sensor.cpu_seconds()
-
-    def rest(self, phases: Phases) -> float | None:
-        """Do nothing for a while, and return the mean power meanwhile."""
-        time.sleep(phases.settle)
-        begin = time.perf_counter()
-        time.sleep(phases.idle)
-        return self.mean(begin, time.perf_counter())
-
-    def mean(self, begin: float, end: float) -> float | None:
-        """Mean power from ``begin`` to ``end``, each sample holding until the next."""
-        within = [sample for sample in self.samples if begin <= sample[0] < end]
-        if not within:
-            return None
-        ends = [moment for moment, _ in within[1:]] + [end]
-        areas = [
-            watts * (until - moment) for (moment, watts), until in zip(within, ends, strict=True)
-        ]
-        return sum(areas) / (end - within[0][0])
-
-    def readings(self, begin: float, end: float) -> int:
-        """How often the value changed from ``begin`` to ``end``: a sensor may repeat itself."""
-        pairs = zip(self.samples, self.samples[1:], strict=False)
-        return sum(one != other for (_, one), (at, other) in pairs if begin <= at < end)
+        readings=sum(load.readings for load in loads),
+        seconds=seconds,
+        runs=sum(load.runs for load in loads),
+        probe_share=sum(load.probe_seconds for load in loads) / seconds,
+        rounds=tuple(load.joules for load in loads),
+    )

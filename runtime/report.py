@@ -39,6 +39,8 @@ class Comparison:
         cpu_ratio, wall_ratio: ratios of median times.
         memory_ratio: ratio of peak activation memories, or None where it was not measured.
         size_ratio: ratio of file sizes.
+        energy_ratio: ratio of energies of a run above rest: the median of rounds that took turns,
+            and the least and the most of them in place of an interval; or None.
         batches: the networks at further batches, where that was asked for.
         throughput: the networks with several runs under way at once, where that was asked for.
         order: order of each pair of runs, ``"AB"`` or ``"BA"``; ``"A"`` alone.
@@ -56,6 +58,7 @@ class Comparison:
     wall_ratio: Ratio | None
     memory_ratio: float | None
     size_ratio: float | None
+    energy_ratio: Ratio | None
     batches: tuple[BatchRow, ...]
     throughput: Throughput | None
     order: tuple[str, ...]
@@ -97,7 +100,7 @@ class Comparison:
             for kind in ("requested", "executed"):
                 cells = [str(getattr(of, kind, "-")) for of in bits]
                 rows.append((f"bits, {kind}", cells[0], cells[1], ""))
-        rows += power_rows(a.power, b.power if b else None)
+        rows += power_rows(a.power, b.power if b else None, self.energy_ratio)
         return [*rows] if b else [(title, of_a, last) for title, of_a, _, last in rows]
 
     def table(self) -> str:

@@ -87,7 +87,7 @@ def memory_rows(a: Variant, b: Variant | None, ratio: float | None) -> list[Row]
     return rows
 
 
-def power_rows(a: Power | None, b: Power | None) -> list[Row]:
+def power_rows(a: Power | None, b: Power | None, ratio: Ratio | None) -> list[Row]:
     """Energy and power, where something measured them."""
     if a is None and b is None:
         return []
@@ -95,15 +95,23 @@ def power_rows(a: Power | None, b: Power | None) -> list[Row]:
     def of(figure: Callable[[Power], float]) -> list[float | None]:
         return [None if power is None else figure(power) for power in (a, b)]
 
-    rows = [
+    above, *rows = [
         row("energy of a run, above rest", _millijoules, *of(lambda power: power.joules_per_run)),
         row("energy of a run, in all", _millijoules, *of(lambda power: power.total_joules_per_run)),
         row("power under load", _watts, *of(lambda power: power.watts)),
     ]
-    # A run that is lost in what the machine takes at rest has no ratio to another.
-    if a and b and min(a.joules_per_run, b.joules_per_run) > 0:
-        rows[0] = (*rows[0][:3], f"{b.joules_per_run / a.joules_per_run:.2f}x")
-    return rows
+    rounds = max(len(power.rounds) for power in (a, b) if power)
+    if rounds == 1:
+        return [above, *rows]
+    if ratio:
+        span = f"{ratio.low:.2f} to {ratio.high:.2f} over {rounds} rounds"
+        above = (*above[:3], f"{ratio.value:.2f}x ({span})")
+    spread = [_spread(power) if power else "-" for power in (a, b)]
+    return [above, (f"its least and most of {rounds} rounds", spread[0], spread[1], ""), *rows]
+
+
+def _spread(power: Power) -> str:
+    return f"{min(power.rounds) * 1000:.1f} to {_millijoules(max(power.rounds))}"
 
 
 def row(

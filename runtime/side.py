@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from waveedge.runtime.bits import bits_of
 from waveedge.runtime.figures import Footprint, GraphTiming, Timing, Variant
 from waveedge.runtime.footprint import footprint
 from waveedge.runtime.pairs import timing
-from waveedge.runtime.power import measure_power
+from waveedge.runtime.power import Power
 from waveedge.runtime.session import Session
 
 __all__ = ["Side"]
@@ -30,14 +29,12 @@ class Side:
 
     Attributes:
         notes: what a reader must know to trust its figures.
-        no_energy: why there is none; empty where there is.
     """
 
     def __init__(self, letter: str, session: Session, load_ms: float | None) -> None:
         self.letter, self.session, self._load_ms = letter, session, load_ms
         self._times: list[DeviceTimes | None] = []
         self.notes: list[str] = []
-        self.no_energy = ""
 
     def run(self, arrays: Sequence[Array]) -> None:
         """Run once, and keep what the GPU says of it."""
@@ -51,26 +48,26 @@ class Side:
         arrays: Sequence[Array],
         threads: int,
         memory: bool,
+        power: Power | None,
         *,
         runs: int,
         warmup: int,
         seed: int,
     ) -> Variant:
-        """Gather what was timed, and measure memory, energy and an engine's CUDA graph.
+        """Gather what was measured, and measure memory and an engine's CUDA graph.
 
         Args:
             cpu, wall: times of the counted runs, in milliseconds.
             arrays: one input.
             threads: of the runtime.
             memory: whether to measure it.
+            power: as it was measured; None where nothing does.
         """
         session = self.session
         taken = footprint(session, threads=threads, shape=arrays[0].shape) if memory else None
         self.notes += self._about_memory(taken) if taken else []
         self.notes += notes_of.foreign_target(self.letter, session)
         graph = self._graph(arrays, runs, warmup, seed)
-        power, self.no_energy = measure_power(partial(session.run, *arrays), gpu=session.on_gpu)
-        self.notes += power.notes(self.letter) if power else []
         to_device, device, to_host = self._device(runs)
         return Variant(
             name=(session.manifest and session.manifest["name"]) or session.path.stem,

@@ -18,14 +18,15 @@ from waveedge.runtime.system_files import SystemFiles
 __all__ = ["describe_sensor", "open_sensor"]
 
 
-def open_sensor(*, gpu: bool = False, root: Path = Path("/")) -> Sensor:
+def open_sensor(*, gpu: bool | None = False, root: Path = Path("/")) -> Sensor:
     """Open the best sensor for a piece of work.
 
     In this order: monitors in sysfs, tegrastats, jetson-stats; these measure a whole board. Then
     NVML for work on a GPU card, or RAPL for work on the processor: each is blind to the other's.
 
     Args:
-        gpu: whether the work runs on a GPU.
+        gpu: whether the work runs on a GPU; None where some does, and some does not: neither of
+            the last two sees both.
         root: where ``/sys`` is; tests give another.
 
     Raises:
@@ -33,7 +34,8 @@ def open_sensor(*, gpu: bool = False, root: Path = Path("/")) -> Sensor:
     """
     files = SystemFiles(root)
     openers: list[Callable[[], Sensor]] = [lambda: InaSensor(files), _tegrastats, JtopSensor]
-    openers.append(NvmlSensor if gpu else lambda: RaplSensor(files))
+    if gpu is not None:
+        openers.append(NvmlSensor if gpu else lambda: RaplSensor(files))
     reasons = []
     for opener in openers:
         try:

@@ -180,24 +180,43 @@ def test_energy_is_in_the_report_or_a_reason_is(comparison: Comparison) -> None:
     assert (any(told), any(reasons)) == (comparison.a.power is not None, comparison.a.power is None)
 
     # As an Orin Nano would give it.
-    power = Power(8.0, (3.0, 3.0), 0.05, 0.08, "VDD_IN", "INA3221 in sysfs", 60, 3.0, 300, 0.01)
-    dearer = replace(power, joules_per_run=0.1, total_joules_per_run=0.16)
+    rounds = (0.049, 0.05, 0.052)
+    power = Power(
+        8.0, (3.0, 3.0), 0.05, 0.08, "VDD_IN", "INA3221 in sysfs", 60, 3.0, 300, 0.01, rounds
+    )
+    dearer = replace(
+        power, joules_per_run=0.1, total_joules_per_run=0.16, rounds=(0.1, 0.099, 0.11)
+    )
     measured = replace(
         comparison,
         a=replace(comparison.a, power=power),
         b=replace(comparison.b, power=dearer),
+        energy_ratio=Ratio(2.0, 1.9, 2.25),
     )
-    assert measured.rows()[-3:] == [
-        ("energy of a run, above rest", "50.0 mJ", "100.0 mJ", "2.00x"),
+    assert measured.rows()[-4:] == [
+        (
+            "energy of a run, above rest",
+            "50.0 mJ",
+            "100.0 mJ",
+            "2.00x (1.90 to 2.25 over 3 rounds)",
+        ),
+        ("its least and most of 3 rounds", "49.0 to 52.0 mJ", "99.0 to 110.0 mJ", ""),
         ("energy of a run, in all", "80.0 mJ", "160.0 mJ", ""),
         ("power under load", "8.00 W", "8.00 W", ""),
     ]
     values = json.loads(json.dumps(measured.to_dict()))
     assert values["a"]["power"]["idle_watts"] == [3.0, 3.0]
     assert values["a"]["power"]["rail"] == "VDD_IN"
+    assert values["a"]["power"]["rounds"] == [0.049, 0.05, 0.052]
+    assert values["energy_ratio"] == {"value": 2.0, "low": 1.9, "high": 2.25}
     one = replace(measured, b=replace(comparison.b, power=None))
     assert one.rows()[-1] == ("power under load", "8.00 W", "-", "")
-    lost = replace(measured, a=replace(comparison.a, power=replace(power, joules_per_run=-0.01)))
+    lost = replace(
+        measured,
+        a=replace(comparison.a, power=replace(power, joules_per_run=-0.01, rounds=(-0.01,))),
+        b=replace(comparison.b, power=replace(dearer, rounds=(0.1,))),
+        energy_ratio=None,
+    )
     assert lost.rows()[-3] == ("energy of a run, above rest", "-10.0 mJ", "100.0 mJ", "")
 
 

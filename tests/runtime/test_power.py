@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from waveedge.runtime import measure_power
-from waveedge.runtime.power import Phases, Power, _Sampler
+from waveedge.runtime import power as module
+from waveedge.runtime.energy import energy_ratio, measure_energy
+from waveedge.runtime.power import IN_TURN, Power, measure_in_turn
+from waveedge.runtime.sampler import Phases, Sampler
 from waveedge.runtime.sensors.sensor import Sensor
 
 PHASES = Phases(idle=0.4, load=1.0, settle=0.5)
+SHORT = Phases(idle=0.3, load=0.6, settle=0.3)
 STEP = 0.01
 
 
-class Board:
-    """The files of an INA3221 whose power follows what runs: 3 W at rest, 8 W under load."""
+def steady(seconds: float) -> float:
+    return 0.0
 
-    def __init__(self, root: Path, *, rest: float = 3.0, load: float = 8.0) -> None:
-        self.folder = root / "sys/class/hwmon/hwmon0"
+
+class Board:
+    """The files of an INA3221 whose power follows what runs: 3 W at rest, 8 W under load.
+
+    ``drift`` is what it takes besides, so many seconds after the start, whatever runs.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        rest: float = 3.0,
+        load: float = 8.0,
+        drift: Callable[[float], float] = steady,
+    ) -> None:
+        self.root, self.folder = root, root / "sys/class/hwmon/hwmon0"
         self.folder.mkdir(parents=True)
         (self.folder / "name").write_text("ina3221")
         (self.folder / "in1_label").write_text("VDD_IN")
         (self.folder / "in1_input").write_text("1000")
-        self.rest, self.load = rest, load
+        self.rest, self.load, self.drift = rest, load, drift
+        self.start = time.perf_counter()
         self.runs, self.turn, self.last = 0, 0, 0.0
         self.ripple = 0.02
         self._stop = threading.Event()
@@ -40,14 +61,24 @@ class Board:
         self.last = time.perf_counter()
         time.sleep(STEP)
 
+    def taking(self, watts: float) -> Callable[[], None]:
+        """A step under which the board takes so much."""
+
+        def step() -> None:
+            self.load = watts
+            self.step()
+
+        return step
+
     def _follow(self) -> None:
         while not self._stop.wait(0.005):
             self._write()
 
     def _write(self) -> None:
         self.turn += 1
-        busy = time.perf_counter() - self.last < PHASES.settle / 2
-        watts = (self.load if busy else self.rest) + self.ripple * (-1) ** (self.turn // 8)
+        now = time.perf_counter()
+        watts = self.load if now - self.last < SHORT.settle / 2 else self.rest
+        watts += self.drift(now - self.start) + self.ripple * (-1) ** (self.turn // 8)
         new = self.folder / "new"
         new.write_text(f"{round(watts * 1000)}")
         new.rename(self.folder / "curr1_input")
@@ -61,8 +92,8 @@ class Board:
 def board(tmp_path: Path) -> Callable[..., Board]:
     boards = []
 
-    def make(**options: float) -> Board:
-        boards.append(Board(tmp_path, **options))
+    def make(**options: Any) -> Board:
+        boards.append(Board(tmp_path / str(len(boards)), **options))
         return boards[-1]
 
     yield make  # type: ignore[misc]
@@ -70,9 +101,9 @@ def board(tmp_path: Path) -> Callable[..., Board]:
         one.stop()
 
 
-def test_energy_is_above_rest(board: Callable[..., Board], tmp_path: Path) -> None:
+def test_energy_is_above_rest(board: Callable[..., Board]) -> None:
     device = board()
-    power, reason = measure_power(device.step, phases=PHASES, root=tmp_path)
+    power, reason = measure_power(device.step, phases=PHASES, root=device.root)
     assert reason == ""
     assert power is not None
     assert power.watts == pytest.approx(8, abs=0.5)
@@ -85,38 +116,37 @@ def test_energy_is_above_rest(board: Callable[..., Board], tmp_path: Path) -> No
     assert 2 <= power.readings <= 21 * power.seconds, "20 samples a second, of which some repeat"
     assert power.rail == "VDD_IN, the input of the module"
     assert 0 < power.probe_share < 0.5
+    assert power.rounds == (power.joules_per_run,)
     note = power.notes("A")[0]
     assert "Energy of A: VDD_IN, the input of the module, by INA3221 in sysfs; 8." in note
     assert re.search(r"sampling took \d+\.\d% of a core\.$", note)
 
 
-def test_a_sensor_that_repeats_itself_has_not_refreshed(
-    board: Callable[..., Board], tmp_path: Path
-) -> None:
+def test_a_sensor_that_repeats_itself_has_not_refreshed(board: Callable[..., Board]) -> None:
     device = board(rest=3, load=3)
     device.ripple = 0
-    power, reason = measure_power(device.step, phases=PHASES, root=tmp_path)
+    power, reason = measure_power(device.step, phases=PHASES, root=device.root)
     assert power is None
     assert reason.startswith("INA3221 in sysfs had ")
     assert "new readings in 1." in reason
 
 
-def test_a_run_below_rest_is_not_made_up(board: Callable[..., Board], tmp_path: Path) -> None:
+def test_a_run_below_rest_is_not_made_up(board: Callable[..., Board]) -> None:
     device = board(rest=3, load=2.9)
-    power, _ = measure_power(device.step, phases=PHASES, root=tmp_path)
+    power, _ = measure_power(device.step, phases=PHASES, root=device.root)
     assert power is not None
     assert power.joules_per_run < 0
     assert "A took no more power than the machine at rest" in power.notes("A")[1]
 
 
-def test_a_sensor_that_stops_is_named(board: Callable[..., Board], tmp_path: Path) -> None:
+def test_a_sensor_that_stops_is_named(board: Callable[..., Board]) -> None:
     device = board()
     device.stop()
 
     def step() -> None:
         (device.folder / "curr1_input").unlink(missing_ok=True)
 
-    power, reason = measure_power(step, phases=PHASES, root=tmp_path)
+    power, reason = measure_power(step, phases=PHASES, root=device.root)
     assert (power, reason) == (None, "INA3221 in sysfs stopped giving readings")
 
 
@@ -129,14 +159,14 @@ def test_without_a_sensor_nothing_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_unsteady_rest_is_told() -> None:
-    power = Power(8, (3, 4), 0.45, 0.8, "VDD_IN", "INA3221", 20, 3.0, 30, 0.01)
+    power = Power(8, (3, 4), 0.45, 0.8, "VDD_IN", "INA3221", 20, 3.0, 30, 0.01, (0.45,))
     assert power.notes("B")[1] == (
         "Power at rest went from 3.00 to 4.00 W around B: its energy is uncertain by 11%."
     )
 
 
 def test_samples_hold_until_the_next_and_repeats_are_no_readings() -> None:
-    sampler = _Sampler(Sensor(), [(0.0, 9.0), (1.0, 2.0), (2.0, 2.0), (3.0, 6.0), (9.0, 1.0)])
+    sampler = Sampler(Sensor(), [(0.0, 9.0), (1.0, 2.0), (2.0, 2.0), (3.0, 6.0), (9.0, 1.0)])
     assert sampler.mean(1.0, 4.0) == pytest.approx((2 + 2 + 6) / 3)
     assert sampler.mean(2.5, 4.0) == pytest.approx(6)
     assert sampler.mean(4.0, 5.0) is None
@@ -148,5 +178,115 @@ def test_slow_sensors_are_given_time() -> None:
     slow = Sensor()
     slow.interval = 1.0
     assert Phases().of(slow) == Phases(idle=4, load=8, settle=1)
-    slow.interval = 0.02
+    assert IN_TURN.of(slow).load > 5
+    slow.interval = 0.1
     assert Phases().of(slow) == Phases()
+    assert IN_TURN.of(slow) == IN_TURN
+
+
+def test_taking_turns_is_right_where_a_board_warms_up(board: Callable[..., Board]) -> None:
+    def warms(seconds: float) -> float:
+        return 30 * (1 - math.exp(-seconds / 0.8))
+
+    device = board(drift=warms)
+    cheap, dear = (
+        measure_power(device.taking(watts), phases=SHORT, root=device.root)[0] for watts in (8, 13)
+    )
+    assert cheap is not None
+    assert dear is not None
+    assert dear.joules_per_run / cheap.joules_per_run < 1.6, "5 and 10 W above rest, taken for less"
+
+    device = board(drift=warms)
+    powers, reason = measure_in_turn(
+        device.taking(8), device.taking(13), rounds=3, phases=SHORT, root=device.root
+    )
+    assert reason == ""
+    ratio = energy_ratio(*powers)
+    assert ratio is not None
+    assert ratio.value == pytest.approx(2, rel=0.15)
+    assert ratio.low < 1.6, "the first round met what the other way meets, and the spread shows it"
+    for power, watts in zip(powers, (5, 10), strict=True):
+        assert len(power.rounds) == 3
+        assert min(power.rounds) <= power.joules_per_run <= max(power.rounds)
+        assert power.joules_per_run == pytest.approx(watts * power.seconds / power.runs, rel=0.15)
+        assert 3 * SHORT.load <= power.seconds
+
+
+@pytest.fixture
+def synthetic(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Loads that take no time; each costs 1 J more than the one before, B's ten times as much."""
+    order: list[str] = []
+
+    def load(step: Callable[[], str], *_: Any) -> Any:
+        order.append(step())
+        watts = 2.0 + (len(order)) * (10 if order[-1] == "B" else 1)
+        return module._Load(watts, 2.0, 2.0, 20, 1.0, 1, 0.01)
+
+    monkeypatch.setattr(module, "_load", load)
+    monkeypatch.setattr(module.Sampler, "rest", lambda *_: 2.0)
+    return order
+
+
+def test_what_grows_evenly_weighs_on_both_alike(
+    synthetic: list[str], board: Callable[..., Board]
+) -> None:
+    energy = measure_energy([lambda: "A", lambda: "B"], [False, False], root=board().root)
+    assert "".join(synthetic) == "ABBAABBA"
+    a, b = energy.powers
+    assert a is not None
+    assert b is not None
+    assert a.rounds == (1, 4, 5, 8)
+    assert b.rounds == (20, 30, 60, 70)
+    assert (a.joules_per_run, b.joules_per_run) == (4.5, 45)
+    assert energy.ratio is not None
+    assert (energy.ratio.low, energy.ratio.high) == (7.5, 20)
+    assert energy.ratio.value == pytest.approx((8.75 + 12) / 2)
+    assert (a.readings, a.seconds, a.runs, a.probe_share) == (80, 4.0, 4, 0.01)
+    assert energy.notes[-1].startswith("Energy of both: 4 rounds in turn with rest between, in ")
+
+
+def test_one_alone_rests_works_and_rests(synthetic: list[str], board: Callable[..., Board]) -> None:
+    energy = measure_energy([lambda: "A"], [False], root=board().root)
+    assert (synthetic, energy.ratio, len(energy.powers), len(energy.notes)) == (["A"], None, 1, 1)
+
+
+def test_a_round_that_is_lost_in_rest_leaves_no_ratio() -> None:
+    power = Power(8, (3, 3), 0.4, 0.8, "VDD_IN", "INA3221", 20, 3.0, 30, 0.01, (0.4, -0.1, 0.5))
+    assert energy_ratio(power, power) is None
+
+
+@pytest.mark.parametrize("monitor", [True, False])
+def test_a_gpu_and_a_processor_are_compared_by_what_sees_both(
+    monitor: bool,
+    synthetic: list[str],
+    board: Callable[..., Board],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    opened: list[bool | None] = []
+    found = module.open_sensor
+
+    def only(*, gpu: bool | None, root: Path) -> Sensor:
+        opened.append(gpu)
+        if gpu is None and not monitor:
+            return found(gpu=None, root=tmp_path / "nothing")
+        return found(gpu=gpu, root=root)
+
+    monkeypatch.setattr(module, "open_sensor", only)
+    energy = measure_energy([lambda: "A", lambda: "B"], [True, False], root=board().root)
+    assert all(energy.powers)
+    if monitor:
+        assert (opened, energy.ratio is None) == ([None], False)
+        return
+    assert (opened, energy.ratio, synthetic) == ([None, True, False], None, ["A", "B"])
+    assert "No sensor here sees both A and B: their energies must not be compared." in energy.notes
+
+
+def test_without_a_sensor_two_have_one_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    energy = measure_energy([int, int], [False, False], root=tmp_path)
+    assert energy.powers == (None, None)
+    assert energy.notes == ("No energy: this processor shows no energy counters (RAPL).",)
