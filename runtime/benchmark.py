@@ -22,7 +22,7 @@ from waveedge.runtime.eager import TorchSession
 from waveedge.runtime.energy import measure_energy
 from waveedge.runtime.figures import Bits
 from waveedge.runtime.machine import describe_machine
-from waveedge.runtime.pairs import bootstrap_ratio, time_pairs
+from waveedge.runtime.pairs import bootstrap_ratio, device_ratio, time_pairs
 from waveedge.runtime.report import Comparison
 from waveedge.runtime.session import Session
 from waveedge.runtime.side import Side
@@ -186,6 +186,7 @@ def benchmark(
         b=side_b,
         cpu_ratio=bootstrap_ratio(cpu[:, 1], cpu[:, 0], seed=seed) if side_b else None,
         wall_ratio=bootstrap_ratio(wall[:, 1], wall[:, 0], seed=seed) if side_b else None,
+        device_ratio=device_ratio(side_a.device, side_b.device, seed=seed) if side_b else None,
         memory_ratio=peaks[1] / peaks[0] if peaks[0] and peaks[1] else None,
         size_ratio=side_b.file_bytes / side_a.file_bytes if side_b else None,
         energy_ratio=energy.ratio,

@@ -6,7 +6,7 @@ import os
 
 from waveedge.runtime.session import Session
 
-__all__ = ["busy", "foreign_target", "without_energy"]
+__all__ = ["busy", "foreign_target", "without_energy", "without_events"]
 
 
 def busy(cores: int) -> list[str]:
@@ -30,6 +30,16 @@ def foreign_target(side: str, session: Session) -> list[str]:
     return [
         f"{side} was exported for {target} and ran on onnxruntime: these times say nothing about "
         "the engine's. Measure on the device, or export with --target ort for this machine."
+    ]
+
+
+def without_events(side: str, session: Session) -> list[str]:
+    """Say what the time of a GPU's run is where nothing marks its parts, as in engines alone."""
+    if not session.on_gpu or session.engine is not None:
+        return []
+    return [
+        f"{side} ran on a GPU without CUDA events: its wall time is from arrays on the host to "
+        "outputs on the host, copies and waiting included, and its time on the GPU is not known."
     ]
 
 

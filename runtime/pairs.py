@@ -16,7 +16,7 @@ import numpy as np
 from waveedge.runtime.backend import Array
 from waveedge.runtime.figures import Ratio, Timing
 
-__all__ = ["bootstrap_ratio", "time_pairs", "timing", "turns"]
+__all__ = ["bootstrap_ratio", "device_ratio", "time_pairs", "timing", "turns"]
 
 _RESAMPLES = 5000
 _DRAWS = 2**20
@@ -98,6 +98,16 @@ def bootstrap_ratio(numerator: Array, denominator: Array, *, seed: int) -> Ratio
         part[:] = np.median(numerator[draws], axis=1) / np.median(denominator[draws], axis=1)
     low, high = np.percentile(ratios, (2.5, 97.5))
     return Ratio(float(np.median(numerator) / np.median(denominator)), float(low), float(high))
+
+
+def device_ratio(a: Timing | None, b: Timing | None, *, seed: int) -> Ratio | None:
+    """Return the ratio of times on the GPU, of the same pairs, as :func:`bootstrap_ratio` does.
+
+    None where not both ran there, or a time is 0: events tell half a microsecond apart, no less.
+    """
+    if a is None or b is None or min(*a.samples, *b.samples) <= 0:
+        return None
+    return bootstrap_ratio(np.array(b.samples), np.array(a.samples), seed=seed)
 
 
 def timing(samples: Array) -> Timing:

@@ -37,6 +37,7 @@ class Comparison:
     Attributes:
         a, b: the two networks.
         cpu_ratio, wall_ratio: ratios of median times.
+        device_ratio: the same of execution on the GPU, where both are engines; or None.
         memory_ratio: ratio of peak activation memories, or None where it was not measured.
         size_ratio: ratio of file sizes.
         energy_ratio: ratio of energies of a run above rest: the median of rounds that took turns,
@@ -56,6 +57,7 @@ class Comparison:
     b: Variant | None
     cpu_ratio: Ratio | None
     wall_ratio: Ratio | None
+    device_ratio: Ratio | None
     memory_ratio: float | None
     size_ratio: float | None
     energy_ratio: Ratio | None
@@ -90,7 +92,7 @@ class Comparison:
         rows = [
             *time_rows("CPU time", a.cpu, b.cpu if b else None, self.cpu_ratio),
             *time_rows("wall time", a.wall, b.wall if b else None, self.wall_ratio),
-            *device_rows(a, b),
+            *device_rows(a, b, self.device_ratio),
             *memory_rows(a, b, self.memory_ratio),
             row("file size", size, a.file_bytes, b.file_bytes if b else None, self.size_ratio),
             row("load time", ms, a.load_ms, b.load_ms if b else None),

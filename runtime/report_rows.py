@@ -36,12 +36,10 @@ def time_rows(title: str, a: Timing, b: Timing | None, ratio: Ratio | None) -> l
     return [(*median[:3], ratio_text(ratio) if ratio else interval_text(a)), *tail]
 
 
-def device_rows(a: Variant, b: Variant | None) -> list[Row]:
+def device_rows(a: Variant, b: Variant | None, ratio: Ratio | None) -> list[Row]:
     """Times on the GPU, where one of both ran there, and what a CUDA graph changes."""
-    on_a, on_b = a.device, b.device if b else None
-    if on_a is None and on_b is None:
+    if a.device is None and (b is None or b.device is None):
         return []
-    ratio = on_b.median / on_a.median if on_a and on_b and on_a.median else None
     rows = [
         _medians("GPU: copy to it, median", a, b, "to_device"),
         _medians("GPU: execution, median", a, b, "device", ratio),
@@ -61,12 +59,14 @@ def device_rows(a: Variant, b: Variant | None) -> list[Row]:
 _Timed = TypeVar("_Timed", Variant, GraphTiming)
 
 
-def _medians(title: str, a: _Timed, b: _Timed | None, name: str, ratio: float | None = None) -> Row:
+def _medians(title: str, a: _Timed, b: _Timed | None, name: str, ratio: Ratio | None = None) -> Row:
     """The medians of the times of that name, where there are."""
     time: Timing | None = getattr(a, name)
     other: Timing | None = getattr(b, name, None)
     values = [found.median if found else None for found in (time, other)]
-    cells: Row = row(title, ms, values[0], values[1], ratio)
+    cells: Row = row(title, ms, values[0], values[1])
+    if ratio:
+        return (*cells[:3], ratio_text(ratio))
     return (*cells[:3], interval_text(time)) if b is None and time else cells
 
 

@@ -67,6 +67,7 @@ class Side:
         taken = footprint(session, threads=threads, shape=arrays[0].shape) if memory else None
         self.notes += self._about_memory(taken) if taken else []
         self.notes += notes_of.foreign_target(self.letter, session)
+        self.notes += notes_of.without_events(self.letter, session)
         graph = self._graph(arrays, runs, warmup, seed)
         to_device, device, to_host = self._device(runs)
         return Variant(

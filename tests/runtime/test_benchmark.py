@@ -279,6 +279,14 @@ def test_a_graph_for_tensorrt_timed_elsewhere_is_told(tmp_path: Path, make_bundl
     assert "say nothing about" in result.table()
 
 
+def test_a_gpu_without_events_is_told(chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "CUDA events" not in benchmark(chain, runs=1, warmup=0, memory=False).table()
+    monkeypatch.setattr(Session, "on_gpu", True)  # as with CUDAExecutionProvider
+    result = benchmark(chain, runs=1, warmup=0, memory=False)
+    assert result.a.device is None
+    assert "A ran on a GPU without CUDA events: its wall time is from arrays" in result.table()
+
+
 def test_what_cannot_be_compared(
     bundle: Path, chain: Path, tmp_path: Path, make_chain: Make
 ) -> None:

@@ -14,6 +14,7 @@ from waveedge.runtime import benchmark
 from waveedge.runtime.cuda import Cuda
 from waveedge.runtime.cuda_graph import CudaGraph
 from waveedge.runtime.engine import EngineBackend
+from waveedge.runtime.pairs import bootstrap_ratio, device_ratio, timing
 
 
 def engine_in(folder: Path) -> EngineBackend:
@@ -121,7 +122,46 @@ def test_the_report_says_why_there_is_no_graph(
     assert "wall time with CUDA graph" not in [row[0] for row in result.rows()]
 
 
+def test_times_on_the_gpu_are_compared_in_pairs(
+    driver: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = np.random.default_rng(0).lognormal(0, 0.2, 10_000)
+    record, seen = driver.cuEventRecord, iter(steps)
+
+    def jitters(event: Any, stream: Any) -> Any:
+        driver.clock += next(seen)
+        return record(event, stream)
+
+    monkeypatch.setattr(driver, "cuEventRecord", jitters)
+    path = tmp_path / "model.engine"
+    path.write_bytes(b"enterprise")
+    result = benchmark(path, path, runs=8, warmup=1, memory=False)
+    found, a, b = result.device_ratio, result.a.device, result.b and result.b.device
+    assert found is not None
+    assert a is not None
+    assert b is not None
+    assert found == bootstrap_ratio(np.array(b.samples), np.array(a.samples), seed=0)
+    assert found.low < found.value < found.high
+    (row,) = (row for row in result.rows() if row[0] == "GPU: execution, median")
+    assert row[3] == f"{found.value:.2f}x ({found.low:.2f} to {found.high:.2f})"
+    values = result.to_dict()
+    assert set(values["device_ratio"]) == {"value", "low", "high"}
+    assert values["a"]["device"]["median"] <= values["a"]["device"]["p90"]
+    assert values["a"]["device"]["p90"] <= values["a"]["device"]["p99"]
+
+
+def test_what_slows_both_does_not_widen_the_ratio_on_the_gpu() -> None:
+    drift = np.linspace(1, 3, 31)
+    a, b = timing(2 * drift), timing(5 * drift)
+    ratio = device_ratio(a, b, seed=0)
+    assert ratio is not None
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2.5, 2.5, 2.5))
+    assert device_ratio(a, None, seed=0) is None
+    assert device_ratio(a, timing(0 * drift), seed=0) is None, "shorter than events can tell"
+
+
 def test_on_the_cpu_there_are_no_graphs(chain: Path) -> None:
     result = benchmark(chain, chain, runs=3, warmup=0, memory=False)
     assert result.a.cuda_graph is None
+    assert result.device_ratio is None
     assert not [row for row in result.rows() if "GPU" in row[0] or "CUDA" in row[0]]
