@@ -42,7 +42,8 @@ class Power:
         readings: how often the sensor had a new value under load; a repeated one is none.
         seconds: length of the loads that count.
         runs: runs in them.
-        probe_share: CPU time of sampling under load, over ``seconds``: 0.01 is 1 % of a core.
+        probe_share: CPU time of sampling under load, over ``seconds``: 0.01 is 1 % of a core. A
+            service that runs anyway, as that of jetson-stats, is not in it.
         rounds: ``joules_per_run`` of each round; of a network alone there is one.
     """
 
