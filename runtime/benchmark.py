@@ -6,7 +6,6 @@ import itertools
 import os
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,15 +14,14 @@ from waveedge.errors import InputError, WaveedgeError
 from waveedge.runtime import notes as notes_of
 from waveedge.runtime.backend import Array
 from waveedge.runtime.batches import time_batch
-from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.common_inputs import common_inputs
 from waveedge.runtime.drift import Watch
 from waveedge.runtime.eager import TorchSession
 from waveedge.runtime.energy import measure_energy
-from waveedge.runtime.figures import Bits
 from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio, device_ratio, time_pairs
 from waveedge.runtime.report import Comparison
+from waveedge.runtime.rival import rival_of
 from waveedge.runtime.session import Session
 from waveedge.runtime.side import Side
 from waveedge.runtime.throughput import WINDOWS, default_streams, measure_throughput
@@ -64,7 +62,8 @@ def benchmark(
         a: a bundle folder, an ``.onnx`` file or an engine; or a torch module, which is run eagerly
             where its parameters are, on what the other side takes.
         b: what to compare with, of the same kinds; by default the bundle's own baseline, the
-            uncompressed network exported as published. A file by itself, or a bundle without one,
+            uncompressed network exported as published; where engines run, its engine that was
+            fastest in a race here, or that in float16. A file by itself, or a bundle without one,
             is measured alone.
         alone: leave a bundle's baseline out: no ratios, and ``b`` of the result is None.
         threads: CPU threads, up to this machine's processors.
@@ -101,8 +100,8 @@ def benchmark(
         raise InputError("streams are for throughput", hint="Ask for throughput, or leave them.")
     if alone and b is not None:
         raise InputError("alone leaves out what to compare with", hint="Give one of them.")
-    baseline = None if alone or b is not None else _baseline_of(a, provider)
-    versus = baseline if b is None else b
+    rival = None if alone or b is not None else rival_of(a, provider)
+    versus = rival.path if rival else b
     networks = [a] if versus is None else [a, versus]
     machine = describe_machine()
     notes = notes_of.busy(machine.cores)
@@ -111,8 +110,8 @@ def benchmark(
 
     # A bundle's own baseline runs by what runs the bundle: the ratio is of the networks alone.
     providers = [provider] * len(networks)
-    if baseline is not None and isinstance(a, str | Path) and _is_onnx(baseline):
-        providers[1] = _provider_of(a, provider)
+    if rival and _is_onnx(rival.path):
+        providers[1] = str(rival.bundle.manifest["provider"]) if provider == "auto" else provider
     sides = _load(networks, threads, providers)
     sessions = [side.session for side in sides]
     inputs = common_inputs(sessions, images, input_size, seed)
@@ -178,8 +177,11 @@ def benchmark(
             notes.append(f"No throughput with {count} streams: {error.what}.")
     notes += energy.notes
     side_b = others[0] if others else None
-    if side_b and baseline is not None:  # its file knows neither its role nor its bits
-        side_b = replace(side_b, name="published", bits=Bits("w32a32", "w32a32"))
+    if side_b and rival:
+        side_b = rival.named(side_b)
+        notes += [rival.note] if rival.note else []
+        if side_b.path == side_a.path:
+            notes.append("A and B are one engine: the race chose the network as published.")
     peaks = side_a.peak_bytes, side_b.peak_bytes if side_b else None
     return Comparison(
         a=side_a,
@@ -202,29 +204,6 @@ def benchmark(
         drift=drift,
         notes=tuple(notes),
     )
-
-
-def _provider_of(path: str | Path, provider: str) -> str:
-    """What runs a bundle's ONNX files on the CPU."""
-    made_for = str(open_bundle(path).manifest["provider"])
-    return made_for if provider == "auto" else provider
-
-
-def _baseline_of(network: Network, provider: str) -> Path | None:
-    """The uncompressed network of a bundle: its engine, where there is one for the network too."""
-    if not isinstance(network, str | Path) or not os.path.isdir(network):
-        return None
-    bundle = open_bundle(network)
-    if bundle.baseline is None:
-        return None
-    if provider in ("auto", "engine"):
-        from waveedge.runtime.engine import can_run_engines
-        from waveedge.runtime.engine_manifest import engine_of
-        from waveedge.runtime.race import chosen_engine
-
-        if can_run_engines() and chosen_engine(bundle) is not None:
-            return engine_of(bundle, bundle.baseline.name) or bundle.baseline
-    return bundle.baseline
 
 
 def _load(networks: Sequence[Network], threads: int, providers: Sequence[str]) -> list[Side]:

@@ -169,6 +169,9 @@ class Variant:
 
     Attributes:
         name: the network's name.
+        form: which of a bundle's forms ran, such as ``"w8a8-float16"``; None without forms.
+        precision: what floating-point layers compute in, such as ``"float16"``; None of a file by
+            itself that does not tell, and of a module.
         path: the file that ran.
         backend: what ran it.
         cpu: CPU time of the process, over all its threads.
@@ -187,6 +190,8 @@ class Variant:
     """
 
     name: str
+    form: str | None
+    precision: str | None
     path: str
     backend: str
     cpu: Timing

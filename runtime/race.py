@@ -29,7 +29,7 @@ from waveedge.runtime.machine import describe_machine
 from waveedge.runtime.pairs import bootstrap_ratio
 from waveedge.runtime.travelling import travelling_batches
 
-__all__ = ["Lap", "chosen_engine", "race"]
+__all__ = ["Lap", "admitted_here", "chosen_engine", "least_quality", "race"]
 
 _FORMAT = f"{RACE_FORMAT}2"
 _WARMUP = 5
@@ -106,8 +106,7 @@ def race(
             f"{folder} has no engines to race", hint=f"Build them first: waveedge build {folder}"
         )
     if least_db is None:
-        own = [f for f in bundle.manifest["forms"] if f["file"] == bundle.manifest["model"]]
-        least_db = own[0]["snr_db"] - _TOLERANCE_DB if own else 0.0
+        least_db = least_quality(bundle)
     admitted = {engine: form["snr_db"] >= least_db for form, engine in runners}
     if not any(admitted.values()):
         raise InputError(
@@ -138,6 +137,28 @@ def race(
     library = str(read_engine(best)["library"]).partition(" ")[0]
     _write(bundle, library, least_db, runs, laps)
     return laps
+
+
+def least_quality(bundle: Bundle) -> float:
+    """The signal-to-noise ratio, in dB, that a form needs to be as good as the bundle's own."""
+    own = [f for f in bundle.manifest["forms"] if f["file"] == bundle.manifest["model"]]
+    return float(own[0]["snr_db"]) - _TOLERANCE_DB if own else 0.0
+
+
+def admitted_here(bundle: Bundle) -> list[tuple[str, int | None]]:
+    """Files of forms that a race on this device admitted, each with the DLA core that ran it.
+
+    The fastest first; empty without such a race.
+    """
+    if _raced(bundle) is None:
+        return []
+    laps = json.loads((bundle.path / RACE).read_bytes()).get("forms")
+    cores = (None, *range(_CORES))
+    try:
+        good = [lap for lap in laps if lap["admitted"] is True and lap["dla_core"] in cores]
+        return [(str(lap["file"]), lap["dla_core"]) for lap in good]
+    except (TypeError, KeyError):  # edited
+        return []
 
 
 def chosen_engine(bundle: Bundle) -> Path | None:

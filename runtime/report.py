@@ -126,10 +126,7 @@ class Comparison:
     def titles(self) -> tuple[str, ...]:
         """Return the heads of both columns, or of the one."""
         sides = [side for side in (self.a, self.b) if side is not None]
-        return tuple(
-            f"{letter}: {shown(side.name, _NAME)}"
-            for letter, side in zip("AB", sides, strict=False)
-        )
+        return tuple(f"{letter}: {_title(side)}" for letter, side in zip("AB", sides, strict=False))
 
     def conditions(self) -> list[str]:
         """Return the lines that say how and where this was measured."""
@@ -157,6 +154,14 @@ class Comparison:
             OutputError: the file must not be replaced, or cannot be written.
         """
         draw(self, Path(path), overwrite=overwrite)
+
+
+def _title(side: Variant) -> str:
+    """Name and form of a network, and once what both say."""
+    name, form = shown(side.name, _NAME), shown(side.form or "", _NAME)
+    if not form or form.startswith(name):
+        return form or name
+    return f"{name} ({form})"
 
 
 def _plain(value: Any) -> Any:

@@ -12,8 +12,10 @@ from waveedge.runtime.backend import Array, DeviceTimes
 from waveedge.runtime.bits import bits_of
 from waveedge.runtime.figures import Footprint, GraphTiming, Timing, Variant
 from waveedge.runtime.footprint import footprint
+from waveedge.runtime.manifest import OPENVINO
 from waveedge.runtime.pairs import timing
 from waveedge.runtime.power import Power
+from waveedge.runtime.rival import form_of
 from waveedge.runtime.session import Session
 
 __all__ = ["Side"]
@@ -70,8 +72,11 @@ class Side:
         self.notes += notes_of.without_events(self.letter, session)
         graph = self._graph(arrays, runs, warmup, seed)
         to_device, device, to_host = self._device(runs)
+        form, precision = form_of(session.path, session.manifest)
         return Variant(
             name=(session.manifest and session.manifest["name"]) or session.path.stem,
+            form=form,
+            precision=OPENVINO.get(session.provider, precision),
             path=str(session.path),
             backend=session.backend,
             cpu=timing(cpu),

@@ -122,7 +122,7 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert "model.engine was built for the GPU Orin" in found["not_here"]  # the race is forgotten
     assert found["backend"] == f"tensorrt {version}"
     assert found["same"]
-    assert found["baseline"] == "published.engine"
+    assert found["baseline"] == "published-float16.engine"
     assert found["on_gpu"] == [True, 4096]
     counts = tuple(int(part) for part in version.split(".")[:2]) >= (10, 16)
     memory = found["memory"]
