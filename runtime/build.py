@@ -24,11 +24,11 @@ from waveedge.runtime.bundle import Bundle, open_bundle
 from waveedge.runtime.cuda import gpu_count
 from waveedge.runtime.engine import EngineBackend
 from waveedge.runtime.engine_builder import (
+    MAX_BATCH,
     Backend,
     Build,
     Settings,
     build_engine,
-    profile_shapes,
     require_backend,
     require_version,
 )
@@ -77,7 +77,7 @@ def build(
         progress: called with (what is being done, steps done, steps in all).
 
     Raises:
-        InputError: the bundle is for another target, or has no such form.
+        InputError: the bundle is for another target, or has no such form, or no such batch.
         ArtifactError: it is damaged.
         MissingDependencyError: TensorRT, a GPU or the DLA asked for is missing here, or TensorRT is
             too old.
@@ -99,6 +99,7 @@ def build(
             f"{folder} is for TensorRT-RTX, which runs on desktop GPUs: these have no DLA",
             hint="Export it with --target trt for a Jetson.",
         )
+    _require_batch(bundle, settings.opt_batch)
     require_version(library)
     require_backend(library)
     if gpu_count() == 0:
@@ -112,7 +113,7 @@ def build(
     for number, form in enumerate(chosen):
         if progress is not None:
             progress("building", number, len(chosen))
-        kept = _shipped(bundle, form, core) or (None if again else _kept(bundle, form, core))
+        kept = _shipped(bundle, form, core) or (None if again else _kept(bundle, form, settings))
         try:
             built.append(kept or _build(bundle, library, form, settings, overwrite))
         except OutputError:
@@ -143,13 +144,30 @@ def _shipped(bundle: Bundle, form: Form, core: int | None) -> Built | None:
     )
 
 
-def _kept(bundle: Bundle, form: Form, core: int | None) -> Built | None:
-    """The engine that lies here, if it fits."""
+def _require_batch(bundle: Bundle, batch: int | None) -> None:
+    """Refuse to tune for a batch that engines of the bundle do not take."""
+    if batch is None:
+        return
+    fixed = bundle.manifest["input"]["shape"][0]
+    if isinstance(fixed, int):
+        raise InputError(
+            f"{bundle.path} takes a batch of {fixed} and no other: there is none to tune for",
+            hint="Export it with --batch dynamic.",
+        )
+    if not 1 <= batch <= MAX_BATCH:
+        raise InputError(f"opt-batch is {batch}", hint=f"Engines take 1 to {MAX_BATCH} images.")
+
+
+def _kept(bundle: Bundle, form: Form, settings: Settings) -> Built | None:
+    """The engine that lies here, if it fits, and is tuned for the batch asked for, if any is."""
     try:
-        engine = engine_of(bundle, form["file"], core)
+        engine = engine_of(bundle, form["file"], settings.dla_core)
     except ArtifactError:
         return None
     if engine is None:
+        return None
+    usual = read_engine(engine)["profile"][1:2]
+    if settings.opt_batch is not None and usual and usual[0][0] != settings.opt_batch:
         return None
     return Built.of_manifest(form["name"], engine, read_engine(engine), reused=True)
 
@@ -233,15 +251,13 @@ def _manifest(
     onnx = str(form["file"])
     machine = describe_machine()
     fixed = machine.gpu_clock_fixed
-    sizes = SizeRange.of_manifest(bundle.manifest)
-    shapes = profile_shapes(bundle.manifest["input"]["shape"], sizes)
     return {
         "onnx": onnx,
         "onnx_sha256": sha256(bundle.path / onnx),
         "engine_sha256": hashlib.sha256(made.engine or b"").hexdigest(),
         "precision": form["precision"],
         **device_of(library),
-        "profile": [list(shape) for shape in shapes],
+        "profile": [list(shape) for shape in made.profile],
         "snr_db": quality,
         "power_mode": machine.power_mode,
         "jetpack": machine.jetpack,

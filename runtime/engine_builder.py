@@ -59,6 +59,7 @@ class Settings:
         level: 0 to 5: how long the builder looks for faster kernels.
         timing_cache: what an earlier build on this device measured; it makes the next one shorter.
         dla_core: run on this deep learning accelerator what it takes, and the rest on the GPU.
+        opt_batch: the batch that kernels are chosen for, where it is free: 1 to 8, by default 1.
         progress: called with (phase, steps done, steps in all).
     """
 
@@ -66,6 +67,7 @@ class Settings:
     level: int | None = None
     timing_cache: bytes = b""
     dla_core: int | None = None
+    opt_batch: int | None = None
     progress: Callable[[str, int, int], None] | None = None
 
 
@@ -82,6 +84,7 @@ class Build:
         errors: what the parser and the builder said against the graph.
         timing_cache: what this build measured, for the next one; enterprise TensorRT alone.
         placement: what runs on a deep learning accelerator; None where none was asked for.
+        profile: the smallest, the usual and the largest shape; empty where it is fixed.
     """
 
     backend: str
@@ -92,6 +95,7 @@ class Build:
     errors: list[str] = field(default_factory=list)
     timing_cache: bytes = b""
     placement: Placement | None = None
+    profile: tuple[tuple[int, ...], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON, without the engine itself."""
@@ -169,7 +173,8 @@ def build_engine(
     trt = import_module(backend)
     log = _new_log(trt)
     builder = trt.Builder(log)
-    core = settings.dla_core if settings is not None else None
+    settings = settings or Settings()
+    core = settings.dla_core
     if core is not None:
         require_dla(trt, builder, core)
     network = builder.create_network(_strongly_typed(trt))
@@ -177,6 +182,7 @@ def build_engine(
     rtx = backend == "tensorrt_rtx"
 
     engine, errors, cache, placement = None, [], b"", None
+    profile: list[tuple[int, ...]] = []
     if parser.parse(model):
         config = builder.create_builder_config()
         # The log then lists every kernel with the types of its inputs, GPU or not.
@@ -187,8 +193,8 @@ def build_engine(
                 capability = getattr(trt.ComputeCapability, f"SM{target.replace('.', '')}")
                 config.set_compute_capability(capability, index)
         else:
-            _apply(trt, config, settings or Settings())
-        _add_profile(builder, network, config, sizes)
+            _apply(trt, config, settings)
+        profile = _add_profile(builder, network, config, sizes, settings.opt_batch or 1)
         if core is not None:
             placement = place(trt, network, config, core)
         serialized = builder.build_serialized_network(network, config)
@@ -208,6 +214,7 @@ def build_engine(
         errors=errors,
         timing_cache=cache,
         placement=placement,
+        profile=tuple(profile),
     )
 
 
@@ -252,29 +259,33 @@ def _strongly_typed(trt: Any) -> int:
 
 
 def profile_shapes(
-    shape: Sequence[int | str | None], sizes: SizeRange | None
+    shape: Sequence[int | str | None], sizes: SizeRange | None, opt_batch: int = 1
 ) -> list[tuple[int, ...]]:
     """The smallest, the usual and the largest shape of an engine's input; none where it is fixed.
 
     Args:
         shape: (N, C, H, W); what is no number is free.
         sizes: of the images, where H and W are free.
+        opt_batch: the usual batch, where N is free.
     """
     if all(isinstance(extent, int) for extent in shape):
         return []
-    batch = [shape[0]] * 3 if isinstance(shape[0], int) else [1, 1, MAX_BATCH]
+    batch = [shape[0]] * 3 if isinstance(shape[0], int) else [1, opt_batch, MAX_BATCH]
     ends = [sizes.least, sizes.calibrated, sizes.most] if sizes else [shape[2:]] * 3
     return [(n, shape[1], *end) for n, end in zip(batch, ends, strict=True)]  # type: ignore[misc, arg-type]
 
 
-def _add_profile(builder: Any, network: Any, config: Any, sizes: SizeRange | None) -> None:
+def _add_profile(
+    builder: Any, network: Any, config: Any, sizes: SizeRange | None, opt_batch: int
+) -> list[tuple[int, ...]]:
     """Tells the builder the range of a dynamic batch, and of a free height and width."""
     tensor = network.get_input(0)
-    shapes = profile_shapes([None if n < 0 else n for n in tensor.shape], sizes)
+    shapes = profile_shapes([None if n < 0 else n for n in tensor.shape], sizes, opt_batch)
     if shapes:
         profile = builder.create_optimization_profile()
         profile.set_shape(tensor.name, *shapes)
         config.add_optimization_profile(profile)
+    return shapes
 
 
 def _new_log(trt: Any) -> Any:

@@ -43,6 +43,10 @@ def build(
         int | None,
         typer.Option(min=0, max=63, metavar="CORE", help="Run on this DLA what it takes."),
     ] = None,
+    opt_batch: Annotated[
+        int | None,
+        typer.Option(min=1, max=8, metavar="N", help="Tune for N images where they are free. [1]"),
+    ] = None,
     race: Annotated[
         bool, typer.Option("--race", help="Then let the fastest good one be what is run.")
     ] = False,
@@ -67,6 +71,7 @@ def build(
         workspace_mib=workspace,
         level=level,
         dla=dla,
+        opt_batch=opt_batch,
         again=again,
         raced=race,
         least_db=min_snr,

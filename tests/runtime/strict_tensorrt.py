@@ -414,6 +414,7 @@ def main(folder: Path) -> dict[str, Any]:
         "cache_first": STATE["cache"].decode(),
     }
     found["profile"] = profile(settings)
+    found["profile_of_4"] = profile(replace(settings, opt_batch=4))
     comparison = runtime.benchmark(folder, runs=1, warmup=0)
     found["baseline"] = Path(comparison.b.path).name
     found["on_gpu"] = [comparison.a.device is not None, comparison.a.peak_bytes]

@@ -104,6 +104,7 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert len(lies) == 4  # two engines, each with its manifest, and nothing half written
     assert reused == [True, True, *[False] * 7]
     assert found["profile"] == [[1, 3, 16, 16], [1, 3, 32, 48], [8, 3, 64, 64]]
+    assert found["profile_of_4"] == [[1, 3, 16, 16], [4, 3, 32, 48], [8, 3, 64, 64]]
     assert found["reused"] == [True] * 9
     # A race that is cut short chooses nothing, and the next one builds nothing again.
     assert found["race_cut"] == [False, [True] * 9]

@@ -27,6 +27,7 @@ def run(
     workspace_mib: int | None,
     level: int | None,
     dla: int | None,
+    opt_batch: int | None,
     again: bool,
     raced: bool,
     least_db: float | None,
@@ -46,6 +47,7 @@ def run(
             workspace_bytes=None if workspace_mib is None else workspace_mib * 2**20,
             level=level,
             dla_core=dla,
+            opt_batch=opt_batch,
             progress=progress,
         )
         built = build(
