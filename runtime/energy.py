@@ -62,7 +62,10 @@ def measure_energy(
         for note in power.notes(side)
     ]
     if len(found) == 2 and all(power for power, _ in found):
-        notes.append("No sensor here sees both A and B: their energies must not be compared.")
+        notes.append(
+            "Energies of A and B were measured one after the other, each by a sensor that sees it: "
+            "they must not be compared."
+        )
     notes += without_energy(*(reason for _, reason in found))
     return Energy(tuple(power for power, _ in found), None, tuple(notes))
 
