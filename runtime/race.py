@@ -155,8 +155,8 @@ def admitted_here(bundle: Bundle) -> list[tuple[str, int | None]]:
     laps = json.loads((bundle.path / RACE).read_bytes()).get("forms")
     cores = (None, *range(_CORES))
     try:
-        good = [lap for lap in laps if lap["admitted"] is True and lap["dla_core"] in cores]
-        return [(str(lap["file"]), lap["dla_core"]) for lap in good]
+        ran = [lap for lap in laps if lap["ms"] is not None and lap["dla_core"] in cores]
+        return [(str(lap["file"]), lap["dla_core"]) for lap in ran if lap["admitted"] is True]
     except (TypeError, KeyError):  # edited
         return []
 

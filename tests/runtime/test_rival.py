@@ -72,7 +72,8 @@ def write_race(folder: Path, *laps: tuple[str, int | None, bool], **changes: Any
         "dla_core": None,
         "device": DEVICE,
         "forms": [
-            {"file": file, "dla_core": core, "admitted": admitted} for file, core, admitted in laps
+            {"file": file, "dla_core": core, "admitted": admitted, "ms": 1.0}
+            for file, core, admitted in laps
         ],
         **changes,
     }
@@ -133,7 +134,9 @@ def test_a_race_says_which_is_fastest(forms: Path, on_board: dict[str, str]) -> 
     assert rival(forms) == ("published-bfloat16.engine", "")
     write_race(forms, ("published.onnx", None, True), *laps, device={**DEVICE, "gpu": "Thor"})
     assert rival(forms) == ("published-float16.engine", ""), "a race of another board"
-    for edited in ([1], 7, [{"file": []}], [{"file": "x", "dla_core": [], "admitted": True}]):
+    strange = {"file": "x", "dla_core": [], "admitted": True, "ms": 1.0}
+    cut = {"file": "published.onnx", "dla_core": None, "admitted": True, "ms": None}
+    for edited in ([1], 7, [{"file": []}], [strange], [cut]):
         write_race(forms, forms=edited)
         assert rival(forms) == ("published-float16.engine", "")
 
