@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from waveedge.cli import main
 from waveedge.errors import InputError
 from waveedge.runtime.bundle import Bundle, open_bundle
 from waveedge.runtime.engine_builder import Build, Settings, profile_shapes
@@ -46,6 +47,20 @@ def test_a_fixed_batch_is_refused(tmp_path: Path, make_bundle: Callable[..., Pat
     folder = make_bundle(tmp_path / "net.trt", target="trt")
     with pytest.raises(InputError, match=r"a batch of 1 and no other.*\n.*--batch dynamic"):
         module.build(folder, settings=Settings(opt_batch=4))
+
+
+def test_the_command_line_takes_it(
+    tmp_path: Path, make_bundle: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_bundle(tmp_path / "net.trt", target="trt")
+    for asked, code, said in (
+        ("4", 1, "a batch of 1 and no other"),
+        ("9", 2, "less than or equal to 8"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["build", str(folder), "--opt-batch", asked])
+        assert left.value.code == code
+        assert said in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("batch", [0, 9])
