@@ -15,7 +15,7 @@ import pytest
 from waveedge.runtime import measure_power
 from waveedge.runtime import power as module
 from waveedge.runtime.energy import energy_ratio, measure_energy
-from waveedge.runtime.power import IN_TURN, Power, measure_in_turn
+from waveedge.runtime.power import IN_TURN, ROUNDS, Power, measure_in_turn
 from waveedge.runtime.sampler import Phases, Sampler
 from waveedge.runtime.sensors.sensor import Sensor
 
@@ -24,15 +24,8 @@ SHORT = Phases(idle=0.3, load=0.6, settle=0.3)
 STEP = 0.01
 
 
-def steady(seconds: float) -> float:
-    return 0.0
-
-
 class Board:
-    """The files of an INA3221 whose power follows what runs: 3 W at rest, 8 W under load.
-
-    ``drift`` is what it takes besides, so many seconds after the start, whatever runs.
-    """
+    """The files of an INA3221 whose power follows what runs: 3 W at rest, 8 W under load."""
 
     def __init__(
         self,
@@ -40,15 +33,13 @@ class Board:
         *,
         rest: float = 3.0,
         load: float = 8.0,
-        drift: Callable[[float], float] = steady,
     ) -> None:
         self.root, self.folder = root, root / "sys/class/hwmon/hwmon0"
         self.folder.mkdir(parents=True)
         (self.folder / "name").write_text("ina3221")
         (self.folder / "in1_label").write_text("VDD_IN")
         (self.folder / "in1_input").write_text("1000")
-        self.rest, self.load, self.drift = rest, load, drift
-        self.start = time.perf_counter()
+        self.rest, self.load = rest, load
         self.runs, self.turn, self.last = 0, 0, 0.0
         self.ripple = 0.02
         self._stop = threading.Event()
@@ -61,15 +52,6 @@ class Board:
         self.last = time.perf_counter()
         time.sleep(STEP)
 
-    def taking(self, watts: float) -> Callable[[], None]:
-        """A step under which the board takes so much."""
-
-        def step() -> None:
-            self.load = watts
-            self.step()
-
-        return step
-
     def _follow(self) -> None:
         while not self._stop.wait(0.005):
             self._write()
@@ -78,7 +60,7 @@ class Board:
         self.turn += 1
         now = time.perf_counter()
         watts = self.load if now - self.last < SHORT.settle / 2 else self.rest
-        watts += self.drift(now - self.start) + self.ripple * (-1) ** (self.turn // 8)
+        watts += self.ripple * (-1) ** (self.turn // 8)
         new = self.folder / "new"
         new.write_text(f"{round(watts * 1000)}")
         new.rename(self.folder / "curr1_input")
@@ -184,32 +166,52 @@ def test_slow_sensors_are_given_time() -> None:
     assert IN_TURN.of(slow) == IN_TURN
 
 
-def test_taking_turns_is_right_where_a_board_warms_up(board: Callable[..., Board]) -> None:
-    def warms(seconds: float) -> float:
-        return 30 * (1 - math.exp(-seconds / 0.8))
+class Warming:
+    """A board that warms up while it is measured, in seconds that do not pass."""
 
-    device = board(drift=warms)
-    cheap, dear = (
-        measure_power(device.taking(watts), phases=SHORT, root=device.root)[0] for watts in (8, 13)
-    )
-    assert cheap is not None
-    assert dear is not None
-    assert dear.joules_per_run / cheap.joules_per_run < 1.6, "5 and 10 W above rest, taken for less"
+    def __init__(self) -> None:
+        self.now = 0.0
 
-    device = board(drift=warms)
-    powers, reason = measure_in_turn(
-        device.taking(8), device.taking(13), rounds=3, phases=SHORT, root=device.root
-    )
+    def rest(self, _: Sampler, phases: Phases) -> float:
+        return self._mean(phases)
+
+    def load(
+        self, step: Callable[[], float], before: float, _: Any, sampler: Any, phases: Phases
+    ) -> Any:
+        watts = self._mean(phases) + step()
+        return module._Load(watts, before, self.rest(sampler, phases), 20, 2.0, 2, 0.01)
+
+    def _mean(self, phases: Phases) -> float:
+        self.now += 2 * phases.settle
+        return 3 + 30 * (1 - math.exp(-self.now / 3))
+
+
+def test_taking_turns_is_right_where_a_board_warms_up(
+    monkeypatch: pytest.MonkeyPatch, board: Callable[..., Board]
+) -> None:
+    def warm_up() -> None:
+        warming = Warming()
+        monkeypatch.setattr(module, "_load", warming.load)
+        monkeypatch.setattr(module.Sampler, "rest", lambda *given: warming.rest(*given))
+
+    root = board().root
+    warm_up()
+    apart = [measure_power(lambda watts=watts: watts, root=root)[0] for watts in (5.0, 10.0)]
+    assert apart[0] is not None
+    assert apart[1] is not None
+    assert apart[1].joules_per_run / apart[0].joules_per_run < 1.7, "5 and 10 W, taken for less"
+
+    warm_up()
+    powers, reason = measure_in_turn(lambda: 5.0, lambda: 10.0, root=root)
     assert reason == ""
     ratio = energy_ratio(*powers)
     assert ratio is not None
-    assert ratio.value == pytest.approx(2, rel=0.15)
-    assert ratio.low < 1.6, "the first round met what the other way meets, and the spread shows it"
+    assert ratio.value == pytest.approx(2, rel=0.05)
+    assert ratio.low < 1.7, "the first round met what the other way meets, and the spread shows it"
     for power, watts in zip(powers, (5, 10), strict=True):
-        assert len(power.rounds) == 3
+        assert len(power.rounds) == ROUNDS
         assert min(power.rounds) <= power.joules_per_run <= max(power.rounds)
-        assert power.joules_per_run == pytest.approx(watts * power.seconds / power.runs, rel=0.15)
-        assert 3 * SHORT.load <= power.seconds
+        assert power.joules_per_run == pytest.approx(watts, rel=0.05)  # a run takes a second
 
 
 @pytest.fixture

@@ -33,8 +33,9 @@ __all__ = ["Wide", "wide_layers"]
 _IMAGES = 2
 _REST = 1 / 3
 """Of the sum of all costs: what those that stay narrow may hold."""
-_MOST = 1 / 8
-"""Of all grids, and of all layers with narrow weights: what may be widened."""
+_MOST = 1 / 4
+"""Of all grids, and of all layers with narrow weights: what may be widened. At 4 bits, untuned, an
+eighth instead loses 0.7 points more on the Fashion-MNIST example, and 0.02 dB on the others."""
 
 
 @dataclass(frozen=True)
