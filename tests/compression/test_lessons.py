@@ -34,14 +34,16 @@ def lessons(network: nn.Module, window: tuple[int, int] | None) -> Lessons:
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 32])
-def test_a_window_is_a_size_that_the_network_takes_and_as_large_as_a_batch_may_be(
-    multiple: int,
-) -> None:
-    sizes = Sizes(calibrated=LARGE, multiple=(multiple, multiple), least=(64, 64))
+def test_a_window_is_a_size_that_the_network_takes_and_of_64_pixels_at_most(multiple: int) -> None:
+    sizes = Sizes(calibrated=LARGE, multiple=(multiple, multiple), least=(32, 32))
     window = window_of(sizes, maps(), LARGE)
     assert window is not None
     assert sizes.admits(window)
-    assert all(181 - multiple < side <= 181 for side in window)
+    assert all(64 - multiple < side <= 64 for side in window)
+
+
+def test_a_side_that_is_short_stays_whole() -> None:
+    assert window_of(Sizes(calibrated=(48, 416)), maps(), (48, 416)) == (48, 64)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ def test_a_window_is_a_size_that_the_network_takes_and_as_large_as_a_batch_may_b
     [
         (Sizes(calibrated=LARGE, bound="its code says so"), maps(), LARGE),
         (Sizes(calibrated=LARGE, least=(200, 200)), maps(), LARGE),
-        (Sizes(calibrated=(256, 256)), maps(), (256, 256)),
+        (Sizes(calibrated=(64, 64)), maps(), (64, 64)),
         (Sizes(calibrated=LARGE), nn.Sequential(WaveletCompressedConv2d(3, 3)), LARGE),
     ],
     ids=["bound", "too small a window", "small images", "k depends on the size"],
@@ -62,7 +64,7 @@ def test_windows_are_of_the_images_and_the_teacher_sees_just_them() -> None:
     network, window = maps(), (96, 128)
     drawing = lessons(network, window)
     assert drawing.window == window
-    assert drawing.batch == 2**15 // (96 * 128)
+    assert drawing.batch == 2**15 // (96 * 128) == 2
     x, (wanted,), _ = drawing.draw()
     assert x.shape == (drawing.batch, 3, *window)
     with torch.no_grad():
@@ -70,6 +72,14 @@ def test_windows_are_of_the_images_and_the_teacher_sees_just_them() -> None:
     views = [torch.from_numpy(image) for image in IMAGES]
     views += [view.flip(3) for view in views]
     assert all(any(_holds(view, cut) for view in views) for cut in x.split(1))
+
+
+def test_of_few_images_more_windows_are_cut_than_there_are_images() -> None:
+    drawing = lessons(maps(), (64, 64))
+    assert drawing.batch == 8
+    x, _, _ = drawing.draw()
+    assert len(x) == 8 > len(IMAGES)
+    assert len({cut.numpy().tobytes() for cut in x}) == 8
 
 
 def _holds(view: torch.Tensor, cut: torch.Tensor) -> bool:
