@@ -25,8 +25,11 @@ def test_a_job_that_was_killed_there_is_said_to_be(
 ) -> None:
     """So it is where the board restarted, and another process of this user has its number."""
     board = Board("board-a", python=fake(bench="sleep 60"))
+    said: list[str] = []
 
     def say(_: str, state: str) -> None:
+        said.append(state)
+        assert said.count("measuring") < 20, "it takes a dead job for one that runs"
         if state == "measuring":
             for path in fleet["board-a"].home.rglob("pid"):
                 if path.read_text().strip() != str(os.getpid()):

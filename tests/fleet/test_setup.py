@@ -13,6 +13,7 @@ import pytest
 
 from waveedge.fleet import Board, measure
 from waveedge.fleet.remote import PLACE
+from waveedge.fleet.ssh import Ssh
 
 Fleet = dict[str, Any]
 QUICK = ("--runs", "3")
@@ -44,9 +45,11 @@ def test_setup_installs_the_wheel_in_an_environment_of_its_own(
     assert "orin: waveedge stays there, in ~/.local/share/waveedge. To remove it:\n" in err
     (line,) = [line.strip() for line in err.splitlines() if line.strip().startswith("ssh ")]
     assert line == f"ssh board-a rm -r {PLACE}"
-    assert all(f"{PLACE}/".startswith(f"{path}/"[: len(PLACE) + 1]) for path in host.left())
-    shutil.rmtree(host.home / PLACE)
-    assert not any(path for path in host.home.rglob("*") if path.is_file())
+    above = [".local", ".local/share"]
+    assert [path for path in host.left() if not path.startswith(PLACE)] == above
+    with Ssh("board-a") as ssh:
+        ssh.ask(line.removeprefix("ssh board-a "), "remove it")
+    assert host.left() == above
     host.clear()
 
 

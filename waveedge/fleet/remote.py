@@ -19,6 +19,9 @@ PLACE = ".local/share/waveedge"
 
 _PLACE = f'"$HOME"/{PLACE}'
 _VENV = f"{_PLACE}/venv"
+_WITHOUT_VENV = r"ensurepip is not\s+available|No module named '?(venv|ensurepip)"
+"""What a Debian without python3-venv prints, and others that leave these modules out."""
+
 _NO_PYTHON, _NO_VENV = 91, 92  # exit statuses of _INSTALL, which no program there has
 
 _FIND = """\
@@ -111,8 +114,7 @@ def install(ssh: Ssh, python: str = "") -> None:
     answer = ssh.run(script, send=send)
     if answer.status == _NO_PYTHON:
         raise _no_python(ssh, python)
-    # Debian's Python says it by way of ensurepip, a minimal one has not even the module.
-    if answer.status == _NO_VENV and re.search("ensurepip|module named '?venv", answer.text):
+    if answer.status == _NO_VENV and re.search(_WITHOUT_VENV, answer.text):
         raise BoardError(
             f"{ssh.host}: its Python makes no virtual environments",
             hint="Install on the board what does: sudo apt install python3-venv",
