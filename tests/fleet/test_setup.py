@@ -44,11 +44,11 @@ def test_setup_installs_the_wheel_in_an_environment_of_its_own(
     # It stays, and nothing else does; the command that is printed removes it.
     assert "orin: waveedge stays there, in ~/.local/share/waveedge. To remove it:\n" in err
     (line,) = [line.strip() for line in err.splitlines() if line.strip().startswith("ssh ")]
-    assert line == f"ssh board-a rm -r {PLACE}"
+    assert line == f"ssh board-a 'rm -r ~/{PLACE}'"
     above = [".local", ".local/share"]
     assert [path for path in host.left() if not path.startswith(PLACE)] == above
     with Ssh("board-a") as ssh:
-        ssh.ask(line.removeprefix("ssh board-a "), "remove it")
+        ssh.ask(shlex.split(line)[-1], "remove it")
     assert host.left() == above
     host.clear()
 

@@ -95,7 +95,7 @@ def run(
     for outcome in outcomes:
         if outcome.installed:
             console.say(f"{outcome.board.title}: waveedge stays there, in ~/{PLACE}. To remove it:")
-            console.say(f"    ssh {shlex.quote(outcome.board.host)} rm -r {PLACE}")
+            console.say(f"    ssh {shlex.quote(outcome.board.host)} 'rm -r ~/{PLACE}'")
     for outcome in outcomes:
         if outcome.error is not None:
             console.err.print(f"error: {outcome.error.what}", style="bold red")
