@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -35,12 +36,14 @@ class Python:
         venv: whether it is a virtual environment.
         sees_system: whether packages of the system's Python can be imported.
         managed: whether pip refuses to install here (PEP 668).
+        pip: how a shell calls the pip that installs here.
     """
 
     version: str
     venv: bool
     sees_system: bool
     managed: bool
+    pip: str = "pip"
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,16 @@ def this_python() -> Python:
         venv=venv,
         sees_system=not venv or shared is not None,
         managed=not venv and marker.exists(),
+        pip=_pip(Path(sys.executable)),
     )
+
+
+def _pip(python: Path) -> str:
+    """By its name alone only where that finds it: an environment need not be activated."""
+    found = shutil.which("pip")
+    if found is not None and Path(found).parent == python.parent:
+        return "pip"
+    return f"{shlex.quote(str(python))} -m pip"
 
 
 def _tensorrt(files: SystemFiles) -> str | None:

@@ -8,11 +8,20 @@ from dataclasses import dataclass
 
 from waveedge.runtime.findings import Findings
 from waveedge.runtime.libraries import Library
+from waveedge.wheel import wheel_name
 
 __all__ = ["JUDGES", "Advice", "Verdict", "advise", "judge"]
 
 _TENSORRT = (10, 3)
 _ONNXRUNTIME = (1, 20)
+
+_NEEDS = {
+    "onnxruntime": "onnxruntime>=1.20",
+    "openvino": "openvino>=2025.4",
+    "tensorrt": "tensorrt>=10.3",
+    "tensorrt_rtx": "tensorrt-rtx-cu13==1.7.1.116",
+}
+"""What waveedge's own extras ask for. waveedge itself is in no index of packages."""
 
 _JETPACK = "sudo apt update && sudo apt install nvidia-jetpack"
 
@@ -63,11 +72,11 @@ def judge(found: Findings, targets: Iterable[str] | None = None) -> list[Verdict
 def _onnxruntime(target: str, found: Findings) -> Verdict:
     library = found.libraries["onnxruntime"]
     if library.version is None:
-        again = "--force-reinstall " if library.problem != "not installed" else ""
-        mend = _pip(found, f'{again}"onnxruntime>=1.20"')
+        again = "--force-reinstall" if library.problem != "not installed" else ""
+        mend = _pip(found, "onnxruntime", again)
         return Verdict(target, False, "", f"onnxruntime: {library.problem}", mend)
     if _older(library, _ONNXRUNTIME):
-        mend = _pip(found, '--upgrade "onnxruntime>=1.20"')
+        mend = _pip(found, "onnxruntime", "--upgrade")
         return Verdict(target, False, "", f"onnxruntime {library.version} is older than 1.20", mend)
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in library.details)
     return Verdict(target, True, f"onnxruntime {library.version} ({providers})")
@@ -76,7 +85,7 @@ def _onnxruntime(target: str, found: Findings) -> Verdict:
 def _openvino(target: str, found: Findings) -> Verdict:
     library = found.libraries["openvino"]
     if library.version is None:
-        mend = _pip(found, '"waveedge[openvino]"')
+        mend = _pip(found, "openvino")
         return Verdict(target, False, "", f"OpenVINO: {library.problem}", mend)
     return Verdict(target, True, f"OpenVINO {library.version} (CPU)")
 
@@ -103,7 +112,7 @@ def _tensorrt_rtx(target: str, found: Findings) -> Verdict:
     if not driver.details:
         return Verdict(target, False, "", *_without_gpu(found))
     if library.version is None:
-        mend = _pip(found, '"waveedge[rtx]"')
+        mend = _pip(found, "tensorrt_rtx")
         return Verdict(target, False, "", f"TensorRT-RTX: {library.problem}", mend)
     gpus = ", ".join(f"SM {capability}" for capability in driver.details)
     return Verdict(target, True, f"TensorRT-RTX {library.version} ({gpus})")
@@ -123,7 +132,7 @@ def _too_old(found: Findings, version: str) -> tuple[str, str | None]:
     missing = f"TensorRT {version} is older than 10.3, the first that keeps a graph's own types"
     if found.jetson:  # no command takes a board from one JetPack to another without risk
         return f"{missing}: it needs JetPack 6.1 or later", None
-    return missing, _pip(found, '--upgrade "waveedge[trt]"')
+    return missing, _pip(found, "tensorrt", "--upgrade")
 
 
 def _without_tensorrt(found: Findings, library: Library) -> tuple[str, str | None]:
@@ -131,7 +140,7 @@ def _without_tensorrt(found: Findings, library: Library) -> tuple[str, str | Non
     if not found.jetson:
         if not found.libraries["cuda"].details:
             return _without_gpu(found)
-        return f"TensorRT: {library.problem}", _pip(found, '"waveedge[trt]"')
+        return f"TensorRT: {library.problem}", _pip(found, "tensorrt")
     if found.tensorrt is None:
         return f"TensorRT: {library.problem}", _JETPACK
     if _numbers(found.tensorrt) < _TENSORRT:
@@ -142,10 +151,10 @@ def _without_tensorrt(found: Findings, library: Library) -> tuple[str, str | Non
     ours = found.python.version
     if not {ours, "3"} & {*found.bindings}:
         others = " and ".join(found.bindings)
-        fresh = _fresh_venv(f"python{found.bindings[0]}", "waveedge")
+        fresh = _fresh_venv(f"python{found.bindings[0]}")
         return f"{here} for Python {others}, this is Python {ours}", fresh
     if found.python.venv and not found.python.sees_system:
-        fresh = _fresh_venv("python3", "waveedge")
+        fresh = _fresh_venv("python3")
         return f"{here}, and this virtual environment does not see the system's packages", fresh
     return f"{here}, its import fails: {library.problem}", (
         "sudo apt install --reinstall python3-libnvinfer"
@@ -167,19 +176,18 @@ def _without_gpu(found: Findings) -> tuple[str, str | None]:
     return "there is no NVIDIA GPU", None
 
 
-def _pip(found: Findings, what: str) -> str:
-    if not found.python.managed:
-        return f"pip install {what}"
-    names = [part for part in what.split() if not part.startswith("--")]
-    return _fresh_venv("python3", " ".join(names), beside="waveedge" not in what)
+def _pip(found: Findings, library: str, option: str = "") -> str:
+    if found.python.managed:
+        return f'{_fresh_venv("python3")} "{_NEEDS[library]}"'
+    words = (found.python.pip, "install", option, f'"{_NEEDS[library]}"')
+    return " ".join(word for word in words if word)
 
 
-def _fresh_venv(python: str, what: str, *, beside: bool = False) -> str:
+def _fresh_venv(python: str) -> str:
     """A virtual environment with waveedge, which sees TensorRT among the system's packages."""
-    packages = f"waveedge {what}" if beside else what
     return (
         f"{python} -m venv --system-site-packages ~/waveedge && "
-        f"~/waveedge/bin/pip install {packages}"
+        f"~/waveedge/bin/pip install {wheel_name()}"
     )
 
 

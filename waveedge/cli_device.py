@@ -134,7 +134,7 @@ def bench(
         Path | None, typer.Option(metavar="FILE", help="Measure on the boards of a fleet.yaml.")
     ] = None,
     setup: Annotated[
-        bool, typer.Option("--setup", help="Install this waveedge on the boards first.")
+        bool, typer.Option("--setup", help="Install this waveedge on the boards first; it stays.")
     ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the bundle on the boards for the next time.")
@@ -156,8 +156,8 @@ def bench(
         if vs is not None or images is not None or provider != "auto":
             raise UsageError(
                 "--vs, --images and --provider have no meaning on boards",
-                hint="There a bundle is compared with its own baseline, on a random image, by what "
-                "it was made for.",
+                hint="There a bundle is compared with its own baseline, on its own images or a "
+                "random one, by what it was made for.",
             )
         from waveedge.commands import fleet
 

@@ -31,6 +31,22 @@ def test_a_bar_tells_how_it_stands_and_the_time_left(terminal: io.StringIO) -> N
     assert max(frame.count("tuning, ") for frame in frames) == 1, "one bar, not one a quality"
 
 
+def test_each_board_has_a_line_that_tells_its_state(terminal: io.StringIO) -> None:
+    with console.states(["orin", "nano"]) as update:
+        update("orin", "copying 1.0 MiB")
+        update("nano", "connecting")
+        time.sleep(0.15)
+        update("orin", "done")
+        update("nano", "failed")
+    frames = [frame.splitlines() for frame in terminal.getvalue().split("\x1b[2K")]
+    lines = [
+        line.split() for frame in frames for line in frame if line.startswith(("orin", "nano"))
+    ]
+    shown = [(line[0], " ".join(line[1:-1])) for line in lines]
+    assert {("orin", "copying 1.0 MiB"), ("nano", "connecting")} <= {*shown}
+    assert shown[-2:] == [("orin", "done"), ("nano", "failed")]
+
+
 def test_what_another_process_tells_is_not_told_twice(
     terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,31 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-import waveedge
 from waveedge.fleet import Board, measure
-from waveedge.fleet.ssh import BoardError, Ssh
+from waveedge.fleet.ssh import Ssh
 
 Fleet = dict[str, Any]
 QUICK = ("--runs", "3")
-
-
-@pytest.fixture
-def command_line(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    from waveedge.cli import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in arguments])
-        out, err = capfd.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
 
 
 def fleet_file(folder: Path, *boards: dict[str, str]) -> Path:
@@ -48,15 +28,22 @@ def fleet_file(folder: Path, *boards: dict[str, str]) -> Path:
 
 
 def test_two_boards_are_measured_at_once_and_nothing_stays(
-    fleet: Fleet, bundle: Path, command_line: Callable[..., Any], tmp_path: Path
+    fleet: Fleet,
+    pythons: dict[str, str],
+    bundle: Path,
+    command_line: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     boards = [
-        {"host": host, "name": name, "python": sys.executable}
+        {"host": host, "name": name, "python": pythons[host]}
         for host, name in (("board-a", "orin"), ("board-b", "nano"))
     ]
     file = fleet_file(tmp_path, *boards)
+    before = [host.logins() for host in fleet.values()]
     status, out, err = command_line("bench", bundle, "--hosts", file, *QUICK, "--json")
     assert status == 0, err
+    # All that a command does on a board goes over one connection.
+    assert [host.logins() for host in fleet.values()] == [count + 1 for count in before]
     found = json.loads(out)["boards"]
     assert [board["name"] for board in found] == ["orin", "nano"]
     for board in found:
@@ -64,6 +51,8 @@ def test_two_boards_are_measured_at_once_and_nothing_stays(
         assert board["report"]["runs"] == 3
         assert board["report"]["a"]["bits"]["executed"] == "w8a8"
         assert board["report"]["wall_ratio"]["low"] > 0
+        assert board["doctor"]["python"]["venv"] is True
+        assert board["engines"] is None
         assert {target["target"] for target in board["doctor"]["targets"]} >= {"ort", "trt"}
     assert (tmp_path / "bench.png").read_bytes()[:4] == b"\x89PNG"
     assert [host.left() for host in fleet.values()] == [[], []]
@@ -72,6 +61,7 @@ def test_two_boards_are_measured_at_once_and_nothing_stays(
     assert status == 0
     rows = [line for line in out.splitlines() if line.strip().startswith(("orin: ", "nano: "))]
     assert len(rows) == 2
+    assert "on a random image" in out
     assert all("onnxruntime (CPU)" in row and " ms" in row and "x [" in row for row in rows)
 
 
@@ -94,12 +84,19 @@ def test_a_board_that_fails_is_named_in_a_line_and_holds_back_no_other(
         "locked": "locked: it lets nobody in with your keys",
         "nobody": "nobody: nobody answers there",
         "no-such-host.invalid": "no-such-host.invalid: its name is not known",
-        "board-b": "board-b: /usr/bin/no-python has no waveedge",
+        "board-b": "board-b: there is no /usr/bin/no-python",
     }
     assert all(board["error"]["hint"] for board in found.values() if board["error"])
     assert [line.removeprefix("error: ") for line in err.splitlines() if "error: " in line] == [
         whats[host] for host in found if host in whats
     ]
+
+
+def test_a_board_behind_another_is_reached_by_the_user_s_own_configuration(fleet: Fleet) -> None:
+    before = [host.logins() for host in fleet.values()]
+    with Ssh("behind") as ssh:
+        assert ssh.ask('echo "$HOME"', "say where it is").strip() == str(fleet["board-b"].home)
+    assert [host.logins() for host in fleet.values()] == [count + 1 for count in before]
 
 
 def test_what_a_board_refuses_comes_home_as_its_own_words(
@@ -113,14 +110,9 @@ def test_what_a_board_refuses_comes_home_as_its_own_words(
     assert fleet["board-a"].left() == []
 
 
-def test_a_bundle_of_engines_is_built_there_first(
-    fleet: Fleet, tmp_path: Path, python: Callable[[str], str]
-) -> None:
+def test_a_bundle_of_engines_is_built_there_first(fleet: Fleet, engines: Path) -> None:
     """Here that fails, as there is no GPU; the message is the board's."""
-    network = torch.nn.Conv2d(3, 4, 3).eval().requires_grad_(False)
-    out = tmp_path / "net.trt"
-    waveedge.export(network, out, target="trt", images=torch.rand(2, 3, 8, 8))
-    (outcome,) = measure([Board("board-a", python=sys.executable)], out, QUICK)
+    (outcome,) = measure([Board("board-a", python=sys.executable)], engines, QUICK)
     assert outcome.error is not None
     assert outcome.error.what == "board-a: there is no TensorRT with a GPU here"
     assert "JetPack" in outcome.error.hint
@@ -150,7 +142,7 @@ def test_a_kept_bundle_is_copied_once_and_mended(fleet: Fleet, bundle: Path) -> 
     assert any(state.startswith("copying") for state in said)
     assert file.read_bytes() == (bundle / "model.onnx").read_bytes()
     assert not any("job-" in path for path in fleet["board-b"].left())
-    shutil.rmtree(fleet["board-b"].home / ".cache")
+    fleet["board-b"].clear()
 
 
 def test_a_cut_line_is_taken_up_again(
@@ -203,76 +195,6 @@ def test_an_interrupted_measurement_runs_on_and_its_result_is_fetched(
     assert json.loads(second.stdout)["boards"][0]["report"]["runs"] == 3
     assert (tmp_path / "started").read_text() == "x\n"  # it ran once
     assert host.left() == []
-
-
-def test_a_job_that_was_killed_there_is_said_to_be(
-    fleet: Fleet, bundle: Path, python: Callable[[str], str]
-) -> None:
-    slow = python('case "$*" in *bench*) sleep 60;; esac')
-
-    def say(_: str, state: str) -> None:
-        if state == "measuring":
-            for path in fleet["board-a"].home.rglob("pid"):
-                os.killpg(int(path.read_text()), signal.SIGKILL)
-
-    (outcome,) = measure([Board("board-a", python=slow)], bundle, QUICK, say=say)
-    assert isinstance(outcome.error, BoardError)
-    assert "ended without a result" in outcome.error.what
-    shutil.rmtree(fleet["board-a"].home / ".cache", ignore_errors=True)
-
-
-def test_a_report_that_is_none_is_refused(
-    fleet: Fleet, bundle: Path, python: Callable[[str], str]
-) -> None:
-    liar = python('case "$*" in *bench*) echo "all went well"; exit 0;; esac')
-    (outcome,) = measure([Board("board-a", python=liar)], bundle, QUICK)
-    assert outcome.error is not None
-    assert outcome.error.what == "board-a: its report is not one: 'all went well\\n'"
-
-
-def test_another_version_is_refused(
-    fleet: Fleet, bundle: Path, python: Callable[[str], str]
-) -> None:
-    old = python('case "$*" in *__version__*) echo 0.0.1; exit 0;; esac')
-    (outcome,) = measure([Board("board-a", python=old)], bundle, QUICK)
-    assert outcome.error is not None
-    assert "it has waveedge 0.0.1, and here is" in outcome.error.what
-    assert "--setup" in outcome.error.hint
-
-
-def test_a_full_disk_is_said_and_cleared(fleet: Fleet, bundle: Path, tmp_path: Path) -> None:
-    home = fleet["board-b"].home
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(home)],
-        capture_output=True,
-        check=False,
-    )
-    if mount.returncode:
-        pytest.skip("a file system of 8 KiB cannot be mounted here")
-    try:
-        (outcome,) = measure([Board("board-b", python=sys.executable)], bundle, QUICK)
-        left = fleet["board-b"].left()
-    finally:
-        subprocess.run(["umount", str(home)], check=True)
-    assert outcome.error is not None
-    assert outcome.error.what == "board-b: its disk is full: it cannot take the bundle"
-    assert left == []
-
-
-def test_setup_installs_the_wheel_in_an_environment_of_its_own(
-    fleet: Fleet, bundle: Path, tmp_path: Path
-) -> None:
-    board = Board("board-a", python=sys.executable)
-    (outcome,) = measure([board], bundle, QUICK, setup=True)
-    assert outcome.error is None, outcome.error
-    assert outcome.report is not None
-    place = fleet["board-a"].home / ".local" / "share" / "waveedge"
-    assert outcome.report["runs"] == 3
-    assert not list(place.glob("venv/lib/*/site-packages/torch"))
-    # From now on it is found without being named.
-    (again,) = measure([Board("board-a")], bundle, QUICK)
-    assert again.error is None, again.error
-    shutil.rmtree(place)
 
 
 @pytest.mark.parametrize("host", ["", "-oProxyCommand=touch x", "two words", "line\nbreak"])

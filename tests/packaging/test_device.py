@@ -18,6 +18,10 @@ import pytest
 import torch
 
 import waveedge
+from waveedge.runtime.findings import Python, find
+from waveedge.runtime.libraries import LIBRARIES, Library
+from waveedge.runtime.prescriptions import judge
+from waveedge.wheel import wheel_name
 
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = os.environ.get("WAVEEDGE_PYTHONS", "none").split()
@@ -85,6 +89,72 @@ def test_a_device_runs_a_bundle_and_says_what_it_lacks(
     assert "pip install 'waveedge[desk]'" in refused.stderr
 
 
+def managed(python: str, folder: Path) -> Path:
+    """A Python like this one, whose pip refuses to install beside the system's packages (PEP 668).
+
+    It shares the files of the other's library, but for the mark that Debian and Ubuntu put there.
+    """
+    code = "import sys, sysconfig; print(sys.base_prefix, sysconfig.get_path('stdlib'))"
+    prefix, library = done(python, "-c", code).split()
+    program = f"python{Path(library).name.removeprefix('python')}"
+    (folder / "bin").mkdir(parents=True)
+    shutil.copy(Path(prefix, "bin", program), folder / "bin" / program)
+    (folder / "bin" / "python3").symlink_to(program)
+    own = folder / "lib" / Path(library).name
+    for place, shared in ((own, library), (own / "site-packages", f"{library}/site-packages")):
+        place.mkdir(parents=True)
+        for entry in Path(shared).iterdir():
+            if entry.name != "site-packages":
+                (place / entry.name).symlink_to(entry)
+    (own / "EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=Use a venv.\n")
+    return folder / "bin" / "python3"
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_where_pip_refuses_the_line_that_doctor_prints_works(
+    built: Any, version: str, tmp_path: Path
+) -> None:
+    """As on JetPack 7: the system's Python is for apt alone."""
+    if version == "none":
+        pytest.skip("WAVEEDGE_PYTHONS names no Python: make pythons")
+    base = interpreter(version)
+    if base is None:
+        pytest.skip(f"there is no Python {version} here")
+    python = managed(base, tmp_path / "system")
+    wheel = shutil.copy(built.wheel, tmp_path / wheel_name())
+    refused = subprocess.run(
+        [python, "-m", "pip", "install", wheel], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "externally-managed-environment" in refused.stderr
+
+    libraries = dict.fromkeys(LIBRARIES, Library(None, "not installed"))
+    here = Python(version, venv=False, sees_system=True, managed=True)
+    (verdict,) = judge(find(tmp_path / "root", libraries=libraries, python=here), ["ort"])
+    assert verdict.mend is not None
+    assert "python3 -m venv --system-site-packages ~/waveedge && " in verdict.mend
+    paths = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    quiet = {"PIP_QUIET": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1"}
+    ran = subprocess.run(
+        ["sh", "-c", verdict.mend],
+        cwd=tmp_path,
+        env={**os.environ, **quiet, "PIP_CONSTRAINT": str(CONSTRAINTS)}
+        | {"PATH": paths, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    # Before 3.11 a Python started by -m would take waveedge from the sources in this folder.
+    waveedge_there = tmp_path / "waveedge" / "bin" / "waveedge"
+    found = json.loads(done(waveedge_there, "doctor", "--json", cwd=tmp_path))
+    assert found["python"]["version"] == version
+    assert (found["python"]["venv"], found["python"]["sees_system"]) == (True, True)
+    assert found["python"]["managed"] is False
+    lacks = {item["target"]: item["missing"] for item in found["targets"]}
+    assert (lacks["onnx"], lacks["ort"]) == ("", "")
+
+
 BLOCKING = """
 import sys
 
@@ -132,8 +202,8 @@ def test_the_doctor_needs_nothing_of_the_desk() -> None:
         assert not item["mend"] or f"\n    {item['mend']}\n" in shown
 
 
-def done(*command: str | Path) -> str:
+def done(*command: str | Path, cwd: Path | None = None) -> str:
     """Run a command that has to succeed, and return what it printed."""
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout

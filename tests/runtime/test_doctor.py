@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from hypothesis import strategies as st
 
 from waveedge.commands import doctor as command
 from waveedge.export import target_names
+from waveedge.runtime import prescriptions
 from waveedge.runtime.doctor import Diagnosis, diagnose
 from waveedge.runtime.findings import Findings, Python, find, this_python
 from waveedge.runtime.libraries import LIBRARIES, Library
 from waveedge.runtime.prescriptions import JUDGES
+from waveedge.wheel import wheel_name
 
 ABSENT = Library(None, "not installed")
 ORT = Library("1.23.2", "", ("CPUExecutionProvider",))
@@ -102,7 +106,7 @@ def test_an_orin_in_order(tmp_path: Path) -> None:
     assert verdict(diagnosis, "trt").by == "TensorRT 10.3.0 (SM 8.7)"
     assert verdict(diagnosis, "ort").by == "onnxruntime 1.23.2 (CPU)"
     assert not verdict(diagnosis, "trt-rtx").runs
-    assert verdict(diagnosis, "openvino").mend == 'pip install "waveedge[openvino]"'
+    assert verdict(diagnosis, "openvino").mend == 'pip install "openvino>=2025.4"'
     assert diagnosis.advice == ()
     assert json.loads(json.dumps(diagnosis.to_dict())) == diagnosis.to_dict()
 
@@ -192,7 +196,7 @@ JETPACK = "sudo apt update && sudo apt install nvidia-jetpack"
             {"tensorrt": ABSENT},
             "TensorRT 10.3.0 is installed for Python 3.12, this is Python 3.10",
             "python3.12 -m venv --system-site-packages ~/waveedge && "
-            "~/waveedge/bin/pip install waveedge",
+            f"~/waveedge/bin/pip install {wheel_name()}",
         ),
         (
             {},
@@ -250,12 +254,49 @@ def test_where_pip_refuses_an_environment_is_made(tmp_path: Path) -> None:
     found = replace(orin(tmp_path), python=Python("3.12", False, True, managed=True))
     assert verdict(diagnose(found), "openvino").mend == (
         "python3 -m venv --system-site-packages ~/waveedge && "
-        '~/waveedge/bin/pip install "waveedge[openvino]"'
+        f'~/waveedge/bin/pip install {wheel_name()} "openvino>=2025.4"'
     )
     broken = replace(found, libraries={**found.libraries, "onnxruntime": Library(None, "SIGILL")})
     answer = verdict(diagnose(broken), "ort")
     assert answer.missing == "onnxruntime: SIGILL"
-    assert answer.mend.endswith('~/waveedge/bin/pip install waveedge "onnxruntime>=1.20"')
+    assert answer.mend.endswith(f'pip install {wheel_name()} "onnxruntime>=1.20"')
+
+
+def test_what_the_commands_install_is_what_waveedge_asks_for() -> None:
+    """waveedge by its file, as no index has it; all else as the extras have it."""
+    asked = {line.partition(";")[0].strip() for line in metadata.requires("waveedge") or ()}
+    assert {*prescriptions._NEEDS.values()} <= asked
+
+
+def test_the_pip_of_a_command_is_that_of_the_python_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment whose program is called by its path need not be activated."""
+    for folder in ("system", "an env"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "pip").write_text("#!/bin/sh\n")
+        (tmp_path / folder / "pip").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "system"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "system" / "python3"))
+    assert this_python().pip == "pip"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "an env" / "python3"))
+    assert this_python().pip == f"'{tmp_path}/an env/python3' -m pip"
+    found = desktop(tmp_path, openvino=ABSENT)
+    found = replace(found, python=this_python())
+    assert verdict(diagnose(found), "openvino").mend == (
+        f"'{tmp_path}/an env/python3' -m pip install \"openvino>=2025.4\""
+    )
+
+
+def test_where_a_wheel_is_to_be_had_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = orin(tmp_path, tensorrt=ABSENT)
+    hidden = replace(found, python=Python("3.10", venv=True, sees_system=False, managed=False))
+    command.show(diagnose(hidden))
+    out = capsys.readouterr().out
+    assert f"~/waveedge/bin/pip install {wheel_name()}\n" in out
+    assert f"{wheel_name()} is what 'waveedge wheel' writes" in out
 
 
 def desktop(root: Path, **libraries: Library) -> Findings:
@@ -267,7 +308,7 @@ def test_a_desktop_with_and_without_a_card(tmp_path: Path) -> None:
     card = Library("13.0", "", ("8.9",))
     works = desktop(tmp_path, cuda=card, tensorrt_rtx=Library("1.7.1", ""))
     assert verdict(diagnose(works), "trt-rtx").by == "TensorRT-RTX 1.7.1 (SM 8.9)"
-    assert verdict(diagnose(works), "trt").mend == 'pip install "waveedge[trt]"'
+    assert verdict(diagnose(works), "trt").mend == 'pip install "tensorrt>=10.3"'
     nothing = verdict(diagnose(desktop(tmp_path)), "trt")
     assert (nothing.missing, nothing.mend) == ("there is no NVIDIA GPU", None)
     plant(tmp_path, {"sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n"})

@@ -6,6 +6,7 @@ from waveedge import console
 from waveedge.export import target_names
 from waveedge.runtime.doctor import Diagnosis, diagnose
 from waveedge.runtime.findings import Findings
+from waveedge.wheel import wheel_name
 
 __all__ = ["run"]
 
@@ -53,6 +54,8 @@ def show(diagnosis: Diagnosis) -> None:
     for command, what in mends.items():
         # On lines of their own: a command is to be copied whole.
         console.out.print(f"{what}\n    {command}")
+    if any(wheel_name() in command for command in mends):
+        console.out.print(f"{wheel_name()} is what 'waveedge wheel' writes, here or on the desk.")
     if not mends:
         console.out.print("No command would make more of this machine.")
 

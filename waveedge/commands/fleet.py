@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 from waveedge import console
 from waveedge.errors import InputError
 from waveedge.fleet import Board, measure, read_boards, rows, save_plot
+from waveedge.fleet.forms import FORM_COLUMNS, form_rows
 from waveedge.fleet.further import BATCH_COLUMNS, STREAM_COLUMNS, batch_rows, stream_rows
+from waveedge.fleet.measure import Outcome
+from waveedge.fleet.remote import PLACE
 from waveedge.fleet.ssh import require_host
-from waveedge.fleet.summary import COLUMNS
+from waveedge.fleet.summary import COLUMNS, at
 from waveedge.outputs import PICTURE, check_output
 from waveedge.runtime.bundle import newest_bundle, open_bundle
 
@@ -75,8 +79,10 @@ def run(
     elif measured:
         bundle = open_bundle(model)
         counted = "runs" if alone or bundle.baseline is None else "interleaved pairs"
-        title = f"{bundle.name}, {runs} {counted}, {threads} thread(s)"
+        title = f"{bundle.name}, {runs} {counted}, {threads} thread(s), on {_timed(outcomes)}"
         console.table(title, COLUMNS, rows(outcomes))
+        if forms := form_rows(outcomes):
+            console.table("The race of the engines, on each board", FORM_COLUMNS, forms)
         if further := batch_rows(outcomes):
             console.table("Batches", BATCH_COLUMNS, further)
         if further := stream_rows(outcomes):
@@ -87,8 +93,17 @@ def run(
         for note in (outcome.report or {}).get("notes") or ():
             console.say(f"{outcome.board.title}: {str(note)[:500]}")
     for outcome in outcomes:
+        if outcome.installed:
+            console.say(f"{outcome.board.title}: waveedge stays there, in ~/{PLACE}. To remove it:")
+            console.say(f"    ssh {shlex.quote(outcome.board.host)} 'rm -r ~/{PLACE}'")
+    for outcome in outcomes:
         if outcome.error is not None:
             console.err.print(f"error: {outcome.error.what}", style="bold red")
             if outcome.error.hint:
                 console.say(outcome.error.hint)
     return all(outcome.report is not None for outcome in outcomes)
+
+
+def _timed(outcomes: Sequence[Outcome]) -> str:
+    sources = {at(outcome.report, "input_source") for outcome in outcomes if outcome.report}
+    return "the bundle's images" if sources == {"images"} else "a random image"

@@ -1,8 +1,9 @@
 """Boards that are measured from the desk, over the OpenSSH client.
 
-``ssh`` reaches a board, ``setup`` installs waveedge there, ``job`` copies a bundle, runs ``waveedge
-bench`` on it detached and brings the result home, ``boards`` reads which ones, ``measure`` does it
-on all of them at once, ``summary`` makes one table and picture of it.
+``ssh`` reaches a board, ``remote`` installs waveedge there, ``job`` copies a bundle, runs
+``waveedge bench`` on it detached and brings the result home, ``boards`` reads which ones,
+``measure`` does it on all of them at once, ``summary`` makes one table and picture of it, ``forms``
+and ``further`` more tables.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """One measurement on one board: copied, run detached, and brought home.
 
 On the board all lies in ``~/.cache/waveedge/KEY``, the key a hash of the bundle: ``bundle`` has its
-files, and one folder a job has ``pid``, ``log``, ``doctor``, ``out`` and at the end ``status``. The
-job runs on when the line is cut; the same command finds it by its name and goes on where it was.
+files, and one folder a job has ``pid``, ``log``, ``doctor``, ``engines``, ``out`` and at the end
+``status``. The job runs on when the line is cut; the same command finds it by its name and goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -13,64 +14,36 @@ import shlex
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 from waveedge.files import sha256
 from waveedge.filetypes import MANIFEST
+from waveedge.fleet import scripts
 from waveedge.fleet.ssh import BoardError, ConnectionLostError, Ssh
 from waveedge.runtime.bundle import Bundle
 
-__all__ = ["Job"]
-
-_LONGEST = 6 * 3600
-"""Seconds after which a board ends a job by itself: no orphan runs for ever."""
+__all__ = ["Job", "Result"]
 
 _PATIENCE = 60.0
 _PAUSE = 1.0
+_ROOM_KIB = 1024
+"""With less than that free, a job that failed is taken to have wanted for room."""
 
-_START = """\
-set -e
-cd {folder}
-mkdir {job} 2>/dev/null || exit 0
-cat > {job}/run.sh
-if command -v setsid >/dev/null; then detached=setsid; else detached=nohup; fi
-$detached sh {job}/run.sh >/dev/null 2>&1 </dev/null &
-for _ in 1 2 3 4 5 6 7 8 9 10; do [ -f {job}/pid ] && exit 0; sleep 0.2; done
-echo "its shell did not start" >&2
-exit 1
-"""
 
-_RUN = """\
-cd {folder}/{job} || exit 1
-: > out; : > log; : > doctor
-echo $$ > pid
-export XDG_CACHE_HOME="$PWD/cache"  # what libraries leave behind goes with the job
-{python} -m waveedge doctor --json > doctor 2> /dev/null
-{build}timeout -k 10 {longest} {python} -m waveedge bench ../bundle --json {arguments} > out 2> log
-echo $? > status.part
-mv status.part status
-"""
+@dataclass(frozen=True)
+class Result:
+    """What a job brought home, as JSON values; None where the board printed none.
 
-_BUILD = """\
-timeout -k 10 {longest} {python} -m waveedge build ../bundle --json > engines 2> log || {{
-  echo $? > status.part; mv status.part status; exit
-}}
-"""
-"""For a bundle that runs as engines: those that lie there and fit are kept."""
+    Attributes:
+        report: of ``waveedge bench --json``.
+        doctor: of ``waveedge doctor --json``.
+        engines: of ``waveedge build --race --json``, for a bundle that runs as engines.
+    """
 
-_STATE = """\
-cd {folder}/{job} 2>/dev/null || {{ echo none; exit 0; }}
-if [ -n "$(find status -mmin +1440 2>/dev/null)" ]; then echo gone
-elif [ -f status ]; then echo "ended $(cat status)"
-elif [ -f pid ] && kill -0 "$(cat pid)" 2>/dev/null; then echo running
-else echo gone; fi
-"""
-
-_REMOVE = """\
-rm -rf {folder}/{job}
-[ {keep} = 1 ] || ls -d {folder}/job-* >/dev/null 2>&1 || rm -rf {folder}
-rmdir "$HOME"/.cache/waveedge 2>/dev/null || true
-"""
+    report: dict[str, Any]
+    doctor: dict[str, Any] | None
+    engines: dict[str, Any] | None
 
 
 class Job:
@@ -93,22 +66,23 @@ class Job:
         say: Callable[[str], None],
     ) -> None:
         self._ssh, self._bundle, self._say = ssh, bundle, say
+        arguments = [*arguments, *_images(bundle, arguments)]
         key = str(bundle.manifest["sha256"])[:16]
         command = json.dumps([python, *arguments])
         self._folder = f'"$HOME"/.cache/waveedge/{key}'
         self._name = f"job-{hashlib.sha256(command.encode()).hexdigest()[:16]}"
         engines = str(bundle.manifest["target"]).startswith("trt")
-        self._run = _RUN.format(
-            build=_BUILD.format(longest=_LONGEST, python=python) if engines else "",
+        self._run = scripts.RUN.format(
+            build=scripts.BUILD.format(longest=scripts.LONGEST, python=python) if engines else "",
             folder=self._folder,
             job=self._name,
-            longest=_LONGEST,
+            longest=scripts.LONGEST,
             python=python,
             arguments=shlex.join(arguments),
         )
 
-    def run(self, *, keep: bool = False) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """Measure, and return the report, and the doctor's, as their ``--json`` prints them.
+    def run(self, *, keep: bool = False) -> Result:
+        """Measure, and return what came of it.
 
         Args:
             keep: leave the bundle on the board, so that the next time it need not be copied.
@@ -117,7 +91,7 @@ class Job:
             BoardError: it failed there; the message is what the board printed.
             ConnectionLostError: the line was cut for longer than a minute. The job runs on.
         """
-        state = self._state()
+        state, _ = self._state()
         if state == "gone":  # the board was switched off meanwhile, or it ended a day ago
             self._remove(keep=True)
             state = "none"
@@ -132,15 +106,18 @@ class Job:
             self._start()
         else:
             self._say("going on")
-        status = self._wait()
-        out, log, doctor = (self._fetch(name) for name in ("out", "log", "doctor"))
+        status, room = self._wait()
+        if status is None:
+            self._remove(keep=keep)
+            raise self._cut_short() if room else self._full()
+        out, log, doctor, engines = (self._fetch(name) for name in scripts.RESULTS)
         self._remove(keep=keep)
         if status:
-            raise self._refused(status, log)
+            raise self._refused(status, log, room)
         report = _object(out)
         if report is None:
-            raise BoardError(f"{self._ssh.host}: its report is not one: {out[:80]!r}")
-        return report, _object(doctor)
+            raise self._nonsense(out) if room else self._full()
+        return Result(report, _object(doctor), _object(engines))
 
     def _copy(self) -> None:
         """Copy those files of the bundle that are not there yet, and check all of them there."""
@@ -186,20 +163,23 @@ class Job:
         def send(stdin: IO[bytes]) -> None:
             stdin.write(script)
 
-        answer = self._ssh.run(_START.format(folder=self._folder, job=self._name), send=send)
+        answer = self._ssh.run(scripts.START.format(folder=self._folder, job=self._name), send=send)
         if answer.status:
             raise self._ssh.failed("start the measurement", answer)
 
-    def _state(self) -> str:
-        script = _STATE.format(folder=self._folder, job=self._name)
-        return self._ssh.ask(script, "say how far it is").strip()
+    def _state(self) -> tuple[str, bool]:
+        """How far it is, and whether the board's disk has room."""
+        script = scripts.STATE.format(folder=self._folder, job=self._name)
+        state, *free = self._ssh.ask(script, "say how far it is").splitlines() or [""]
+        full = bool(free) and free[0].isdigit() and int(free[0]) < _ROOM_KIB
+        return state.strip(), not full
 
-    def _wait(self) -> int:
-        """Wait until the job ended, and return its exit status."""
+    def _wait(self) -> tuple[int | None, bool]:
+        """Wait until it ended; return its exit status, if any, and whether the disk has room."""
         heard = time.monotonic()
         while True:
             try:
-                state = self._state()
+                state, room = self._state()
             except ConnectionLostError as error:
                 if time.monotonic() - heard > _PATIENCE:
                     raise ConnectionLostError(
@@ -212,13 +192,9 @@ class Job:
             heard = time.monotonic()
             if state.startswith("ended"):
                 number = state.removeprefix("ended").strip()
-                return int(number) if number.isdigit() else 1
+                return int(number) if number.isdigit() else 1, room
             if state != "running":
-                self._remove(keep=True)
-                raise BoardError(
-                    f"{self._ssh.host}: the measurement ended without a result",
-                    hint="It was killed, or the board restarted. Try again.",
-                )
+                return None, room
             self._say("measuring")
             time.sleep(_PAUSE)
 
@@ -228,14 +204,30 @@ class Job:
     def _remove(self, *, keep: bool) -> None:
         """Remove the job's folder, and the bundle unless another job there needs it."""
         self._ssh.ask(
-            _REMOVE.format(folder=self._folder, job=self._name, keep=int(keep)), "clear up"
+            scripts.REMOVE.format(folder=self._folder, job=self._name, keep=int(keep)), "clear up"
         )
 
-    def _refused(self, status: int, log: str) -> BoardError:
+    def _cut_short(self) -> BoardError:
+        return BoardError(
+            f"{self._ssh.host}: the measurement ended without a result",
+            hint="It was killed, or the board restarted. Try again.",
+        )
+
+    def _nonsense(self, out: str) -> BoardError:
+        return BoardError(f"{self._ssh.host}: its report is not one: {out[:80]!r}")
+
+    def _full(self) -> BoardError:
+        return self._ssh.full("write down what it measured")
+
+    def _refused(self, status: int, log: str, room: bool) -> BoardError:
         lines = [line.strip() for line in log.splitlines() if line.strip()]
         errors = [index for index, line in enumerate(lines) if line.startswith("error: ")]
         if status == 124:
-            return BoardError(f"{self._ssh.host}: it took more than {_LONGEST // 3600} hours")
+            return BoardError(
+                f"{self._ssh.host}: it took more than {scripts.LONGEST // 3600} hours"
+            )
+        if "No space left on device" in log or (not room and not errors):
+            return self._full()
         if not errors:
             last = lines[-1][:300] if lines else f"exit status {status}"
             return BoardError(f"{self._ssh.host}: the measurement failed: {last}")
@@ -243,6 +235,17 @@ class Job:
         return BoardError(
             f"{self._ssh.host}: {what.removeprefix('error: ')[:500]}", hint=" ".join(hint)[:500]
         )
+
+
+def _images(bundle: Bundle, arguments: Sequence[str]) -> list[str]:
+    """The option that times the images of a bundle; [] where there are none of the size asked for.
+
+    ``waveedge bench`` runs one at a time.
+    """
+    images, batch = bundle.manifest["images"], bundle.manifest["input"]["shape"][0]
+    if images is None or "--input-size" in arguments or batch not in (1, str(batch)):
+        return []
+    return ["--images", f"../bundle/{images}"]
 
 
 def _object(text: str) -> dict[str, Any] | None:

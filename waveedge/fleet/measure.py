@@ -30,19 +30,25 @@ class Outcome:
         board: which.
         report: as ``waveedge bench --json`` prints it there; None where it failed.
         doctor: as ``waveedge doctor --json`` prints it there; None where that failed.
+        engines: as ``waveedge build --race --json`` prints it there; None of a bundle that runs as
+            no engine.
+        installed: whether waveedge was installed there, where it stays.
         error: why there is no report.
     """
 
     board: Board
     report: dict[str, Any] | None = None
     doctor: dict[str, Any] | None = None
+    engines: dict[str, Any] | None = None
+    installed: bool = False
     error: WaveedgeError | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         error = self.error and {"what": self.error.what, "hint": self.error.hint}
         board = {"name": self.board.title, "host": self.board.host}
-        return {**board, "error": error, "report": self.report, "doctor": self.doctor}
+        found = {"report": self.report, "doctor": self.doctor, "engines": self.engines}
+        return {**board, "error": error, "installed": self.installed, **found}
 
 
 def measure(
@@ -90,9 +96,12 @@ def measure(
                 if setup:
                     report("installing waveedge")
                     install(ssh, outcome.board.python)
+                    outcome.installed = True
                 python = find_python(ssh, "" if setup else outcome.board.python)
                 job = Job(ssh, python, checked, arguments, report)
-                outcome.report, outcome.doctor = job.run(keep=keep)
+                result = job.run(keep=keep)
+                outcome.report, outcome.doctor = result.report, result.doctor
+                outcome.engines = result.engines
             say(title, "done")
         except WaveedgeError as error:
             outcome.error = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
 from pathlib import Path
@@ -11,30 +12,45 @@ import waveedge
 from waveedge.fleet.ssh import BoardError, Ssh
 from waveedge.wheel import wheel_name, write_wheel
 
-__all__ = ["find_python", "install"]
+__all__ = ["PLACE", "find_python", "install"]
 
-_PLACE = '"$HOME"/.local/share/waveedge'
+PLACE = ".local/share/waveedge"
+"""Where :func:`install` puts it, from the home of the user there."""
+
+_PLACE = f'"$HOME"/{PLACE}'
 _VENV = f"{_PLACE}/venv"
+_WITHOUT_VENV = r"ensurepip is not\s+available|No module named '?(venv|ensurepip)"
+"""What a Debian without python3-venv prints, and others that leave these modules out."""
+
+_NO_PYTHON, _NO_VENV = 91, 92  # exit statuses of _INSTALL, which no program there has
 
 _FIND = """\
+without=missing
 for python in {candidates}; do
   command -v "$python" >/dev/null 2>&1 || continue
+  without=waveedge
   there=$("$python" -c 'import waveedge; print(waveedge.__version__)' 2>/dev/null) || continue
   echo "$there"
   command -v "$python"
   exit 0
 done
-exit 0
+echo "$without"
 """
 
 _INSTALL = """\
 set -e
+command -v {python} >/dev/null 2>&1 || exit {no_python}
 mkdir -p {place}
 cd {place}
 cat > {wheel}.part
 mv {wheel}.part {wheel}
-[ -x venv/bin/python ] || {python} -m venv --system-site-packages venv
-pip="venv/bin/python -m pip install --quiet --disable-pip-version-check"
+if ! venv/bin/python -m pip --version >/dev/null 2>&1; then
+  rm -rf venv  # what is left of one where the line was cut
+  {python} -m venv --system-site-packages venv || {{
+    cd ..; rm -rf waveedge; exit {no_venv}
+  }}
+fi
+pip="venv/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir"
 $pip --force-reinstall --no-deps {wheel}  # of the same version, pip would leave an older build
 $pip {wheel}
 """
@@ -52,6 +68,8 @@ def find_python(ssh: Ssh, python: str = "") -> str:
     """
     candidates = _quoted(python) if python else f"{_VENV}/bin/python python3"
     found = ssh.ask(_FIND.format(candidates=candidates), "look for waveedge").splitlines()
+    if found == ["missing"]:
+        raise _no_python(ssh, python)
     if len(found) < 2:
         raise BoardError(
             f"{ssh.host}: {python or 'its Python'} has no waveedge",
@@ -87,11 +105,30 @@ def install(ssh: Ssh, python: str = "") -> None:
         stdin.write(content)
 
     script = _INSTALL.format(
-        place=_PLACE, wheel=wheel_name(), python=_quoted(python) if python else "python3"
+        place=_PLACE,
+        wheel=wheel_name(),
+        python=_quoted(python) if python else "python3",
+        no_python=_NO_PYTHON,
+        no_venv=_NO_VENV,
     )
     answer = ssh.run(script, send=send)
+    if answer.status == _NO_PYTHON:
+        raise _no_python(ssh, python)
+    if answer.status == _NO_VENV and re.search(_WITHOUT_VENV, answer.text):
+        raise BoardError(
+            f"{ssh.host}: its Python makes no virtual environments",
+            hint="Install on the board what does: sudo apt install python3-venv",
+        )
     if answer.status:
         raise ssh.failed("install waveedge", answer)
+
+
+def _no_python(ssh: Ssh, python: str) -> BoardError:
+    return BoardError(
+        f"{ssh.host}: there is no {python or 'Python'}",
+        hint="Install Python on the board: sudo apt install python3 python3-venv"
+        + (", or name the one that it has." if python else ""),
+    )
 
 
 def _quoted(path: str) -> str:

@@ -72,6 +72,11 @@ class Answer:
     out: str
     err: str
 
+    @property
+    def text(self) -> str:
+        """All that it printed."""
+        return self.err + self.out
+
 
 class Ssh:
     """A connection to a board; use it in a ``with`` statement, which ends it.
@@ -175,11 +180,15 @@ class Ssh:
         """Return the error of a script that failed, with the last line that it printed."""
         lines = [line.strip() for line in (answer.err or answer.out).splitlines() if line.strip()]
         if "No space left on device" in answer.err:
-            return BoardError(
-                f"{self.host}: its disk is full: it cannot {what}", hint="Free some of it."
-            )
+            return self.full(what)
         reason = lines[-1][:300] if lines else f"exit status {answer.status}"
         return BoardError(f"{self.host}: it cannot {what}: {reason}")
+
+    def full(self, what: str) -> BoardError:
+        """Return the error of a board that wants for room on its disk."""
+        return BoardError(
+            f"{self.host}: its disk is full: it cannot {what}", hint="Free some of it."
+        )
 
     def _lost(self, printed: str) -> ConnectionLostError:
         for pattern, (reason, hint) in _REASONS.items():

@@ -13,7 +13,7 @@ from waveedge.outputs import PICTURE, new_file
 from waveedge.runtime.pictures import figure
 from waveedge.runtime.schema import shown
 
-__all__ = ["COLUMNS", "Figures", "at", "number", "rows", "save_plot"]
+__all__ = ["COLUMNS", "Figures", "at", "cell", "number", "rows", "save_plot"]
 
 COLUMNS = (
     *("board", "compressed", "as published", "faster by", "memory", "of published"),
@@ -72,10 +72,10 @@ def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
         table.append(
             (
                 f"{shown(outcome.board.title, 40)}: {figures.machine}",
-                *(_cell(value, "ms") for value in figures.wall),
+                *(cell(value, "ms") for value in figures.wall),
                 f"{ratio[0]:.2f}x [{ratio[1]:.2f}, {ratio[2]:.2f}]" if ratio else "-",
-                *(_cell(value, "MiB", 2**20) for value in figures.peak),
-                *(_cell(value, "mJ", 1e-3) for value in figures.energy),
+                *(cell(value, "MiB", 2**20) for value in figures.peak),
+                *(cell(value, "mJ", 1e-3) for value in figures.energy),
                 figures.backend,
             )
         )
@@ -117,7 +117,8 @@ def save_plot(outcomes: Sequence[Outcome], path: Path, *, overwrite: bool = Fals
         drawn.savefig(temporary, format="png", dpi=150, metadata=PICTURE_TEXT)
 
 
-def _cell(value: float | None, unit: str, size: float = 1.0) -> str:
+def cell(value: float | None, unit: str, size: float = 1.0) -> str:
+    """Return a number as so many units, each of ``size``; a dash where there is none."""
     return "-" if value is None else f"{value / size:.2f} {unit}"
 
 
