@@ -87,10 +87,7 @@ class Lessons:
         self.window = window if window and self._makes_maps() else None
         pixels = math.prod(self.window or shape[2:])
         batch = max(1, _PIXELS // pixels)
-        if (
-            self.window is None
-        ):  # of few images several windows are cut, and whole ones not repeated
-            batch = min(len(self.images), batch)
+        views = max(len(self.images), batch) if self.window else len(self.images)
         self.batch = (processes or Processes()).batch(batch, views)
         self.rng = np.random.default_rng(seed)
 
