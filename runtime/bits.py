@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from waveedge.runtime.figures import Bits
 
-__all__ = ["bits_of"]
+__all__ = ["bits_of", "distinct_bits"]
 
 
 def bits_of(path: Path, manifest: Mapping[str, Any] | None) -> Bits | None:
@@ -31,15 +31,21 @@ def bits_of(path: Path, manifest: Mapping[str, Any] | None) -> Bits | None:
     layers = manifest["layers"]
 
     def text(kind: str) -> str:
-        pairs = set()
+        pairs = []
         for layer in layers:
             bits = layer[kind]["weight_bits"], layer[kind]["activation_bits"]
             if kind == "executed" and float_bits is not None and min(bits) > 8:
                 bits = float_bits, float_bits
-            pairs.add(bits)
-        return ", ".join(f"w{weight}a{activation}" for weight, activation in sorted(pairs)[::-1])
+            pairs.append(bits)
+        return distinct_bits(pairs)
 
     return Bits(text("requested"), inspected or text("executed"))
+
+
+def distinct_bits(pairs: Iterable[Sequence[int]]) -> str:
+    """Every distinct pair of weight and activation bits, widest first: ``w16a16, w8a8``."""
+    distinct = sorted({(weight, activation) for weight, activation in pairs}, reverse=True)
+    return ", ".join(f"w{weight}a{activation}" for weight, activation in distinct)
 
 
 def _inspected(path: Path) -> str:
@@ -48,7 +54,7 @@ def _inspected(path: Path) -> str:
 
     if path.suffix != ".engine" or not sidecar(path).is_file():
         return ""
-    return str(read_engine(path)["executed"] or "")
+    return distinct_bits(read_engine(path)["executed"].values())
 
 
 def _form_of(engine: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:

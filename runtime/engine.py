@@ -90,6 +90,11 @@ class EngineBackend:
         self._cuda.activate()
         free = self._cuda.free_bytes()
         self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise WaveedgeError(
+                f"{self.name} makes no execution context: there is not enough memory for it",
+                hint="End other programs that use the GPU, or choose a smaller batch or size.",
+            )
         self.context_bytes = free - self._cuda.free_bytes()
         self._events += [self._cuda.event() for _ in range(4)]
 
