@@ -8,7 +8,9 @@ from typing import Any
 
 from waveedge.runtime.figures import Bits
 
-__all__ = ["bits_of", "distinct_bits"]
+__all__ = ["bits_of", "distinct_bits", "has_integers"]
+
+_FLOAT_BITS = 32
 
 
 def bits_of(path: Path, manifest: Mapping[str, Any] | None) -> Bits | None:
@@ -46,6 +48,15 @@ def distinct_bits(pairs: Iterable[Sequence[int]]) -> str:
     """Every distinct pair of weight and activation bits, widest first: ``w16a16, w8a8``."""
     distinct = sorted({(weight, activation) for weight, activation in pairs}, reverse=True)
     return ", ".join(f"w{weight}a{activation}" for weight, activation in distinct)
+
+
+def has_integers(form: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    """Whether a form of a bundle has quantizers: those of the network as it was compressed."""
+    own = _own_form(manifest)
+    if own is None or _network(form) != _network(own):
+        return False
+    asked = (layer["requested"] for layer in manifest["layers"])
+    return any(min(one["weight_bits"], one["activation_bits"]) < _FLOAT_BITS for one in asked)
 
 
 def _inspected(path: Path) -> str:
