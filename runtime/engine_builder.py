@@ -131,7 +131,7 @@ def require_backend(backend: Backend) -> None:
         raise MissingDependencyError(what, hint=hint)
 
 
-def require_version(backend: Backend) -> None:
+def require_version(backend: str) -> None:
     """Raises MissingDependencyError if the TensorRT here is too old for strongly typed networks."""
     if backend != "tensorrt":
         return
