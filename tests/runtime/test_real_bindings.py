@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -115,9 +116,14 @@ def test_a_bundle_is_built_run_and_refused(
     assert found["verbosity"] == "ProfilingVerbosity.DETAILED"  # else the inspector tells names
     assert found["progress"][0] == ["Building", 1, 2]
     assert (found["cache_first"], found["cache_then"]) == ("measured", "measured")
+    # Two engines, each with its manifest, and nothing half written but what the next run clears.
+    number, named, hidden = found["after_a_kill"]
+    assert (number, len(named), hidden) == (signal.SIGKILL, 4, 1)
+    assert found["hidden"] == []
     lies, reused = found["after_a_cut"]
-    assert len(lies) == 4  # two engines, each with its manifest, and nothing half written
-    assert reused == [True, True, *[False] * 7]
+    assert set(named) < set(lies)
+    assert len(lies) == 8
+    assert reused == [*[True] * 4, *[False] * 5]
     assert found["from_the_desk"] == [8]  # as the inspector says
     assert found["free"] == [[1, 3, 16, 16], [1, 3, 16, 16], [8, 3, 16, 16]]
     assert found["profile"] == [[1, 3, 16, 16], [1, 3, 32, 48], [8, 3, 64, 64]]
