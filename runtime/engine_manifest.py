@@ -124,14 +124,13 @@ def engines_of(bundle: Bundle, onnx: str) -> list[Path]:
 
 
 def engine_cores(bundle: Bundle, onnx: str) -> list[int | None]:
-    """For what engines of one of a bundle's ONNX files lie there, fitting or not.
+    """For what an engine of one of a bundle's ONNX files may lie there, fitting or not.
 
     None is the GPU, numbers are DLA cores.
     """
     files = bundle.path.glob(f"{onnx.removesuffix('.onnx')}.dla*.engine")
     places = (re.search(rf"{DLA_PLACE}\.engine$", file.name) for file in files)
-    cores = [None, *sorted(int(place[1]) for place in places if place is not None)]
-    return [core for core in cores if engine_path(bundle, onnx, core).is_file()]
+    return [None, *sorted(int(place[1]) for place in places if place is not None)]
 
 
 def engine_of(bundle: Bundle, onnx: str, core: int | None = None) -> Path | None:

@@ -108,6 +108,7 @@ def race(
         _Runner(form, core)
         for form in bundle.manifest["forms"]
         for core in engine_cores(bundle, form["file"])
+        if engine_path(bundle, form["file"], core).is_file()
     ]
     if not runners:
         raise InputError(

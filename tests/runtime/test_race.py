@@ -111,7 +111,7 @@ def test_the_command_names_what_was_left_out(
     engines(monkeypatch, model=0)
     monkeypatch.setattr(command, "build", lambda *args, **options: [])
     options: dict[str, Any] = {
-        **dict.fromkeys(("workspace_mib", "level", "dla", "least_db")),
+        **dict.fromkeys(("workspace_mib", "level", "dla", "opt_batch", "least_db")),
         **dict.fromkeys(("again", "overwrite"), False),
         "raced": True,
     }
