@@ -13,7 +13,8 @@ SCRIPT = "build_engine.sh"
 
 # TensorRT 10.3 needs --stronglyTyped and measures without CUDA graphs and with transfers unless
 # told; 11 accepts these three flags as names of its defaults. So one command fits both, and both
-# print comparable times.
+# print comparable times. 8.6 has no such networks; 10 and 11 are known by the version that they
+# print, too, as a help need not list what is deprecated.
 _TEMPLATE = """\
 #!/bin/sh
 # Builds this bundle's engines with this device's TensorRT (10.3 or later).
@@ -35,6 +36,14 @@ command -v trtexec >/dev/null || {{
     echo "trtexec is not installed; on a Jetson: sudo apt install nvidia-jetpack" >&2
     exit 1
 }}
+case "$(trtexec --help 2>&1)" in
+    *stronglyTyped* | *"[TensorRT v1"[0-9]*) ;;
+    *)
+        echo "this trtexec knows no strongly typed networks, as 8.6 of JetPack 6.0:" \
+            "update to JetPack 6.1 or later, which has TensorRT 10.3" >&2
+        exit 1
+        ;;
+esac
 exec trtexec --onnx=model.onnx --saveEngine=model.engine --stronglyTyped \\
     --profilingVerbosity=detailed --useCudaGraph --noDataTransfers{shapes} "$@"
 """

@@ -1,8 +1,9 @@
 """The forms of a network that a bundle for TensorRT carries, for the device to choose from.
 
 Which one is fastest there no desk can tell: rewrites and integers that pay on one GPU cost time on
-another. So the bundle has the network as published, its exact rewrite, and as it was compressed,
-in float32, float16 and bfloat16, each compared with the user's network.
+another. So the bundle has the network as published, its exact rewrite, the same without border
+pieces where that is another one, and as it was compressed, in float32, float16 and bfloat16, each
+compared with the user's network.
 
 onnxruntime on a device's CPU runs no bfloat16, so that what a form in it computes cannot be found
 there: its outputs for the bundle's images travel beside it.

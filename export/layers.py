@@ -7,7 +7,6 @@ was asked: it is read from what a runtime made of the graph.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from waveedge.export.graph_editing import array
 from waveedge.export.origins import layer_of
 from waveedge.export.passes.integer_weights import INT8
 from waveedge.nn import DWT2d, IDWT2d
-from waveedge.runtime.engine_kernels import Kernel
+from waveedge.runtime.engine_layers import EngineLayer, computing
 
 __all__ = ["Layer", "layers_of", "optimised_by_onnxruntime", "seen_in_engine", "seen_in_graph"]
 
@@ -129,11 +128,10 @@ def seen_in_graph(optimised: onnx.ModelProto, layers: Iterable[Layer]) -> set[st
     }
 
 
-def seen_in_engine(kernels: Iterable[Kernel], layers: Iterable[Layer]) -> set[str]:
+def seen_in_engine(kernels: Iterable[EngineLayer], layers: Iterable[Layer]) -> set[str]:
     """Names of the nodes that a TensorRT engine computes with a kernel on int8 inputs."""
-    # The compiler numbers a node's kernels (node_myl0_3); the older builder joins nodes (a + b).
-    integer = {re.split(r"_myl| \+ ", kernel.name)[0] for kernel in kernels if kernel.int8}
-    return {layer.node for layer in layers if layer.node in integer}
+    found = computing(kernels)
+    return {layer.node for layer in layers if layer.node in found and found[layer.node].int8}
 
 
 def _weight(value: ir.Value | None) -> tuple[ir.Value | None, Grid | None]:

@@ -18,9 +18,9 @@ from torch import nn
 
 from waveedge.calibration import open_images
 from waveedge.compression.recipe import make_recipe
-from waveedge.compression.reparameterize import exact_form
 from waveedge.errors import RecipeError
 from waveedge.export.baseline import export_baseline
+from waveedge.export.exact_networks import REWRITTEN, exact_networks, priced_otherwise
 from waveedge.export.forms import Form, write_forms
 from waveedge.export.free_sizes import FREE_NOTE, explained, resized
 from waveedge.export.layers import layers_of
@@ -32,9 +32,8 @@ from waveedge.export.torch_to_onnx import Batch, to_onnx
 from waveedge.export.verify import Verification, outputs_of, verify
 from waveedge.files import shown
 from waveedge.filetypes import ENGINE
-from waveedge.normalise import detached_copy, normalise
+from waveedge.normalise import detached_copy
 from waveedge.outputs import BUNDLE, new_folder
-from waveedge.reference import Reference
 from waveedge.runtime.engine_builder import Build
 from waveedge.runtime.manifest import MANIFEST
 from waveedge.runtime.sizes import SizeRange, size_text
@@ -172,15 +171,19 @@ def export_model(
 
         forms: list[Form] = []
         if place.builds_engines:
+            notes += priced_otherwise(recipe, place.cost)
             step("writing the forms")
-            if published is not None and recipe is not None:
-                rewritten = exact_form(
-                    normalise(published, shape),
-                    shape[1:],
-                    Reference(published, list(images)),
+            # A network that is to stay as published is not rewritten here either.
+            if published is not None and (recipe is not None or getattr(model, "applied", ())):
+                networks |= exact_networks(
+                    published,
+                    shape,
+                    images,
                     cost=place.cost,
+                    known=(model, traced) if recipe is None else None,
+                    batch=batch,
+                    sizes=sizes,
                 )
-                networks["rewritten"] = to_onnx(rewritten, shape, batch=batch, sizes=sizes)
             present = {f"{_label(recipe)}-{precision}": MODEL}
             if published is not None:
                 present["published-float32"] = PUBLISHED
@@ -288,7 +291,7 @@ def _report(
 
 def _label(recipe: dict[str, Any] | None) -> str:
     """What a form is called: after its bits, or after what was done to it."""
-    return "rewritten" if recipe is None else make_recipe(recipe).label()
+    return REWRITTEN if recipe is None else make_recipe(recipe).label()
 
 
 def _steps(progress: Progress | None) -> Callable[[str], None]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from waveedge.runtime.figures import Bits
 
-__all__ = ["bits_of"]
+__all__ = ["bits_of", "distinct_bits", "has_integers"]
+
+_FLOAT_BITS = 32
 
 
 def bits_of(path: Path, manifest: Mapping[str, Any] | None) -> Bits | None:
@@ -31,15 +33,30 @@ def bits_of(path: Path, manifest: Mapping[str, Any] | None) -> Bits | None:
     layers = manifest["layers"]
 
     def text(kind: str) -> str:
-        pairs = set()
+        pairs = []
         for layer in layers:
             bits = layer[kind]["weight_bits"], layer[kind]["activation_bits"]
             if kind == "executed" and float_bits is not None and min(bits) > 8:
                 bits = float_bits, float_bits
-            pairs.add(bits)
-        return ", ".join(f"w{weight}a{activation}" for weight, activation in sorted(pairs)[::-1])
+            pairs.append(bits)
+        return distinct_bits(pairs)
 
     return Bits(text("requested"), inspected or text("executed"))
+
+
+def distinct_bits(pairs: Iterable[Sequence[int]]) -> str:
+    """Every distinct pair of weight and activation bits, widest first: ``w16a16, w8a8``."""
+    distinct = sorted({(weight, activation) for weight, activation in pairs}, reverse=True)
+    return ", ".join(f"w{weight}a{activation}" for weight, activation in distinct)
+
+
+def has_integers(form: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    """Whether a form of a bundle has quantizers: those of the network as it was compressed."""
+    own = _own_form(manifest)
+    if own is None or _network(form) != _network(own):
+        return False
+    asked = (layer["requested"] for layer in manifest["layers"])
+    return any(min(one["weight_bits"], one["activation_bits"]) < _FLOAT_BITS for one in asked)
 
 
 def _inspected(path: Path) -> str:
@@ -48,7 +65,7 @@ def _inspected(path: Path) -> str:
 
     if path.suffix != ".engine" or not sidecar(path).is_file():
         return ""
-    return str(read_engine(path)["executed"] or "")
+    return distinct_bits(read_engine(path)["executed"].values())
 
 
 def _form_of(engine: Path, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -21,6 +21,7 @@ from waveedge.filetypes import TIMING_CACHE, is_engine
 from waveedge.outputs import ENGINE, new_file
 from waveedge.runtime.built import Built
 from waveedge.runtime.bundle import Bundle, open_bundle
+from waveedge.runtime.conditions import clocks
 from waveedge.runtime.cuda import gpu_count
 from waveedge.runtime.engine import EngineBackend
 from waveedge.runtime.engine_builder import (
@@ -33,7 +34,7 @@ from waveedge.runtime.engine_builder import (
     require_version,
 )
 from waveedge.runtime.engine_check import compare
-from waveedge.runtime.engine_layers import EngineLayer, executed_bits, read_layers
+from waveedge.runtime.engine_layers import executed_bits, read_layers
 from waveedge.runtime.engine_manifest import (
     device_of,
     engine_of,
@@ -215,9 +216,10 @@ def _build(
         backend = EngineBackend(temporary, dla_core=settings.dla_core)
         quality = compare(bundle, form, backend)
         layers = read_layers(backend.information())
-        executed = _executed(bundle, layers)
+        executed = executed_bits(layers, [layer["name"] for layer in bundle.manifest["layers"]])
         fields = _manifest(bundle, library, form, made, quality)
-        fields |= {"layers": len(layers), "executed": executed or None, "dla": _dla(made)}
+        fields |= {"layers": len(layers), "dla": _dla(made)}
+        fields["executed"] = {name: list(bits) for name, bits in executed.items()}
         # Before the engine has its name, and with none in its place: one without a manifest, or
         # with that of another, would be nobody's.
         if os.path.isfile(engine) and not os.path.islink(engine):
@@ -232,12 +234,6 @@ def _dla(made: Build) -> dict[str, Any] | None:
     return None if placed is None else {**vars(placed), "on_gpu": list(placed.on_gpu)}
 
 
-def _executed(bundle: Bundle, layers: Sequence[EngineLayer]) -> str:
-    names = [layer["name"] for layer in bundle.manifest["layers"]]
-    pairs = sorted(set(executed_bits(layers, names).values()), reverse=True)
-    return ", ".join(f"w{weight}a{activation}" for weight, activation in pairs)
-
-
 def _is_ours(engine: Path) -> bool:
     try:
         return is_engine(engine)
@@ -250,7 +246,6 @@ def _manifest(
 ) -> dict[str, Any]:
     onnx = str(form["file"])
     machine = describe_machine()
-    fixed = machine.gpu_clock_fixed
     return {
         "onnx": onnx,
         "onnx_sha256": sha256(bundle.path / onnx),
@@ -261,5 +256,5 @@ def _manifest(
         "snr_db": quality,
         "power_mode": machine.power_mode,
         "jetpack": machine.jetpack,
-        "gpu_clock_fixed": None if fixed is None else int(fixed),
+        "clocks": clocks(machine),
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ class Built:
         snr_db: to its form on the bundle's images; None where it has none.
         engine_bytes: its size.
         layers: steps of the engine.
-        executed: bits of the network's layers as the engine computes them, such as
-            ``w8a8, w16a16``; empty where the inspector does not tell.
+        executed: weight and activation bits of each of the network's layers, as the engine computes
+            them; without those of which the inspector does not tell.
         dla_core: the deep learning accelerator that runs it; None for the GPU alone.
         on_dla: how many layers run there.
         on_gpu: names of those that the GPU runs instead.
@@ -38,7 +38,7 @@ class Built:
     snr_db: float | None = None
     engine_bytes: int = 0
     layers: int = 0
-    executed: str = ""
+    executed: Mapping[str, Sequence[int]] = field(default_factory=dict)
     dla_core: int | None = None
     on_dla: int = 0
     on_gpu: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Built:
             snr_db=fields["snr_db"],
             engine_bytes=engine.stat().st_size,
             layers=fields["layers"],
-            executed=fields["executed"] or "",
+            executed=fields["executed"],
             dla_core=dla["core"],
             on_dla=dla["on_dla"],
             on_gpu=tuple(dla["on_gpu"]),

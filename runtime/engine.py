@@ -14,6 +14,7 @@ from waveedge.errors import ArtifactError, InputError, MissingDependencyError, W
 from waveedge.runtime.backend import Array, DeviceTimes, TensorInfo
 from waveedge.runtime.cuda import Cuda, gpu_count
 from waveedge.runtime.cuda_graph import CudaGraph
+from waveedge.runtime.engine_builder import require_version
 from waveedge.runtime.engine_manifest import dla_core as manifest_core
 
 __all__ = ["EngineBackend", "can_run_engines"]
@@ -50,7 +51,7 @@ class EngineBackend:
         times: the GPU's own of the last run, in parts; None before the first.
 
     Raises:
-        MissingDependencyError: no TensorRT library, or no GPU.
+        MissingDependencyError: no TensorRT library, an old one, or no GPU.
         ArtifactError: the engine was built for another GPU or another version.
     """
 
@@ -90,6 +91,11 @@ class EngineBackend:
         self._cuda.activate()
         free = self._cuda.free_bytes()
         self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise WaveedgeError(
+                f"{self.name} makes no execution context: there is not enough memory for it",
+                hint="End other programs that use the GPU, or choose a smaller batch or size.",
+            )
         self.context_bytes = free - self._cuda.free_bytes()
         self._events += [self._cuda.event() for _ in range(4)]
 
@@ -240,8 +246,11 @@ def _deserialize(
             runtime.DLA_core = core  # else all engines run on core 0
         engine = runtime.deserialize_cuda_engine(data)
         if engine is not None:
+            require_version(library.__name__)  # what runs it here asks for names of 10.3
             # The runtime must outlive its engine.
             return library, runtime, engine
+    for library in libraries:
+        require_version(library.__name__)
     versions = ", ".join(f"{library.__name__} {library.__version__}" for library in libraries)
     raise ArtifactError(
         f"{path} cannot be loaded by {versions}",

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from waveedge.errors import MissingDependencyError
 from waveedge.runtime.dla import Placement, place, require_dla
-from waveedge.runtime.engine_kernels import Kernel, read_kernels
+from waveedge.runtime.engine_layers import EngineLayer
+from waveedge.runtime.engine_log import read_log
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = [
@@ -91,7 +92,7 @@ class Build:
     targets: tuple[str, ...]
     proxy: bool
     engine: bytes | None
-    kernels: list[Kernel] = field(default_factory=list)
+    kernels: list[EngineLayer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     timing_cache: bytes = b""
     placement: Placement | None = None
@@ -130,7 +131,7 @@ def require_backend(backend: Backend) -> None:
         raise MissingDependencyError(what, hint=hint)
 
 
-def require_version(backend: Backend) -> None:
+def require_version(backend: str) -> None:
     """Raises MissingDependencyError if the TensorRT here is too old for strongly typed networks."""
     if backend != "tensorrt":
         return
@@ -210,7 +211,7 @@ def build_engine(
         targets=RTX_TARGETS if rtx else (),
         proxy=rtx,
         engine=engine,
-        kernels=read_kernels(log.layers),
+        kernels=read_log(log.layers),
         errors=errors,
         timing_cache=cache,
         placement=placement,

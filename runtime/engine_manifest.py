@@ -22,11 +22,22 @@ from waveedge.runtime.bundle import Bundle
 from waveedge.runtime.cuda import compute_capabilities, gpu_name
 from waveedge.runtime.dla import MOST_LETTERS, MOST_NAMES
 from waveedge.runtime.manifest import FLOATS
-from waveedge.runtime.schema import ListOf, Nullable, Real, Record, SchemaError, Text, Whole, shown
+from waveedge.runtime.schema import (
+    ListOf,
+    MapOf,
+    Nullable,
+    Real,
+    Record,
+    SchemaError,
+    Text,
+    Whole,
+    shown,
+)
 
 __all__ = [
     "device_of",
     "dla_core",
+    "engine_cores",
     "engine_of",
     "engine_path",
     "engines_of",
@@ -36,8 +47,8 @@ __all__ = [
     "sidecar",
 ]
 
-_FORMAT = f"{ENGINE_FORMAT}3"
-_MOST_BYTES = 2**20
+_FORMAT = f"{ENGINE_FORMAT}4"
+_MOST_BYTES = 16 * 2**20
 _HASH = Text(64, r"[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")
 _SCHEMA = Record(
     {
@@ -53,9 +64,17 @@ _SCHEMA = Record(
         "snr_db": Nullable(Real(-1000, 1000)),
         "power_mode": Nullable(Text(100)),
         "jetpack": Nullable(Text(100)),
-        "gpu_clock_fixed": Nullable(Whole(0, 1)),
+        "clocks": Record(
+            {
+                "cpu_hz": Nullable(Whole(1, 10**12)),
+                "cpu_fixed": Nullable(Whole(0, 1)),
+                "gpu_hz": Nullable(Whole(1, 10**12)),
+                "gpu_fixed": Nullable(Whole(0, 1)),
+            }
+        ),
         "layers": Whole(0, 10**6),
-        "executed": Nullable(Text(200)),
+        # Layer -> weight and activation bits, of those layers that the inspector tells of.
+        "executed": MapOf(Text(1000), ListOf(Whole(1, 64), most=2, least=2), most=10_000),
         "dla": Nullable(
             Record(
                 {
@@ -100,11 +119,18 @@ def engines_of(bundle: Bundle, onnx: str) -> list[Path]:
 
     Raises as :func:`engine_of`.
     """
+    found = (engine_of(bundle, onnx, core) for core in engine_cores(bundle, onnx))
+    return [engine for engine in found if engine is not None]
+
+
+def engine_cores(bundle: Bundle, onnx: str) -> list[int | None]:
+    """For what an engine of one of a bundle's ONNX files may lie there, fitting or not.
+
+    None is the GPU, numbers are DLA cores.
+    """
     files = bundle.path.glob(f"{onnx.removesuffix('.onnx')}.dla*.engine")
     places = (re.search(rf"{DLA_PLACE}\.engine$", file.name) for file in files)
-    cores = sorted(int(place[1]) for place in places if place is not None)
-    found = (engine_of(bundle, onnx, core) for core in (None, *cores))
-    return [engine for engine in found if engine is not None]
+    return [None, *sorted(int(place[1]) for place in places if place is not None)]
 
 
 def engine_of(bundle: Bundle, onnx: str, core: int | None = None) -> Path | None:
@@ -186,7 +212,7 @@ def read_engine(engine: Path) -> Mapping[str, Any]:
         with file.open("rb") as opened:
             content = opened.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
-            raise SchemaError("it is larger than 1 MiB")
+            raise SchemaError("it is larger than 16 MiB")
         fields = json.loads(content.decode())
         if isinstance(fields, dict) and fields.get("format") != _FORMAT:
             raise SchemaError(f"its format is not {_FORMAT}")

@@ -15,7 +15,14 @@ from typing import Any
 from waveedge.runtime import jetson
 from waveedge.runtime.system_files import SystemFiles
 
-__all__ = ["Machine", "describe_machine", "int8_saturates", "memory", "onnxruntime_version"]
+__all__ = [
+    "Machine",
+    "describe_machine",
+    "int8_saturates",
+    "memory",
+    "onnxruntime_version",
+    "power_mode",
+]
 
 _CPUINFO = "proc/cpuinfo"
 
@@ -134,7 +141,7 @@ def describe_machine(
         onnxruntime=onnxruntime(),
         board=files.line("proc/device-tree/model"),
         gpus=_gpus(files),
-        power_mode=jetson.power_modes(files).current or (_power_mode() if files.is_own else None),
+        power_mode=power_mode(files),
         cpu_governor=files.line(f"{frequencies}/scaling_governor"),
         cpu_clock_fixed=None if None in (lowest, highest) else lowest == highest,
         gpu_clock_fixed=jetson.gpu_clock_fixed(files),
@@ -161,6 +168,11 @@ def memory(files: SystemFiles, field: str) -> int | None:
     """A field of ``/proc/meminfo``, such as MemAvailable, in bytes; None where there is none."""
     number, _, unit = files.fields("proc/meminfo").get(field, "").partition(" ")
     return int(number) * 1024 if unit == "kB" and number.isdecimal() else None
+
+
+def power_mode(files: SystemFiles) -> str | None:
+    """The name of the power mode that a Jetson is in; None elsewhere."""
+    return jetson.power_modes(files).current or (_power_mode() if files.is_own else None)
 
 
 def _usable_cores() -> int:

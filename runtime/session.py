@@ -78,6 +78,9 @@ class Session:
         self.manifest: Mapping[str, Any] | None = bundle.manifest if bundle else None
         self.sizes = SizeRange.of_manifest(self.manifest)
         self.path = _model_file(Path(path), bundle, provider)
+        if bundle is not None and self.path.suffix in _ENGINE_SUFFIXES:
+            for note in _engine_notes(bundle, self.path):
+                warnings.warn(note, stacklevel=2)
         if provider == "auto":
             engine = self.path.suffix in _ENGINE_SUFFIXES
             provider = "engine" if engine else bundle.manifest["provider"] if bundle else "cpu"
@@ -259,6 +262,12 @@ def _built(bundle: Bundle) -> Path | None:
     from waveedge.runtime.race import chosen_engine
 
     return chosen_engine(bundle)
+
+
+def _engine_notes(bundle: Bundle, engine: Path) -> list[str]:
+    from waveedge.runtime.conditions import engine_notes
+
+    return engine_notes(bundle, engine)
 
 
 def _engine_runs() -> bool:

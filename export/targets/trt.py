@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 
 from waveedge.export.device_script import SCRIPT, write_build_script
 from waveedge.export.manifest import tensor_info
 from waveedge.export.tensorrt import TensorRT, required
+from waveedge.filetypes import ENGINE
+from waveedge.runtime.engine import EngineBackend
 from waveedge.runtime.engine_builder import Build, backend_version, build_engine
+from waveedge.runtime.engine_layers import read_layers
 from waveedge.runtime.sizes import SizeRange
 
 __all__ = ["TARGET"]
@@ -25,7 +30,7 @@ class DeviceTensorRT(TensorRT):
         write_build_script(folder, info["name"], info["shape"], sizes)
         if backend_version("tensorrt") is not None:
             # For what is executed, and whether it builds: the engine would fit this GPU alone.
-            return required(build_engine(graph.SerializeToString(), "tensorrt", sizes))
+            return _inspected(required(build_engine(graph.SerializeToString(), "tensorrt", sizes)))
         if backend_version("tensorrt_rtx") is not None:
             return build_engine(graph.SerializeToString(), "tensorrt_rtx", sizes)
         return None
@@ -48,6 +53,16 @@ class DeviceTensorRT(TensorRT):
             )
         notes.append(f"build the engines on the device: waveedge build, or ./{SCRIPT}")
         return notes
+
+
+def _inspected(build: Build) -> Build:
+    """The same with its kernels as the engine inspector tells them, where it does."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / ENGINE
+        file.write_bytes(build.engine or b"")
+        return replace(
+            build, kernels=read_layers(EngineBackend(file).information()) or build.kernels
+        )
 
 
 TARGET = DeviceTensorRT()

@@ -95,6 +95,7 @@ def test_the_folder_holds_what_the_manifest_says(trt):
     # The integers here are of another network than the one called published, and far from it.
     quality = {form["name"]: form["snr_db"] for form in manifest["forms"]}
     assert quality.pop("w8a8-float32") < 20 < min(quality.values())
+    assert any("waveedge compress --cost gpu" in note for note in manifest["notes"])
     assert any("left out: the form w8a8-float16" in note for note in manifest["notes"])
     assert manifest["input"] == {"name": "input", "shape": [1, 3, 32, 32], "dtype": "float32"}
     assert manifest["outputs"] == [{"name": "output", "shape": [1, 8, 32, 32]}]

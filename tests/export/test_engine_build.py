@@ -103,10 +103,16 @@ def test_engines_are_not_built_where_nothing_can_check_them(tmp_path):
     assert {file.name: file.read_bytes() for file in (tmp_path / "net.rtx").iterdir()} == before
 
 
-def fake_trtexec(folder: Path) -> dict[str, str]:
+NEW, OLD = "[TensorRT v100300] [b26]", "[TensorRT v8601]"
+
+
+def fake_trtexec(folder: Path, help: str = "--stronglyTyped") -> dict[str, str]:
     """A trtexec that prints its folder and its arguments."""
     tool = folder / "trtexec"
-    tool.write_text('#!/bin/sh\npwd\nfor a in "$@"; do echo "$a"; done\n')
+    tool.write_text(
+        f'#!/bin/sh\n[ "$1" != --help ] || {{ echo "{help}"; exit; }}\n'
+        'pwd\nfor a in "$@"; do echo "$a"; done\n'
+    )
     tool.chmod(0o755)
     return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
@@ -134,6 +140,26 @@ def test_the_script_calls_trtexec_with_a_strongly_typed_network(tmp_path):
         "--noDataTransfers",
         "--skipInference",
     ]
+
+
+@pytest.mark.parametrize(
+    ("help", "builds"),
+    [
+        (f"&&&& RUNNING TensorRT.trtexec {OLD} --fp16 --int8", False),
+        (f"&&&& RUNNING TensorRT.trtexec {NEW} --fp16", True),
+        ("--stronglyTyped", True),
+    ],
+)
+def test_the_script_refuses_the_trtexec_of_jetpack_6_0_in_one_line(tmp_path, help, builds):
+    script = write_build_script(tmp_path, "input", [1, 3, 8, 8])
+    done = subprocess.run(
+        [script, "--trtexec"], env=fake_trtexec(tmp_path, help), capture_output=True, text=True
+    )
+    assert done.returncode == (0 if builds else 1)
+    assert ("--stronglyTyped" in done.stdout) == builds
+    (*said,) = done.stderr.splitlines()
+    assert len(said) == (0 if builds else 1)
+    assert all("JetPack 6.1" in line for line in said)
 
 
 def test_the_script_gives_the_range_of_a_dynamic_batch(tmp_path):

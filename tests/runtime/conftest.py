@@ -16,7 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from waveedge.files import sha256
-from waveedge.runtime import cuda
+from waveedge.runtime import conditions, cuda, engine_manifest, race
+from waveedge.runtime.bundle import Bundle, open_bundle
 from waveedge.runtime.manifest import FORMAT, MANIFEST, seal
 
 
@@ -140,6 +141,44 @@ def make_bundle() -> Callable[..., Path]:
 @pytest.fixture
 def make_fields() -> Callable[..., dict[str, Any]]:
     return fields_of
+
+
+DEVICE = {"library": "tensorrt 10.3.0", "gpu": "Orin", "compute_capability": "8.7"}
+FORMS = ("w8a4-float32", "model.onnx", 40.0), ("published-float32", "published.onnx", 200.0)
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """A bundle with an engine for its own form and the published one, as built on this device."""
+    forms = [
+        {"name": name, "file": file, "precision": "float32", "snr_db": quality, "outputs": None}
+        for name, file, quality in FORMS
+    ]
+    bundle = open_bundle(write_bundle(tmp_path / "net.trt", target="trt", forms=forms))
+    for _, file, _ in FORMS:
+        engine = bundle.path / file.replace(".onnx", ".engine")
+        engine.write_bytes(b"engine")
+        fields = {
+            "onnx": file,
+            "onnx_sha256": sha256(bundle.path / file),
+            "engine_sha256": sha256(engine),
+            "precision": "float32",
+            **DEVICE,
+            "profile": [],
+            "snr_db": 60.0,
+            "power_mode": "15W",
+            "jetpack": "6.2",
+            "clocks": {"cpu_hz": 10**9, "cpu_fixed": 1, "gpu_hz": 6 * 10**8, "gpu_fixed": None},
+            "layers": 2,
+            "executed": {"conv1": [8, 8]},
+            "dla": None,
+        }
+        engine_manifest.sidecar(engine).write_text(engine_manifest.seal_engine(fields))
+    for module in (engine_manifest, race):
+        monkeypatch.setattr(module, "device_of", lambda library: DEVICE)
+    settings = {"power_mode": None, "jetpack": None}
+    monkeypatch.setattr(conditions, "_settings", lambda: settings)
+    return bundle
 
 
 @pytest.fixture

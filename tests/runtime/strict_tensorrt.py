@@ -15,12 +15,17 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import os
 import re
+import signal
 import sys
 import types
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from importlib import import_module
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +34,21 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import tensorrt_bindings as real
+import torch
 
+import waveedge
 from waveedge import runtime
 from waveedge.errors import WaveedgeError
 from waveedge.export.widening import rounded
 from waveedge.filetypes import bundle_files
-from waveedge.runtime import cuda
+from waveedge.runtime import conditions, cuda, engine_check
 from waveedge.runtime.build import build
 from waveedge.runtime.bundle import open_bundle
 from waveedge.runtime.engine_manifest import read_engine
 from waveedge.runtime.memory import measure_here
 from waveedge.runtime.race import chosen_engine, race
+
+build_module = import_module("waveedge.runtime.build")
 
 STATE = {"gpu": "Orin", "off": 0.0, "parses": True, "dla": 0, "takes": "Conv"}
 """What the fake shall be: the GPU's name, what engines add to each output, whether graphs parse,
@@ -160,10 +169,12 @@ Profile = strict(
 
 
 def serialize(self: Any, network: Any, config: Any) -> Memory:
-    monitor = config.progress_monitor
-    monitor.phase_start("Building", None, 2)
-    assert monitor.step_complete("Building", 0)
-    monitor.phase_finish("Building")
+    STATE.update(level=vars(config).get("builder_optimization_level"))
+    STATE.update(verbosity=str(config.profiling_verbosity))
+    if (monitor := vars(config).get("progress_monitor")) is not None:
+        monitor.phase_start("Building", None, 2)
+        assert monitor.step_complete("Building", 0)
+        monitor.phase_finish("Building")
     return Memory(network._model)
 
 
@@ -389,6 +400,7 @@ def main(folder: Path) -> dict[str, Any]:
     library.__dict__.update({name: getattr(real, name) for name in dir(real) if name[0] != "_"})
     library.__dict__.update(Builder=Builder, OnnxParser=Parser, Runtime=Runtime)
     library.__version__ = real.__version__  # type: ignore[attr-defined]
+    library.__spec__ = ModuleSpec("tensorrt", None)  # torch looks for it
     sys.modules["tensorrt"] = library
     driver = Driver()
     cuda._driver = lambda: driver  # type: ignore[assignment]
@@ -396,25 +408,34 @@ def main(folder: Path) -> dict[str, Any]:
     settings = runtime.engine_builder.Settings(
         workspace_bytes=2**20, level=2, progress=lambda *step: said.append(step)
     )
+    killed = killed_while_checking(folder, settings)
     cut = interrupted(folder, settings)
     built = build(folder, settings=settings)
     image = np.load(folder / "images.npy")[:1]
     session = runtime.Session(folder)
     found: dict[str, Any] = {
+        "after_a_kill": killed,
+        "hidden": [file.name for file in folder.glob(".*")],
         "after_a_cut": [cut, [one.reused for one in built]],
         "forms": {one.form: one.snr_db for one in built},
         "precisions": [read_engine(one.path)["precision"] for one in built],
         "manifest": dict(read_engine(built[0].path)),
         "strongly_typed": STATE["flags"]
         == 1 << int(real.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
+        "executed": built[0].to_dict()["executed"],
         "workspace": STATE["workspace"],
+        "level": STATE["level"],
+        "verbosity": STATE["verbosity"],
         "progress": said,
         "backend": session.backend,
         "same": bool(np.array_equal(session.run(image), as_written(folder / "model.onnx", image))),
         "cache_first": STATE["cache"].decode(),
     }
+    (made,) = build(folder.with_name("free.trt"), forms=["published-float32"], settings=settings)
+    found["free"] = read_engine(made.path)["profile"]
     found["profile"] = profile(settings)
     found["profile_of_4"] = profile(replace(settings, opt_batch=4))
+    found["from_the_desk"] = exported(folder.with_name("desk.trt"))
     comparison = runtime.benchmark(folder, runs=1, warmup=0)
     found["baseline"] = Path(comparison.b.path).name
     found["on_gpu"] = [comparison.a.device is not None, comparison.a.peak_bytes]
@@ -430,6 +451,7 @@ def main(folder: Path) -> dict[str, Any]:
     laps = race(folder, runs=3, least_db=100)
     found["race"] = [lap.to_dict() for lap in laps]
     found["raced"] = Path(runtime.Session(folder).path).name
+    found["set_otherwise"] = set_otherwise(folder)
     found["raced_bits"] = runtime.benchmark(folder, runs=1, warmup=0).a.bits.executed
     found["too_much"] = refusal(lambda: race(folder, runs=1, least_db=500))
     found["dla"] = dla(folder, settings)
@@ -474,6 +496,56 @@ def main(folder: Path) -> dict[str, Any]:
     gc.collect()
     found["memory_left"] = len(driver.blocks)
     return found
+
+
+def set_otherwise(folder: Path) -> list[str]:
+    """What a session says where the board has another JetPack than when its engine was built."""
+    engine = chosen_engine(open_bundle(folder))
+    assert engine is not None
+    beside = engine.with_name(f"{engine.name}.json")
+    content = beside.read_text()
+    beside.write_text(json.dumps({**json.loads(content), "jetpack": "6.1"}))
+    here, conditions._settings = conditions._settings, lambda: {"power_mode": None, "jetpack": "7"}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        runtime.Session(folder)
+    conditions._settings = here
+    beside.write_text(content)
+    return [str(warning.message) for warning in said]
+
+
+def exported(folder: Path) -> list[int]:
+    """Executed bits in the manifest of an export of floats on a desk that has TensorRT and a GPU.
+
+    The fake writes no log, and its inspector says int8 of every convolution.
+    """
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()).eval()
+    bundle = waveedge.export(network, folder, target="trt", images=torch.rand(2, 3, 8, 8))
+    return [layer["executed"]["activation_bits"] for layer in bundle.manifest["layers"]]
+
+
+def killed_while_checking(folder: Path, settings: Any) -> list[Any]:
+    """The signal that ended a build at its third engine, which was written and had no name yet.
+
+    And what lies there then, with a name and without.
+    """
+    child = os.fork()
+    if not child:
+        checks = iter(range(3))
+
+        def compare(*arguments: Any) -> Any:
+            if next(checks) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return engine_check.compare(*arguments)
+
+        build_module.compare = compare  # type: ignore[attr-defined]
+        try:
+            build(folder, settings=settings)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    named = sorted(file.name for file in folder.glob("[!.]*.engine*"))
+    return [os.WTERMSIG(status), named, sum(1 for _ in folder.glob(".*"))]
 
 
 def interrupted(folder: Path, settings: Any) -> list[str]:

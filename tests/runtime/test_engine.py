@@ -48,6 +48,27 @@ def test_the_library_that_built_an_engine_loads_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("content", [b"enterprise", b"of another version"])
+def test_tensorrt_8_is_too_old_for_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    """It may load an engine of its own trtexec, and lacks what sizes and runs are asked by."""
+    monkeypatch.setattr(sys.modules["tensorrt"], "__version__", "8.6.1")
+    with pytest.raises(MissingDependencyError, match=r"8\.6\.1 is too old") as refused:
+        Session(engine_file(tmp_path, content))
+    assert "JetPack 6.1" in refused.value.hint
+
+
+@pytest.mark.usefixtures("driver")
+def test_no_room_for_a_context_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: ModuleType
+) -> None:
+    monkeypatch.setattr(gpu.FakeEngine, "create_execution_context", lambda self: None)
+    with pytest.raises(WaveedgeError, match="there is not enough memory for it"):
+        EngineBackend(engine_file(tmp_path))
+
+
+@pytest.mark.usefixtures("driver")
 def test_a_failed_run_is_an_error(tmp_path: Path) -> None:
     backend = EngineBackend(engine_file(tmp_path))
     backend._context.works = False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from waveedge.errors import ArtifactError, VerificationError
@@ -40,7 +42,13 @@ def bundle(folder: Path, images: str | None = "images.npy") -> Bundle:
 
 
 def form(snr_db: float) -> dict[str, Any]:
-    return {"file": "form.onnx", "snr_db": snr_db, "outputs": "form.npz"}
+    return {
+        "name": "published-bfloat16",
+        "file": "form.onnx",
+        "precision": "bfloat16",
+        "snr_db": snr_db,
+        "outputs": "form.npz",
+    }
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -59,6 +67,43 @@ def test_bfloat16_may_be_twice_as_far_as_the_form_itself(
         return
     with pytest.raises(VerificationError, match=f"is {found:.1f} dB from its form"):
         compare(bundle(tmp_path), form(own), Engine(found, batch))
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "least"),
+    [
+        ("published-float32", 8, 50),  # TF32 rounds factors, and is at 68 dB or more
+        ("rewritten-float32", 8, 50),
+        ("w8a8-float32", 32, 50),
+        ("w8a8-float32", 8, 30),  # ties of integers break in another way
+        ("published-float16", 8, 30),
+        ("w8a8-float16", 8, 30),
+    ],
+)
+def test_float32_without_integers_must_come_nearer(
+    tmp_path: Path, make_graph: Callable[..., Path], name: str, bits: int, least: float
+) -> None:
+    make_graph(
+        tmp_path / "form.onnx",
+        [onnx.helper.make_node("Add", ["image", "image"], ["twice"])],
+        (1, 3, 8, 8),
+        ["twice"],
+    )
+    np.save(tmp_path / "images.npy", IMAGES)
+    own = {"name": "w8a8-float32", "file": "model.onnx"}
+    asked = {"weight_bits": bits, "activation_bits": bits}
+    fields = {"images": "images.npy", "model": "model.onnx", "forms": [own]}
+    whole = Bundle(tmp_path, {**fields, "layers": [{"requested": asked}]})
+    one = {
+        "name": name,
+        "file": "form.onnx",
+        "precision": name.rpartition("-")[2],
+        "snr_db": 100.0,
+        "outputs": None,
+    }
+    assert compare(whole, one, Engine(least + 0.5)) == pytest.approx(least + 0.5, abs=0.1)
+    with pytest.raises(VerificationError, match=f"dB from onnxruntime .*, asked for {least}"):
+        compare(whole, one, Engine(least - 0.5))
 
 
 def test_what_cannot_be_compared(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -69,10 +70,22 @@ def bindings(version: str, folder: Path) -> dict[str, str]:
     return {**found, "LD_LIBRARY_PATH": str(folder)}
 
 
+@pytest.fixture(scope="module")
+def free(bundle: Path) -> Path:
+    """A bundle of a free batch, beside the other."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()).eval()
+    images = torch.rand(2, 3, 16, 16)
+    out = bundle.with_name("free.trt")
+    return waveedge.export(network, out, target="trt", images=images, batch="dynamic").path
+
+
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: f"{version}-{VERSIONS[version]}")
-def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_is_built_run_and_refused(
+    version: str, bundle: Path, free: Path, tmp_path: Path
+) -> None:
     here = tmp_path / "net.trt"
     shutil.copytree(bundle, here)
+    shutil.copytree(free, tmp_path / free.name)
     program = Path(__file__).with_name("strict_tensorrt.py")
     (tmp_path / "bindings").mkdir()
     done = subprocess.run(
@@ -93,16 +106,26 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert found["manifest"]["library"] == f"tensorrt {version}"
     assert found["manifest"]["gpu"] == "Orin"
     assert found["manifest"]["compute_capability"] == "8.7"
-    assert (found["manifest"]["precision"], found["manifest"]["executed"]) == ("float32", "w8a8")
+    assert found["manifest"]["precision"] == "float32"
+    assert found["manifest"]["executed"] == found["executed"] == {"0": [8, 8], "2": [8, 8]}
     assert found["precisions"] == [name.rpartition("-")[2] for name in found["forms"]]
     assert found["manifest"]["layers"] == 2
     assert found["strongly_typed"]
     assert found["workspace"] == 2**20
+    assert found["level"] == 2
+    assert found["verbosity"] == "ProfilingVerbosity.DETAILED"  # else the inspector tells names
     assert found["progress"][0] == ["Building", 1, 2]
     assert (found["cache_first"], found["cache_then"]) == ("measured", "measured")
+    # Two engines, each with its manifest, and nothing half written but what the next run clears.
+    number, named, hidden = found["after_a_kill"]
+    assert (number, len(named), hidden) == (signal.SIGKILL, 4, 1)
+    assert found["hidden"] == []
     lies, reused = found["after_a_cut"]
-    assert len(lies) == 4  # two engines, each with its manifest, and nothing half written
-    assert reused == [True, True, *[False] * 7]
+    assert set(named) < set(lies)
+    assert len(lies) == 8
+    assert reused == [*[True] * 4, *[False] * 5]
+    assert found["from_the_desk"] == [8]  # as the inspector says
+    assert found["free"] == [[1, 3, 16, 16], [1, 3, 16, 16], [8, 3, 16, 16]]
     assert found["profile"] == [[1, 3, 16, 16], [1, 3, 32, 48], [8, 3, 64, 64]]
     assert found["profile_of_4"] == [[1, 3, 16, 16], [4, 3, 32, 48], [8, 3, 64, 64]]
     assert found["reused"] == [True] * 9
@@ -118,6 +141,8 @@ def test_a_bundle_is_built_run_and_refused(version: str, bundle: Path, tmp_path:
     assert chosen["slower"][0] == 1
     assert chosen["ms"] == min(laps[name]["ms"] for name in good)
     assert found["raced"] == chosen["file"].replace(".onnx", ".engine")
+    (warned,) = found["set_otherwise"]
+    assert "was built in JetPack 6.1, and here is 7: " in warned
     assert found["raced_bits"] == "w8a8"  # the fake's inspector says so of every form
     assert "no engine of" in found["too_much"]
     assert "model.engine was built for the GPU Orin" in found["not_here"]  # the race is forgotten

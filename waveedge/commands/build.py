@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from waveedge import console
+from waveedge.runtime.bits import distinct_bits
 from waveedge.runtime.build import build
 from waveedge.runtime.built import Built
 from waveedge.runtime.bundle import newest_bundle
 from waveedge.runtime.engine_builder import Settings
-from waveedge.runtime.race import race
+from waveedge.runtime.race import Lap, race
 
 __all__ = ["run"]
 
@@ -72,7 +73,7 @@ def run(
                 console.size(one.engine_bytes) if not one.error else "-",
                 "-" if one.snr_db is None else f"{one.snr_db:.1f} dB",
                 str(one.layers) if not one.error else "-",
-                one.executed or "-",
+                distinct_bits(one.executed.values()) or "-",
                 *(_placed(one),)[: dla is not None],
                 f"{one.path}{' (was here)' if one.reused else ''}" if not one.error else "none",
             )
@@ -89,14 +90,23 @@ def run(
             [
                 (
                     lap.form if lap.dla_core is None else f"{lap.form}, DLA core {lap.dla_core}",
-                    f"{lap.ms:.2f} ms",
-                    "{:.2f}x [{:.2f}, {:.2f}]".format(*lap.slower),
+                    "-" if lap.ms is None else f"{lap.ms:.2f} ms",
+                    "-" if lap.slower is None else "{:.2f}x [{:.2f}, {:.2f}]".format(*lap.slower),
                     f"{lap.snr_db:.1f} dB",
-                    "chosen" if lap.chosen else "" if lap.admitted else "not good enough",
+                    _outcome(lap),
                 )
                 for lap in laps
             ],
         )
+    for lap in laps:
+        if lap.error:
+            console.warn(f"{lap.form} was left out of the race: {lap.error}")
+
+
+def _outcome(lap: Lap) -> str:
+    if lap.error:
+        return "left out"
+    return "chosen" if lap.chosen else "" if lap.admitted else "not good enough"
 
 
 def _placed(one: Built) -> str:
