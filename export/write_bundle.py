@@ -174,7 +174,7 @@ def export_model(
             notes += priced_otherwise(recipe, place.cost)
             step("writing the forms")
             # A network that is to stay as published is not rewritten here either.
-            if published is not None and (recipe is not None or getattr(model, "applied", ())):
+            if published is not None and (recipe is not None or getattr(model, "applied", None)):
                 networks |= exact_networks(
                     published,
                     shape,

@@ -65,7 +65,7 @@ def compare(bundle: Bundle, form: Mapping[str, Any], engine: Backend) -> float |
 def least_db(bundle: Bundle, form: Mapping[str, Any]) -> float:
     """How near an engine must come to its form, in dB."""
     if form["precision"] == "bfloat16":
-        return min(LEAST_DB, form["snr_db"] - _TWICE_DB)
+        return min(LEAST_DB, float(form["snr_db"]) - _TWICE_DB)
     exact = form["precision"] == "float32" and not has_integers(form, bundle.manifest)
     return FLOAT32_DB if exact else LEAST_DB
 
