@@ -18,7 +18,7 @@ from torch import nn
 from waveedge.calibration import ImageSet, Source
 from waveedge.compression.budget import steps_within
 from waveedge.compression.compressed import Compressed
-from waveedge.compression.lessons import window_of
+from waveedge.compression.lessons import windows_of
 from waveedge.compression.processes import Accelerated, Processes
 from waveedge.compression.report import measure
 from waveedge.compression.scores import Labels
@@ -130,7 +130,7 @@ def tune(
         judged,
         labels=known,
         processes=processes,
-        window=window_of(compressed.sizes, compressed.graph, size),
+        windows=windows_of(compressed.sizes, compressed.graph, size),
     )
     path = Path(state) if state is not None else None
     saved = processes.first(lambda: read_tuning(path, task) if path is not None else None)

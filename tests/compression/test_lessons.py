@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import waveedge
-from waveedge.compression.lessons import Lessons, window_of
+from waveedge.compression.lessons import Lessons, windows_of
 from waveedge.compression.tuning import Tuning
 from waveedge.nn import WaveletCompressedConv2d
 from waveedge.sizes import Sizes
@@ -29,35 +29,56 @@ def classifier() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), *pooled).eval()
 
 
-def lessons(network: nn.Module, window: tuple[int, int] | None) -> Lessons:
-    return Lessons(IMAGES, network, 0, torch.float32, window=window)
+def lessons(network: nn.Module, window: tuple[int, int]) -> Lessons:
+    return Lessons(IMAGES, network, 0, torch.float32, windows=[window])
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 32])
-def test_a_window_is_a_size_that_the_network_takes_and_of_64_pixels_at_most(multiple: int) -> None:
+def test_windows_are_sizes_that_the_network_takes(multiple: int) -> None:
     sizes = Sizes(calibrated=LARGE, multiple=(multiple, multiple), least=(32, 32))
-    window = window_of(sizes, maps(), LARGE)
-    assert window is not None
-    assert sizes.admits(window)
-    assert all(64 - multiple < side <= 64 for side in window)
-
-
-def test_a_side_that_is_short_stays_whole() -> None:
-    assert window_of(Sizes(calibrated=(48, 416)), maps(), (48, 416)) == (48, 64)
+    small, large = windows_of(sizes, maps(), LARGE)
+    assert sizes.admits(small)
+    assert sizes.admits(large)
+    assert all(64 - multiple < side <= 64 for side in small)
+    assert all(181 - multiple < side <= 181 for side in large)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "network", "size"),
+    ("sizes", "network", "size", "windows"),
     [
-        (Sizes(calibrated=LARGE, bound="its code says so"), maps(), LARGE),
-        (Sizes(calibrated=LARGE, least=(200, 200)), maps(), LARGE),
-        (Sizes(calibrated=(64, 64)), maps(), (64, 64)),
-        (Sizes(calibrated=LARGE), nn.Sequential(WaveletCompressedConv2d(3, 3)), LARGE),
+        (Sizes(calibrated=LARGE, bound="its code says so"), maps(), LARGE, []),
+        (Sizes(calibrated=LARGE, least=(200, 200)), maps(), LARGE, []),
+        (Sizes(calibrated=LARGE, least=(100, 100)), maps(), LARGE, [(181, 181)]),
+        (Sizes(calibrated=(256, 256)), maps(), (256, 256), [(64, 64)]),
+        (Sizes(calibrated=(48, 416)), maps(), (48, 416), [(48, 64)]),
+        (Sizes(calibrated=(64, 64)), maps(), (64, 64), []),
+        (Sizes(calibrated=LARGE), nn.Sequential(WaveletCompressedConv2d(3, 3)), LARGE, []),
     ],
-    ids=["bound", "too small a window", "small images", "k depends on the size"],
+    ids=["bound", "too small", "no small one", "no large one", "flat", "small", "k by size"],
 )
-def test_images_stay_whole(sizes: Sizes, network: nn.Module, size: tuple[int, int]) -> None:
-    assert window_of(sizes, network, size) is None
+def test_images_that_are_not_cut_stay_whole(
+    sizes: Sizes, network: nn.Module, size: tuple[int, int], windows: list[tuple[int, int]]
+) -> None:
+    assert windows_of(sizes, network, size) == windows
+
+
+class Global(nn.Module):
+    """Its map depends on the whole image: on how far each pixel is from the mean."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spread = x.amax((2, 3), keepdim=True) * torch.tensor(x.shape[2] / 100)
+        return x - spread
+
+
+def test_small_windows_are_for_networks_that_see_them_as_they_see_the_whole() -> None:
+    windows = [(64, 64), (181, 181)]
+    small, large = (
+        Lessons(IMAGES, network.eval(), 0, torch.float32, windows=windows)
+        for network in (maps(), Global())
+    )
+    assert (small.window, small.batch) == ((64, 64), 8)
+    assert (large.window, large.batch) == ((181, 181), 1)
+    assert lessons(Global().eval(), (64, 64)).window is None
 
 
 def test_windows_are_of_the_images_and_the_teacher_sees_just_them() -> None:

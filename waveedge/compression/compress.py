@@ -19,7 +19,7 @@ from waveedge.calibration import ImageSet, Source
 from waveedge.compression.biases import round_biases
 from waveedge.compression.compressed import Compressed
 from waveedge.compression.integers import on_integers
-from waveedge.compression.lessons import window_of
+from waveedge.compression.lessons import windows_of
 from waveedge.compression.recipe import FLOAT, STATIC, Recipe, make_recipe
 from waveedge.compression.reparameterize import Applied, LeftOut
 from waveedge.compression.report import (
@@ -171,7 +171,7 @@ def compress(
             recipe.tuning_steps,
             recipe.seed,
             progress=lambda done, total: report_progress("tuning", done, total),
-            window=window_of(sizes, graph, size),
+            windows=windows_of(sizes, graph, size),
         )
         if tuned.reason:
             warn(f"tuning ended after {tuned.steps} steps: {tuned.reason}")

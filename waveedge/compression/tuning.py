@@ -6,7 +6,7 @@ ICLR 2020), until the output is as near to the float network's as it gets. No la
 the float network is the teacher (Hinton et al., arXiv 1503.02531). Where there are some, they count
 as much as the teacher does.
 
-1. Batches are calibration images, half of them mirrored; of large ones, windows.
+1. Batches are calibration images, half of them mirrored, or windows of these.
 2. Adam takes steps relative to each tensor: a weight, a bias and a step of a grid differ by
    orders of magnitude. They are short: with steps five times as long the first look finds ruins,
    and most of the time goes into repairs.
@@ -96,18 +96,18 @@ def tune_graph(
     steps: int,
     seed: int,
     progress: Progress | None = None,
-    window: Size | None = None,
+    windows: Sequence[Size] = (),
 ) -> tuple[fx.GraphModule, Tuned]:
     """Train a quantized network to give its teacher's outputs; see :class:`Tuning`.
 
     Args:
         progress: called after each step.
-        window: (height, width) that images may be cut to.
+        windows: (height, width) that images may be cut to, the smallest first.
 
     Returns:
         (the best state, settled; what came of it).
     """
-    tuning = Tuning(graph, teacher, images, judged, steps, seed, window=window)
+    tuning = Tuning(graph, teacher, images, judged, steps, seed, windows=windows)
     tuning.run(progress)
     return tuning.best(), tuning.found
 
@@ -124,7 +124,7 @@ class Tuning:
         seed: of the choice of images.
         labels: of both kinds of images, for a network whose first output is (N, classes).
         processes: that tune it together; this one alone by default.
-        window: (height, width) that images may be cut to, where the network makes maps of maps.
+        windows: (height, width) that images may be cut to, the smallest first; see ``Lessons``.
 
     Raises:
         InputError: there are more processes than images to train on.
@@ -149,7 +149,7 @@ class Tuning:
         seed: int,
         labels: Labels | None = None,
         processes: Processes | None = None,
-        window: Size | None = None,
+        windows: Sequence[Size] = (),
     ) -> None:
         if labels is None:
             judged = judged[: max(_FEWEST, _PIXELS // math.prod(judged[0].shape[2:]))]
@@ -170,7 +170,7 @@ class Tuning:
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
         classes = None if labels is None else labels.trained
         dtype = float_dtype(self._student)
-        self.lessons = Lessons(images, teacher, seed, dtype, classes, self._processes, window)
+        self.lessons = Lessons(images, teacher, seed, dtype, classes, self._processes, windows)
 
     def run(
         self, progress: Progress | None = None, looked: Callable[[], object] = lambda: None
