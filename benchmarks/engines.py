@@ -46,6 +46,6 @@ def graph_of(shop: Workshop, engine: Engine) -> bytes:
     if engine.network == "exact":
         model = reparameterize(model, shop.network.size, cost=GPU, skip=engine.skip)
     elif engine.network != "published":
-        model = shop.compressed(engine.network).graph
+        model = shop.compressed_by({"bits": 8, "cost": GPU.name}).graph
     traced = to_onnx(model, (shop.images[0].shape[1], *shop.network.size))
     return lower(traced, "trt", engine.precision).shipped.SerializeToString()

@@ -225,10 +225,14 @@ class Workshop:
 
     def compressed(self, name: str) -> Compressed:
         """The variant's artifact; variants for other targets share it."""
-        file = self.artifact(name)
+        recipe = self.own[name].recipe
+        assert recipe is not None
+        return self.compressed_by(recipe)
+
+    def compressed_by(self, recipe: Mapping[str, Any]) -> Compressed:
+        """The artifact that a recipe makes."""
+        file = self._file_of(recipe)
         if not file.is_file():
-            recipe = self.own[name].recipe
-            assert recipe is not None
             loaded = self.loaded
             made = compress(loaded.model, images=loaded.images, warn=say, **recipe)
             save_artifact(made, file)
@@ -252,7 +256,9 @@ class Workshop:
 
     def artifact(self, name: str) -> Path:
         """The file that a variant's artifact is kept in."""
-        recipe = self.own[name].recipe or {}
+        return self._file_of(self.own[name].recipe or {})
+
+    def _file_of(self, recipe: Mapping[str, Any]) -> Path:
         label = "-".join(f"{field}{value}" for field, value in recipe.items())
         return self.folder / f"{label}.safetensors"
 
