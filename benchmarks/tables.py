@@ -182,12 +182,11 @@ def _roofline(rows: Sequence[Record], peaks: Sequence[Record]) -> list[str]:
 def _tensorrt_rtx(rows: Sequence[Record]) -> list[str]:
     return [
         "# TensorRT-RTX builds, without a GPU",
-        "One engine for SM 8.6 and 8.9 each; exact and 8-bit forms are rewritten by the prices of a "
-        "GPU. A proxy: that it "
-        "builds, and into how many launches, tells that the forms carry over. The rank is launches "
-        "at 3 us and what they read and write at 102 GB/s, as data sheets of a Jetson Orin NX have "
-        "it: it compares forms, and is no time. TensorRT-RTX never fuses a rounding into an int8 "
-        "convolution, and enterprise TensorRT does.",
+        "One engine for SM 8.6 and 8.9 each; exact and 8-bit forms by a GPU's prices. "
+        "A proxy: that it builds, and into how many launches, tells that the forms carry over. The "
+        "rank is launches at 3 us and what they read and write at 102 GB/s, as data sheets of a "
+        "Jetson Orin NX have it: it compares forms, and is no time. TensorRT-RTX never fuses a "
+        "rounding into an int8 convolution, and enterprise TensorRT does.",
         table(
             ("network", "form", "built", "engine", "launches", "of them int8", "moved", "rank"),
             [
