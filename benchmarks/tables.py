@@ -179,6 +179,11 @@ def _roofline(rows: Sequence[Record], peaks: Sequence[Record]) -> list[str]:
     ]
 
 
+def _cell(text: str) -> str:
+    """The beginning of a text, as a cell of a table in Markdown holds it."""
+    return text[:160].replace("|", "\\|")
+
+
 def _tensorrt_rtx(rows: Sequence[Record]) -> list[str]:
     return [
         "# TensorRT-RTX builds, without a GPU",
@@ -193,12 +198,12 @@ def _tensorrt_rtx(rows: Sequence[Record]) -> list[str]:
                 (
                     _title(row),
                     ENGINES[row["variant"]].title,
-                    "yes" if row["built"] else f"no: {'; '.join(row['errors'])[:200]}",
+                    "yes" if row["built"] else f"no: {_cell('; '.join(row['errors']))}",
                     size(row["engine_bytes"]) if row["built"] else "-",
                     str(row["kernels"] or "-"),
                     str(row["int8_kernels"]),
-                    f"{row['moved_bytes'] / 1e6:.1f} MB",
-                    f"{row['rank_ms']:.2f}",
+                    f"{row['moved_bytes'] / 1e6:.1f} MB" if row["built"] else "-",
+                    f"{row['rank_ms']:.2f}" if row["built"] else "-",
                 )
                 for row in rows
                 if "error" not in row

@@ -57,8 +57,8 @@ def test_two_boards_are_measured_at_once_and_nothing_stays(
     assert (tmp_path / "bench.png").read_bytes()[:4] == b"\x89PNG"
     assert [host.left() for host in fleet.values()] == [[], []]
 
-    status, out, _ = command_line("bench", bundle, "--hosts", file, *QUICK)
-    assert status == 0
+    status, out, err = command_line("bench", bundle, "--hosts", file, *QUICK)
+    assert status == 0, err
     rows = [line for line in out.splitlines() if line.strip().startswith(("orin: ", "nano: "))]
     assert len(rows) == 2
     assert "on a random image" in out

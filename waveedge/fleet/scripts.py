@@ -19,7 +19,12 @@ mkdir {job} 2>/dev/null || exit 0
 cat > {job}/run.sh
 if command -v setsid >/dev/null; then detached=setsid; else detached=nohup; fi
 $detached sh {job}/run.sh >/dev/null 2>&1 </dev/null &
-for _ in 1 2 3 4 5 6 7 8 9 10; do [ -f {job}/pid ] && exit 0; sleep 0.2; done
+tries=50  # ten seconds: a busy board takes its time
+while [ $tries -gt 0 ]; do
+  [ -f {job}/pid ] && exit 0
+  sleep 0.2
+  tries=$((tries - 1))
+done
 echo "its shell did not start" >&2
 exit 1
 """
