@@ -169,6 +169,7 @@ def test_collapsed_quality_is_said_loudly(inside: Inside, tmp_path: Path) -> Non
         "0.05",
         "--wcc-levels",
         "1",
+        "--uniform",
         "--no-tune",
     )
     result = inside("compress", "model.pt", *flags, *SMALL, "--json")
