@@ -38,6 +38,7 @@ __all__ = [
     "device_of",
     "dla_core",
     "engine_cores",
+    "engine_name",
     "engine_of",
     "engine_path",
     "engines_of",
@@ -90,8 +91,13 @@ _SCHEMA = Record(
 
 def engine_path(bundle: Bundle, onnx: str, core: int | None = None) -> Path:
     """Where the engine of one of a bundle's ONNX files lies: the GPU's, or that of a DLA core."""
+    return bundle.path / engine_name(onnx, core)
+
+
+def engine_name(onnx: str, core: int | None = None) -> str:
+    """The file name of the engine of an ONNX file, for the GPU or for a DLA core."""
     place = "" if core is None else f".dla{core}"
-    return bundle.path / f"{onnx.removesuffix('.onnx')}{place}.engine"
+    return f"{onnx.removesuffix('.onnx')}{place}.engine"
 
 
 def onnx_of(engine: Path) -> str:

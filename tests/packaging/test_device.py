@@ -41,7 +41,17 @@ for use in (lambda: waveedge.compress, lambda: waveedge.export("model.pt", "out"
 """
 
 
-def interpreter(version: str) -> str | None:
+def interpreter(version: str) -> str:
+    """A Python of this version; skips where none is asked for, or none is here."""
+    if version == "none":
+        pytest.skip("WAVEEDGE_PYTHONS names no Python: make pythons")
+    python = found(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    return python
+
+
+def found(version: str) -> str | None:
     """A Python of this version: this one, one on the path, or one that pyenv installed."""
     if version == RUNNING:
         return sys.executable
@@ -54,11 +64,7 @@ def interpreter(version: str) -> str | None:
 def test_a_device_runs_a_bundle_and_says_what_it_lacks(
     built: Any, version: str, tmp_path: Path
 ) -> None:
-    if version == "none":
-        pytest.skip("WAVEEDGE_PYTHONS names no Python: make pythons")
     python = interpreter(version)
-    if python is None:
-        pytest.skip(f"there is no Python {version} here")
     place = tmp_path / "device"
     done(python, "-m", "venv", "--without-pip", place)
     device = place / "bin" / "python"
@@ -115,12 +121,7 @@ def test_where_pip_refuses_the_line_that_doctor_prints_works(
     built: Any, version: str, tmp_path: Path
 ) -> None:
     """As on JetPack 7: the system's Python is for apt alone."""
-    if version == "none":
-        pytest.skip("WAVEEDGE_PYTHONS names no Python: make pythons")
-    base = interpreter(version)
-    if base is None:
-        pytest.skip(f"there is no Python {version} here")
-    python = managed(base, tmp_path / "system")
+    python = managed(interpreter(version), tmp_path / "system")
     wheel = shutil.copy(built.wheel, tmp_path / wheel_name())
     refused = subprocess.run(
         [python, "-m", "pip", "install", wheel], capture_output=True, text=True, check=False

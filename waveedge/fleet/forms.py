@@ -8,6 +8,7 @@ from typing import Any
 
 from waveedge.fleet.measure import Outcome
 from waveedge.fleet.summary import at, cell, number
+from waveedge.runtime.engine_manifest import engine_name
 from waveedge.runtime.schema import shown
 
 __all__ = ["FORM_COLUMNS", "form_rows"]
@@ -76,8 +77,7 @@ def _slower(value: Any) -> str:
 def _side(lap: Any, outcome: Outcome) -> Any:
     """What ``waveedge bench`` measured of the engine of a lap, which it names by its path."""
     core = number(lap, "dla_core")
-    place = "" if core is None else f".dla{core:.0f}"
-    engine = f"{PurePosixPath(str(at(lap, 'file'))).stem}{place}.engine"
+    engine = engine_name(str(at(lap, "file")), None if core is None else round(core))
     for side in ("a", "b"):
         if PurePosixPath(str(at(outcome.report, side, "path"))).name == engine:
             return at(outcome.report, side)
