@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from waveedge.nn import Selection
 
-__all__ = ["Samples", "sample"]
+__all__ = ["Samples", "damped", "sample"]
 
 _SAMPLES = 4096
 """Positions that are enough for any layer, and more than that: 4 for every input of a filter."""
+_DAMPING = 0.1
+"""Share of the mean second moment that holds weights where they are when they are fitted."""
 
 
 class Samples(NamedTuple):
@@ -33,6 +35,30 @@ class Samples(NamedTuple):
     def moments(self) -> Tensor:
         """Second moments of the inputs: (groups, columns, columns)."""
         return self.inputs.mT @ self.inputs / self.inputs.shape[1]
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are as many as unknowns: of fewer, a fit learns the samples."""
+        return self.outputs is not None and self.inputs.shape[1] >= self.inputs.shape[2]
+
+    def fitted(self, weight: Tensor) -> Tensor:
+        """The weight (groups, rows, columns) that turns the inputs into the outputs.
+
+        Least squares, drawn towards the given one: it must not follow the noise of quantization.
+        """
+        assert self.outputs is not None
+        missing = self.outputs - self.inputs @ weight.mT
+        slope = self.inputs.mT @ missing / missing.shape[1]
+        change: Tensor = torch.linalg.solve(damped(self.moments(), _DAMPING), slope)
+        return weight + change.mT
+
+
+def damped(moments: Tensor, share: float) -> Tensor:
+    """Moments (groups, columns, columns) to which every input adds a share of their mean."""
+    level = moments.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+    damping = torch.where(level > 0, share * level, torch.ones_like(level))
+    unit = torch.eye(moments.shape[-1], dtype=moments.dtype, device=moments.device)
+    return moments + damping[:, None, None] * unit
 
 
 def sample(module: nn.Module, x: Tensor, y: Tensor) -> Samples | None:

@@ -26,20 +26,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from waveedge.compression.graph_queries import layer_of
-from waveedge.compression.patches import Samples, sample
-from waveedge.compression.reparameterize import Shapes
+from waveedge.compression.lockstep import correct_mean, in_lockstep
+from waveedge.compression.patches import damped, sample
 from waveedge.nn import WeightQuantizer
-from waveedge.normalise.capture import float_dtype
 
 __all__ = ["put_on_grid", "quantizes", "round_weights", "rounded"]
 
-_MEMORY = 1 << 29
-"""Bytes that the values alive at one time may take."""
 _DAMPING = 0.01
 """Share of the mean second moment that every input gets on top: noise, and what was never seen."""
-_REFIT_DAMPING = 0.1
-"""The same for the refit, which must not follow the noise of quantization."""
 _BLOCK = 128
 """Columns whose errors are handed on together."""
 
@@ -65,49 +59,15 @@ def round_weights(
             as memory allows.
         progress: called with (nodes done, nodes in all).
     """
-    nodes = list(graph.graph.nodes)
-    last_use = {value: node for node in nodes for value in node.all_input_nodes}
-    dying: dict[fx.Node, list[fx.Node]] = {}
-    for value, node in last_use.items():
-        dying.setdefault(node, []).append(value)
-    batch = torch.from_numpy(np.concatenate(_that_fit(graph, images, dying)))
-    batch = batch.to(float_dtype(graph))
-
-    interpreter = fx.Interpreter(graph)
-    twin = fx.Interpreter(reference)
-    found: dict[fx.Node, Any] = {}
-    wanted: dict[fx.Node, Any] = {}
     done: set[nn.Module] = set()
-    for position, node in enumerate(nodes):
-        if node.op == "output":
-            break
-        if node.op == "placeholder":
-            found[node] = wanted[node] = batch
-            continue
-        module = layer_of(graph, node)
-        (inputs, options), (float_inputs, float_options) = (
-            _arguments(node, values) for values in (found, wanted)
-        )
-        if _is_extra(node, reference):
-            wanted[node] = float_inputs[0]
-        else:
-            wanted[node] = getattr(twin, node.op)(node.target, float_inputs, float_options)
-        if module is not None and module not in done and quantizes(module):
-            _round_layer(module, inputs[0], wanted[node])
-            found[node] = module(*inputs, **options)
-            if isinstance(module.bias, Tensor):
-                channel = -1 if isinstance(module, nn.Linear) else 1
-                error = (wanted[node] - found[node]).movedim(channel, -1)
-                correction = error.mean(dim=list(range(error.dim() - 1)))
-                module.bias.add_(correction)
-                found[node].movedim(channel, -1).add_(correction)
-            done.add(module)
-        else:
-            found[node] = getattr(interpreter, node.op)(node.target, inputs, options)
-        for value in dying.get(node, ()):
-            del found[value], wanted[value]
+    for step in in_lockstep(graph, reference, images):
+        layer = step.layer
+        if layer is not None and layer not in done and quantizes(layer):
+            _round_layer(layer, step.inputs[0], step.wanted)
+            correct_mean(step)
+            done.add(layer)
         if progress is not None:
-            progress(position + 1, len(nodes))
+            progress(*step.share)
 
 
 def rounded(weight: Tensor, scale: Tensor, qmax: int, moments: Tensor) -> Tensor:
@@ -151,7 +111,7 @@ def _factor(moments: Tensor, order: Tensor) -> Tensor:
     order = order.flip(1)
     moments = moments.gather(1, order.unsqueeze(2).expand_as(moments))
     moments = moments.gather(2, order.unsqueeze(1).expand_as(moments))
-    lower = torch.linalg.cholesky(_damped(moments, _DAMPING))
+    lower = torch.linalg.cholesky(damped(moments, _DAMPING))
     unit = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
     inverse: Tensor = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
     return inverse.flip(1, 2)
@@ -164,8 +124,8 @@ def _round_layer(module: Any, x: Tensor, wanted: Tensor) -> None:
     quantizer: WeightQuantizer = module.weight_quantizer
     moments = samples.moments()
     weight = module.weight.reshape(len(moments), -1, moments.shape[-1]).double()
-    if samples.outputs is not None and samples.inputs.shape[1] >= moments.shape[-1]:
-        weight = _refitted(weight, samples, moments)
+    if samples.enough:
+        weight = samples.fitted(weight)
         quantizer.fit(weight.reshape_as(module.weight))
     scale = quantizer.scale.reshape(len(moments), -1)
     module.weight.copy_(rounded(weight, scale, quantizer.qmax, moments).reshape_as(module.weight))
@@ -184,62 +144,6 @@ def put_on_grid(module: Any) -> None:
     module.weight.copy_(integers * quantizer.scale.reshape(shape))
 
 
-def _refitted(weight: Tensor, samples: Samples, moments: Tensor) -> Tensor:
-    """The weight that turns the inputs into the outputs, as far as the samples are sure of it."""
-    assert samples.outputs is not None
-    missing = samples.outputs - samples.inputs @ weight.mT
-    slope = samples.inputs.mT @ missing / missing.shape[1]
-    change: Tensor = torch.linalg.solve(_damped(moments, _REFIT_DAMPING), slope)
-    return weight + change.mT
-
-
-def _damped(moments: Tensor, share: float) -> Tensor:
-    level = moments.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
-    damping = torch.where(level > 0, share * level, torch.ones_like(level))
-    unit = torch.eye(moments.shape[-1], dtype=moments.dtype, device=moments.device)
-    return moments + damping[:, None, None] * unit
-
-
 def quantizes(module: nn.Module) -> bool:
     """Whether a layer's weight lies on a grid."""
     return isinstance(getattr(module, "weight_quantizer", None), WeightQuantizer)
-
-
-def _is_extra(node: fx.Node, reference: fx.GraphModule) -> bool:
-    """Whether a node is a quantizer, which the float network does not have."""
-    return node.op == "call_module" and not _has(reference, str(node.target))
-
-
-def _has(graph: fx.GraphModule, name: str) -> bool:
-    try:
-        graph.get_submodule(name)
-    except AttributeError:
-        return False
-    return True
-
-
-def _arguments(node: fx.Node, values: dict[fx.Node, Any]) -> tuple[Any, Any]:
-    return fx.map_arg(node.args, values.__getitem__), fx.map_arg(node.kwargs, values.__getitem__)
-
-
-def _that_fit(
-    graph: fx.GraphModule,
-    images: Sequence[NDArray[np.float32]],
-    dying: dict[fx.Node, list[fx.Node]],
-) -> Sequence[NDArray[np.float32]]:
-    """The first so many images whose values fit memory together, at least one."""
-    shapes = Shapes(graph, images[0].shape)
-    alive = most = 0
-    for node in graph.graph.nodes:
-        alive += _elements(shapes[node])
-        most = max(most, alive)
-        alive -= sum(_elements(shapes[value]) for value in dying.get(node, ()))
-    alike = [image for image in images if image.shape == images[0].shape]
-    # Two networks, of 4-byte numbers.
-    return alike[: max(1, _MEMORY // (8 * most))]
-
-
-def _elements(shape: Any) -> int:
-    if isinstance(shape, tuple):
-        return int(np.prod(shape))
-    return sum(map(_elements, shape)) if isinstance(shape, list) else 0

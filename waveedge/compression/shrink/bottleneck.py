@@ -5,12 +5,12 @@ images: in a WaveMix block the 1x1 convolution and the transposed convolution be
 reduction and what reads its Haar transform. The channels between them are replaced by r principal
 directions.
 
-With the second moments S of the channels and the metric M = sum of B^T B over the taps of the
-reader B (what an error of a channel does to the reader's outputs, where errors at neighbouring
-positions do not depend on each other), M = L L^T, the least error by r directions is that of the r
-largest eigenvectors U of L^T S L (Eckart and Young): the writer A becomes (U^T L^T) A, the
-reader B (L^-T U). Moments are not taken around the mean: a constant part is then a direction
-like any other, and zeros that the reader pads with stay zeros.
+With the second moments S of the channels and the metric M = sum of B^T G B over the taps of the
+reader B (what an error of a channel costs, where errors at neighbouring positions do not depend on
+each other; G is that of the reader's outputs, :mod:`.metrics`), M = L L^T, the least error by r
+directions is that of the r largest eigenvectors U of L^T S L (Eckart and Young): the writer A
+becomes (U^T L^T) A, the reader B (L^-T U). Moments are not taken around the mean: a constant part
+is then a direction like any other, and zeros that the reader pads with stay zeros.
 
 The first directions carry most, and all of them share one grid when they are quantized. So they are
 turned within their space until all carry about as much; the network computes the same.
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, fx
 
 from waveedge.compression.graph_queries import layer_of
+from waveedge.compression.shrink.elimination import weighed
 from waveedge.compression.shrink.forms import PairForm
 from waveedge.compression.shrink.moments import Moments, step_power
 from waveedge.compression.shrink.pairs import Layer, Pair, by_input, set_weight
@@ -39,10 +40,12 @@ class Bottleneck(PairForm):
 
     kind: ClassVar[str] = "bottleneck"
 
-    def __init__(self, pair: Pair, reader: Layer, moments: Moments) -> None:
+    def __init__(
+        self, pair: Pair, reader: Layer, moments: Moments, metric: Tensor | None = None
+    ) -> None:
         self.pair = pair
         self.channels = len(pair.columns)
-        weight = by_input(reader)[pair.columns]  # (C, n, outputs, taps)
+        weight = weighed(by_input(reader), metric)[pair.columns]  # (C, n, outputs, taps)
         rows = weight.flatten(1)
         values, vectors = torch.linalg.eigh(rows @ rows.T)
         scale = values.clamp(min=float(values[-1]) * _FLOOR).sqrt()

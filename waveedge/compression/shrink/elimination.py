@@ -5,6 +5,9 @@ have been refitted: optimal brain surgeon (Hassibi and Stork, 1992), by channels
 moments H of the inputs and the weight W, losing the inputs q costs W_q ((H^-1)_qq)^-1 W_q^T, and
 the others change by -W_q ((H^-1)_qq)^-1 (H^-1)_q.
 
+Errors of some outputs cost the network's more than those of others (:mod:`.metrics`): W counts in
+those terms. The refit of the others is the same.
+
 Weights that make up for others enlarge the rounding of what they read. So H holds, besides the
 moments of the inputs, that of their rounding.
 """
@@ -19,7 +22,7 @@ from torch import Tensor
 from waveedge.compression.shrink.moments import Moments, step_power
 from waveedge.compression.shrink.pairs import Layer, by_input
 
-__all__ = ["Elimination", "Inputs", "eliminate"]
+__all__ = ["Elimination", "Inputs", "eliminate", "weighed"]
 
 _DAMPING = 1e-4
 """Share of the mean second moment that every input gets at least, for what was never seen."""
@@ -33,7 +36,9 @@ class Inputs:
     Args:
         layer: that reads them.
         moments: of its input channels.
-        columns: (channels, n) which of them come and go together.
+        columns: (channels, n) which of those that the layer reads come and go together.
+        metric: (outputs, outputs) float64, what errors of the layer's outputs cost; alike where
+            None.
 
     Attributes:
         order: the channels as they go, the last ones last.
@@ -42,7 +47,9 @@ class Inputs:
         noise: (channels + 1,) float64, what rounding those costs more than rounding all.
     """
 
-    def __init__(self, layer: Layer, moments: Moments, columns: Tensor) -> None:
+    def __init__(
+        self, layer: Layer, moments: Moments, columns: Tensor, metric: Tensor | None = None
+    ) -> None:
         self.columns = columns
         self._mean = moments.mean
         # What the bias can take out, which it cannot where zeros are padded.
@@ -51,7 +58,12 @@ class Inputs:
         rounding = step_power(float(moments.peak.max()))
         damping = max(rounding, _DAMPING * float(second.diagonal().mean()), 1e-30)
         self._second = second + damping * torch.eye(len(second), dtype=second.dtype)
-        found = eliminate(by_input(layer), self._second, columns)
+        read = columns.flatten()  # what is not read cannot make up for what is
+        found = eliminate(
+            weighed(by_input(layer)[read], metric),
+            self._second[read][:, read],
+            torch.arange(len(read)).reshape(columns.shape),
+        )
         more = found.powers - found.powers[-1]
         self.order = found.order
         self.noise = rounding * more
@@ -75,6 +87,13 @@ class Inputs:
         if self._centred and bias is not None:
             bias = bias.double() + torch.einsum("i,iot->o", self._mean, before - weight)
         return weight, bias
+
+
+def weighed(weight: Tensor, metric: Tensor | None) -> Tensor:
+    """A weight (inputs, outputs, taps) to outputs whose errors all cost the same."""
+    if metric is None:
+        return weight
+    return torch.einsum("iot,op->ipt", weight, torch.linalg.cholesky(metric))
 
 
 class Elimination(NamedTuple):

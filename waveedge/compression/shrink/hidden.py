@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import fx
+from torch import Tensor, fx
 
 from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.shrink.elimination import Inputs
@@ -23,10 +23,12 @@ class Hidden(PairForm):
 
     kind: ClassVar[str] = "hidden channels"
 
-    def __init__(self, pair: Pair, reader: Layer, moments: Moments) -> None:
+    def __init__(
+        self, pair: Pair, reader: Layer, moments: Moments, metric: Tensor | None = None
+    ) -> None:
         self.pair = pair
         self.channels = len(pair.columns)
-        self._inputs = Inputs(reader, moments, pair.columns)
+        self._inputs = Inputs(reader, moments, pair.columns, metric)
         self.losses, self.noise = self._inputs.losses, self._inputs.noise
 
     def apply(self, graph: fx.GraphModule, channels: int) -> None:

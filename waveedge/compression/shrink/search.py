@@ -17,8 +17,9 @@ from waveedge.compression.sampling import enough
 from waveedge.compression.shrink.bottleneck import Bottleneck
 from waveedge.compression.shrink.forms import Form, PairForm
 from waveedge.compression.shrink.hidden import Hidden
+from waveedge.compression.shrink.metrics import observe_metrics
 from waveedge.compression.shrink.moments import observe_moments
-from waveedge.compression.shrink.pairs import Layer, find_pairs
+from waveedge.compression.shrink.pairs import Layer, Pair, find_pairs
 from waveedge.decibels import power
 from waveedge.macs import layer_macs
 from waveedge.reference import run
@@ -62,22 +63,29 @@ def find_forms(
     shapes = Shapes(graph, images[0].shape)
     looked_at: dict[fx.Node, int] = {}
     for pair in pairs:
-        channels = -1 if isinstance(layer_of(graph, pair.writer), nn.Linear) else 1
-        looked_at[pair.writer if pair.linear else pair.read] = channels
+        looked_at[pair.writer if pair.linear else pair.read] = _channels(graph, pair)
     moments = observe_moments(graph, looked_at, images)
+    metrics = observe_metrics(
+        graph, {pair.reader: _channels(graph, pair) for pair in pairs}, images
+    )
     forms: list[PairForm] = []
     for pair in pairs:
         reader: Layer = layer_of(graph, pair.reader)  # type: ignore[assignment]
         form: PairForm
         if pair.linear:
-            form = Bottleneck(pair, reader, moments[pair.writer])
+            form = Bottleneck(pair, reader, moments[pair.writer], metrics.get(pair.reader))
         else:
-            form = Hidden(pair, reader, moments[pair.read])
+            form = Hidden(pair, reader, moments[pair.read], metrics.get(pair.reader))
         products = sum(layer_macs(layer_of(graph, node), shapes[node]) for node in pair.layers)
         elements = sum(math.prod(shapes[node]) for node in (pair.writer, *pair.between))
         form.price = products + 2 * prices.element * elements
         forms.append(form)
     return forms
+
+
+def _channels(graph: fx.GraphModule, pair: Pair) -> int:
+    """Where both layers of a pair have their channels."""
+    return -1 if isinstance(layer_of(graph, pair.writer), nn.Linear) else 1
 
 
 def gains(
