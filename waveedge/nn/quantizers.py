@@ -225,12 +225,13 @@ class _Quantize(torch.autograd.Function):
         qmin, qmax, elements = ctx.grid
         exact = x / step
         point = exact.clamp(qmin, qmax)
-        inside = exact == point
-        for_x = torch.where(inside, gradient, 0)
+        # Products with 0 and 1: choosing element by element takes four times as long.
+        inside = (exact == point).to(x.dtype)
+        for_x = gradient * inside
         if not ctx.needs_input_grad[1]:
             return for_x, None, None, None, None
-        slope = torch.where(inside, point.round() - point, point)
-        for_step = (gradient * slope).sum_to_size(step.shape) / math.sqrt(elements * qmax)
+        slope = point.round().sub_(point.mul_(inside))  # round(x / step) - x / step, or the end
+        for_step = slope.mul_(gradient).sum_to_size(step.shape) / math.sqrt(elements * qmax)
         return for_x, for_step, None, None, None
 
 
