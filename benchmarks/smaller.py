@@ -126,7 +126,8 @@ def _smaller(
         counts[hidden] = [counts[hidden][0] + form.channels, counts[hidden][1] + kept]
         if kept < form.channels:
             form.apply(smaller, kept)
-    return attach_spec(smaller, spec), counts
+    # As a user's network: the graph of rewrites alone is refused.
+    return attach_spec(nn.Sequential(smaller), spec), counts
 
 
 def _stays(graph: fx.GraphModule, form: PairForm, share: Share) -> float:
