@@ -29,6 +29,15 @@ class Result:
 Run = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def short_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where few bits ask for tuning by themselves, it takes 12 steps inside this process.
+
+    That it would be 200 is asserted in compression/test_tuning.py.
+    """
+    monkeypatch.setattr("waveedge.compression.recipe._STEPS", 12)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run ``waveedge ARGUMENTS`` in the test's own folder."""

@@ -51,7 +51,10 @@ def test_threads_of_torch(tmp_path: Path) -> None:
 
 def test_threads_of_the_environment(tmp_path: Path) -> None:
     """One thread in this process, two in another."""
-    line = ["compress", GOLDEN / "wavemix_sisr_l1.pth", "--input-size", "64x64"]
+    state = torch.load(GOLDEN / "wavemix_sisr_l1.pth", weights_only=True)
+    one_block = {key: value for key, value in state.items() if not key.startswith("layers.1.")}
+    torch.save(one_block, tmp_path / "model.pt")
+    line = ["compress", "model.pt", "--input-size", "64x64"]
     line += ["--calib", built_in_photos()[0], "--out"]
     assert run_inside(tmp_path, *line, "1.safetensors").code == 0
     subprocess.run(
