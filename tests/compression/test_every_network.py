@@ -29,7 +29,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_8_bits_keep_the_output_and_the_artifact_keeps_the_bits(name: str, tmp_path: Path) -> None:
     model = waveedge.load(GOLDEN / f"{name}.pth")
-    images = open_images(None, spec=model.spec, size=NETWORKS[name], limit=6, held_out=2)
+    images = open_images(None, spec=model.spec, size=NETWORKS[name], limit=4, held_out=2)
     small = compress(model, images=images, bits=8)
     assert small.report.quality.snr_db > 20
     # WTConv layers stay in floating point, and weigh much in a network as small as this one.
