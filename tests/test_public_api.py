@@ -90,6 +90,8 @@ def test_the_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.Monk
     model = waveedge.load(tmp_path / "published.pt", settings={"input_size": "16x16"})
     waveedge.save_checkpoint(model, tmp_path / "model.pt")
     monkeypatch.chdir(tmp_path)
+    # The examples with few bits tune, for 200 steps (compression/test_tuning.py); 12 do here.
+    monkeypatch.setattr("waveedge.compression.recipe._STEPS", 12)
     names = {"waveedge": waveedge, "torch": torch}
     for described in (waveedge, waveedge.load, waveedge.inspect, waveedge.compress, export):
         example = _examples(described.__doc__ or "", r"::\n\n((?: +.*\n)+)")
