@@ -116,3 +116,16 @@ def test_where_nothing_fits_that_is_said(select: str, levels: int) -> None:
     nothing = (select, levels) == ("topk", 3)  # static transforms nothing
     assert any("WCC selects nothing" in line for line in said) == nothing
     assert (small.report.coefficients == 1) == nothing
+
+
+def test_a_layer_of_zeros_and_no_layer_at_all_are_no_obstacle() -> None:
+    """As residual branches start, whose last layer has a weight of zeros."""
+    network = net()
+    with torch.no_grad():
+        network[4].weight.zero_()  # type: ignore[index, operator, union-attr]
+    graph = normalise(network, (3, 16, 16))
+    kept = select_inputs(graph, ["2", "4"], 12 * 256, IMAGES)
+    assert sum(one.inputs for one in kept.values()) <= 12
+    for image in IMAGES:
+        assert torch.allclose(run(network, image)[0], run(graph, image)[0])
+    assert select_inputs(graph, [], 0.0, IMAGES) == {}

@@ -63,7 +63,8 @@ class _Inputs(Form):
     def __init__(self, name: str, conv: nn.Conv2d, moments: Moments, metric: Tensor | None) -> None:
         self.name = name
         self.positions = moments.positions
-        self._read = conv.weight.detach()[:, :, 0, 0].any(0).nonzero().flatten()
+        read = conv.weight.detach()[:, :, 0, 0].any(0)
+        self._read = (read if read.any() else ~read).nonzero().flatten()  # a layer of zeros: all
         self.channels = len(self._read)
         self._inputs = Inputs(conv, moments, self._read.unsqueeze(1), metric)
         self.losses, self.noise = self._inputs.losses, self._inputs.noise
@@ -97,6 +98,8 @@ def select_inputs(
     Returns:
         by the layer's name, what it reads.
     """
+    if not names:
+        return {}
     bands = Bands(graph, names, images[0].shape, prices, keep)
     before = copy.deepcopy(graph)
     chosen = {str(node.target): node for node, _ in layers(graph) if node.target in names}
