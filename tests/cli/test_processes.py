@@ -25,7 +25,15 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 def test_two_processes_tune_as_one(model: Path, tmp_path: Path) -> None:
     made = run_inside(
-        tmp_path, "compress", model, "--bits", "4", "--no-tune", "--input-size", "16x16"
+        tmp_path,
+        "compress",
+        model,
+        "--bits",
+        "4",
+        "--uniform",
+        "--no-tune",
+        "--input-size",
+        "16x16",
     )
     assert made.code == 0, made.err
     done = subprocess.run(
