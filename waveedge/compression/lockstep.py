@@ -19,7 +19,7 @@ from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.reparameterize import Shapes
 from waveedge.normalise.capture import float_dtype
 
-__all__ = ["Step", "correct_mean", "in_lockstep"]
+__all__ = ["Step", "correct_mean", "elements", "in_lockstep"]
 
 _MEMORY = 1 << 29
 """Bytes that the values alive at one time may take."""
@@ -129,15 +129,16 @@ def _that_fit(
     shapes = Shapes(graph, images[0].shape)
     alive = most = 0
     for node in graph.graph.nodes:
-        alive += _elements(shapes[node])
+        alive += elements(shapes[node])
         most = max(most, alive)
-        alive -= sum(_elements(shapes[value]) for value in dying.get(node, ()))
+        alive -= sum(elements(shapes[value]) for value in dying.get(node, ()))
     alike = [image for image in images if image.shape == images[0].shape]
     # Two networks, of 4-byte numbers.
     return alike[: max(1, _MEMORY // (8 * most))]
 
 
-def _elements(shape: Any) -> int:
+def elements(shape: Any) -> int:
+    """Numbers in a value of that shape, as ``Shapes`` tells it; 0 of what is no tensor."""
     if isinstance(shape, tuple):
         return int(np.prod(shape))
-    return sum(map(_elements, shape)) if isinstance(shape, list) else 0
+    return sum(map(elements, shape)) if isinstance(shape, list) else 0

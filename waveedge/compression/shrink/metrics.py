@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from waveedge.compression.lockstep import elements
 from waveedge.compression.reparameterize import Shapes
 from waveedge.decibels import power
 from waveedge.normalise import flat_outputs
@@ -49,7 +50,8 @@ def observe_metrics(
         (channels, channels) float64, positive definite, by node. Those are missing that nothing
         shows to matter, and all of them where an operation has no gradient, or memory is short.
     """
-    if _bytes(graph, images[0].shape) > _MEMORY:
+    shapes = Shapes(graph, images[0].shape)
+    if 4 * sum(elements(shapes[node]) for node in graph.graph.nodes) > _MEMORY:
         return {}
     sums: dict[fx.Node, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
@@ -59,7 +61,7 @@ def observe_metrics(
     try:
         for image in images:
             _add(sums, graph, values, image, roots, generator)
-    except (RuntimeError, NotImplementedError):  # an operation of the user's own
+    except RuntimeError:  # an operation of the user's own
         return {}
     return {
         node: metric + _FLOOR * level * torch.eye(len(metric), dtype=metric.dtype)
@@ -109,9 +111,3 @@ class _Keeper(fx.Interpreter):
         if n in self._values:
             self.kept[n] = result
         return result
-
-
-def _bytes(graph: fx.GraphModule, image: tuple[int, ...]) -> int:
-    shapes = Shapes(graph, image)
-    sizes = (shapes[node] for node in graph.graph.nodes)
-    return 4 * sum(math.prod(size) for size in sizes if isinstance(size, tuple))

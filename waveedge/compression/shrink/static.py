@@ -64,9 +64,9 @@ class _Inputs(Form):
         self.name = name
         self.positions = moments.positions
         read = conv.weight.detach()[:, :, 0, 0].any(0)
-        self._read = (read if read.any() else ~read).nonzero().flatten()  # a layer of zeros: all
-        self.channels = len(self._read)
-        self._inputs = Inputs(conv, moments, self._read.unsqueeze(1), metric)
+        columns = (read if read.any() else ~read).nonzero()  # of a layer of zeros, all
+        self.channels = len(columns)
+        self._inputs = Inputs(conv, moments, columns, metric)
         self.losses, self.noise = self._inputs.losses, self._inputs.noise
         self.price = float(self.channels * moments.positions)
 
