@@ -28,7 +28,7 @@ from torch import Tensor, fx, nn
 
 from waveedge.compression.lockstep import correct_mean, in_lockstep
 from waveedge.compression.patches import damped, sample
-from waveedge.nn import WeightQuantizer
+from waveedge.nn import PixelCopy, WeightQuantizer
 
 __all__ = ["put_on_grid", "quantizes", "round_weights", "rounded"]
 
@@ -145,5 +145,6 @@ def put_on_grid(module: Any) -> None:
 
 
 def quantizes(module: nn.Module) -> bool:
-    """Whether a layer's weight lies on a grid."""
-    return isinstance(getattr(module, "weight_quantizer", None), WeightQuantizer)
+    """Whether a layer's weight is to be put on a grid; that of copies is on one, always."""
+    quantizer = getattr(module, "weight_quantizer", None)
+    return isinstance(quantizer, WeightQuantizer) and not isinstance(module, PixelCopy)

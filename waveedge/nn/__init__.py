@@ -1,5 +1,6 @@
 """Layers: wavelet transforms, wavelet convolutions, wavelet-compressed convolutions, quantizers."""
 
+from waveedge.nn.copies import PixelCopy
 from waveedge.nn.dwt import DWT2d, IDWT2d
 from waveedge.nn.gelu import SigmoidGELU
 from waveedge.nn.published import PublishedWCC
@@ -22,6 +23,7 @@ __all__ = [
     "ChannelScale",
     "DWT2d",
     "IDWT2d",
+    "PixelCopy",
     "PublishedWCC",
     "QuantizedConv2d",
     "QuantizedConvTranspose2d",

@@ -173,6 +173,7 @@ _OWN = (
     _Kind(GlobalMean, {}, GlobalMean),
     _kind(layers.IDWT2d, "wavelet mode"),
     _Kind(PhaseToSpace, {"up": attrgetter("upscale_factor")}, PhaseToSpace),
+    _kind(layers.PixelCopy, "in_channels out_channels kernel_size stride step"),
     _kind(
         layers.PublishedWCC,
         _WCC,
