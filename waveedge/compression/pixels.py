@@ -19,7 +19,7 @@ from waveedge.nn.quantizers import quantize
 from waveedge.reference import Reference
 from waveedge.spec import ModelSpec
 
-__all__ = ["End", "PixelGrid", "image_ends", "pixel_grid"]
+__all__ = ["End", "PixelGrid", "image_ends", "pixel_grid", "rounding_error"]
 
 End = Literal["input", "output"]
 
@@ -75,15 +75,20 @@ def image_ends(reference: Reference, spec: ModelSpec) -> frozenset[End]:
 def _is_image(values: Sequence[Tensor], grid: PixelGrid) -> bool:
     if not values:
         return False
+    own = rounding_error(values)
+    sample = torch.cat([_sample(value) for value in values])
+    pixels = _squared_error(sample - grid.middle, grid.step)
+    # Pixels are exact but for the rounding of floats.
+    return pixels <= _COST * own + (1e-3 * grid.step) ** 2
+
+
+def rounding_error(values: Sequence[Tensor]) -> float:
+    """Mean squared error of values on the 8-bit grid that suits them best."""
     histogram = Histogram()
     for value in values:
         histogram.update(value)
     scale, _ = choose_range(histogram, _BITS)
-    sample = torch.cat([_sample(value) for value in values])
-    own = _squared_error(sample, scale)
-    pixels = _squared_error(sample - grid.middle, grid.step)
-    # Pixels are exact but for the rounding of floats.
-    return pixels <= _COST * own + (1e-3 * grid.step) ** 2
+    return _squared_error(torch.cat([_sample(value) for value in values]), scale)
 
 
 def _sample(value: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ from waveedge.compression.recipe import CONTAINER_BITS, FLOAT, LayerSettings, Re
 from waveedge.compression.reparameterize import BandWise, FramePool, Shapes
 from waveedge.nn import (
     ActivationQuantizer,
+    PixelCopy,
     QuantizedConv2d,
     QuantizedConvTranspose2d,
     QuantizedLinear,
@@ -109,7 +110,7 @@ def _quantize_weights(
         if node in outer:
             settings = _at_least_container(settings)
         bits[node.name] = settings.bits if settings.bits != FLOAT else 0
-        if settings.weight_bits != FLOAT:
+        if settings.weight_bits != FLOAT and not isinstance(module, PixelCopy):
             graph.set_submodule(name, _quantized(module, settings.weight_bits))
     return bits, left_alone
 
@@ -201,12 +202,14 @@ class _Placement:
         members: dict[fx.Node, list[fx.Node]] = {}
         for node in self.values:
             members.setdefault(self._grid(node), []).append(node)
+        # Told before the first quantizer stands between a sum and what is added.
+        steps = {first: self._pixel_step(grid) for first, grid in members.items()}
         for first, grid in members.items():
             bits = max(
                 (self._wanted(value, user) for value in grid for user in value.users), default=0
             )
             if bits:
-                quantizer = self._add(f"quantizer_{first.name}", bits, self._pixel_step(grid))
+                quantizer = self._add(f"quantizer_{first.name}", bits, steps[first])
                 for value in grid:
                     self._apply(value, quantizer, bits)
 
@@ -265,10 +268,18 @@ class _Placement:
         return [value for value in inputs if self._read_alone(value)]
 
     def _pixel_step(self, grid: list[fx.Node]) -> float | None:
-        """The distance of two pixels on a grid that holds the input or output image, shifted."""
-        for node in [*grid, *(user for value in grid for user in value.users)]:
+        """The distance of two pixels on a grid that holds the input or output image, shifted.
+
+        And on that of copies of its pixels, and of what these are added to.
+        """
+        users = {user for value in grid for user in value.users}
+        beside = [other for user in users if is_addition(user) for other in user.all_input_nodes]
+        for node in [*grid, *users]:
             if isinstance(shift := layer_of(self.graph, node), Shift):
                 return shift.step
+        for node in map(self._writer, [*grid, *beside]):
+            if isinstance(copies := layer_of(self.graph, node), PixelCopy):
+                return copies.step
         return None
 
     def _shares(self, value: fx.Node, user: fx.Node) -> bool:

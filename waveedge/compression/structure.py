@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import fx
 
 from waveedge.compression.centre import centred
+from waveedge.compression.copies import copied_last
 from waveedge.compression.equalize import equalized
 from waveedge.compression.gelus import separate_gelus
 from waveedge.compression.integers import on_integers
@@ -194,7 +195,9 @@ def structure(
     if recipe.bits != FLOAT:
         ends = image_ends(reference, spec)
         form = centred(form, spec, size, ends, judge)
-        form = equalized(form, reference.images[0].shape, reference.images[-_SEEN:], judge)
+        shape, seen = reference.images[0].shape, reference.images[-_SEEN:]
+        form = copied_last(form, shape, seen, judge, keep=_in_float(form, recipe))
+        form = equalized(form, shape, seen, judge)
     form = holding(form, chosen, partial(_error, reference, None))
     separate_gelus(form)
     for tensor in (*form.parameters(), *form.buffers()):
@@ -212,6 +215,15 @@ def without_wcc(graph: fx.GraphModule) -> fx.GraphModule:
     for name, module in layers.items():
         plain.set_submodule(name, module.to_conv())
     return plain
+
+
+def _in_float(form: fx.GraphModule, recipe: Recipe) -> set[str]:
+    """Names of the modules that the recipe leaves in floating point."""
+    return {
+        name
+        for name, _ in form.named_modules()
+        if recipe.excluded(name) is not None or recipe.settings(name).bits == FLOAT
+    }
 
 
 def _error(reference: Reference, images: int | None, form: fx.GraphModule) -> float:
