@@ -47,7 +47,8 @@ class ActivationQuantizer(nn.Module):
         scale: parameter, scalar float32: the step of the grid. Positive; set by calibration.
         enabled: False passes the input through, for observing what would be quantized.
         pixel_step: where the tensor is an 8-bit image, shifted so that its pixels are -128 .. 127
-            times a step, that step; None elsewhere. Calibration takes it for the scale.
+            times a step, or is added to copies of such pixels, that step; None elsewhere.
+            Calibration takes it for the scale.
 
     Raises:
         RecipeError: bits out of range, or unsigned 8 bits.
