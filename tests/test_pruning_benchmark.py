@@ -70,7 +70,8 @@ def test_a_form_is_matched_with_the_fastest_that_is_no_worse() -> None:
 def test_the_page_says_what_the_records_say(tmp_path: Path) -> None:
     records = Records(tmp_path / "pruning.json", KEY)
     tried = {"magnitude, all layers": 0.01, "as it is": "RuntimeError: sizes differ"}
-    setting = {"share": 0.7, "setting": "magnitude, all layers", "search_minutes": 3.0}
+    setting: Record = {"share": 0.7, "setting": "magnitude, all layers", "rate": 0.01}
+    setting |= {"search_minutes": 3.0}
     for made in ROWS:
         if made["variant"].startswith("pruned70"):
             made = {**made, "published_macs": 1200, "setting": {**setting, "tried": tried}}

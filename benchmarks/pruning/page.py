@@ -25,8 +25,8 @@ _INTRODUCTION = (
     "tuned towards the unpruned network on the same calibration images, without labels: waveedge "
     "200 steps through the rounding, torch-pruning 200 or 1,000 steps in floating point, after the "
     "statistics of its batch norms were taken anew. torch-pruning has the importance and the "
-    "ranking (channels of all layers, or of each alone) that do best on held-out images after a "
-    "few steps, and the better of two rates. Speed is against 8 bits not shrunk, all forms of a "
+    "ranking (channels of all layers, or of each alone) that do best on held-out images after 50 "
+    "steps, and the best of three rates. Speed is against 8 bits not shrunk, all forms of a "
     "network in one run, on one thread."
 )
 _LIMITS = (
@@ -130,12 +130,12 @@ def _settings(forms: Iterable[Sequence[Record]]) -> Iterator[str]:
                 lines[choice["share"], row["seed"]] = (
                     f"{choice['share']:.0%}",
                     str(row["seed"]),
-                    choice["setting"],
+                    f"{choice['setting']}, rate {choice['rate']:g}",
                     f"{choice['search_minutes']:.1f}",
                     *cells,
                 )
     if lines:
-        yield "Errors of torch-pruning's settings after a few steps, in % of the output's power:"
+        yield "Errors of torch-pruning's settings after 50 steps, in % of the output's power:"
         yield table(("share", "seed", "best", "CPU minutes of all", *names), list(lines.values()))
 
 

@@ -37,8 +37,9 @@ class Budget:
 
     Attributes:
         settings: of :data:`SETTINGS`; the best one counts.
-        probe: steps of fine-tuning after which the settings are compared, on held-out images.
-        rates: of fine-tuning; the best one counts.
+        probe: steps of fine-tuning after which the settings, then the best one's rates, are
+            compared on held-out images.
+        rates: of fine-tuning; the best one counts. Settings are compared under the first.
     """
 
     settings: tuple[str, ...] = tuple(SETTINGS)
@@ -92,14 +93,14 @@ class PruningTrial(Trial):
             form = self._theirs[name]
             choice = self.choice(form.share)
             start = time.process_time()
-            model, told = self._tuned(choice, form.steps)
+            model = self._tuned(choice, form.steps)
             made = compress(
                 model, images=self.loaded.images, warn=say, **(self.own[name].recipe or {})
             )
             save_artifact(made, file)
             minutes = choice["cpu_minutes"] + (time.process_time() - start) / 60
             write_text(self._minutes(name), json.dumps(minutes))
-            told |= {"published_macs": int(profile(model, self.network.size).macs)}
+            told = {"published_macs": int(profile(model, self.network.size).macs)}
             write_text(self._told(name), json.dumps(told))
         return load_artifact(file)
 
@@ -129,7 +130,7 @@ class PruningTrial(Trial):
         )
 
     def choice(self, share: float) -> Record:
-        """The setting that does best for a share, after a few steps, on held-out images.
+        """The setting and rate that do best for a share, after a few steps, on held-out images.
 
         Returns:
             Its row of the worker's report, with what all settings came to in ``tried``: errors
@@ -147,14 +148,21 @@ class PruningTrial(Trial):
             for name, row in rows.items():
                 say(f"{self.network.name}: torch-pruning, {share:.0%}, {name}")
                 model = self._adapted(row)
-                tried[name] = self._distillation.train(
-                    model, self._budget.probe, self._budget.rates[-1]
-                )[1]
+                tried[name] = self._probed(model, self._budget.rates[0])
             # A network that is cut where it could not be followed is no form of theirs.
             best = min((name for name in rows if name in SETTINGS), key=lambda one: tried[one])
+            model, rates = self._adapted(rows[best]), {self._budget.rates[0]: tried[best]}
+            for rate in self._budget.rates[1:]:
+                rates[rate] = self._probed(model, rate)
             minutes = (time.process_time() - start) / 60
             minutes += sum(row["cpu_minutes"] for row in rows.values())
-            found = {**rows[best], "tried": tried, "search_minutes": minutes}
+            found = {
+                **rows[best],
+                "rate": min(rates, key=lambda one: rates[one]),
+                "tried": tried,
+                "tried_rates": {str(rate): error for rate, error in rates.items()},
+                "search_minutes": minutes,
+            }
             write_text(file, json.dumps(found))
         choice: Record = json.loads(file.read_text())
         return choice
@@ -162,13 +170,12 @@ class PruningTrial(Trial):
     def _adapted(self, row: Record) -> nn.Module:
         return adapt(self.pruned.module(row), self.loaded.images.calibration)
 
-    def _tuned(self, choice: Record, steps: int) -> tuple[nn.Module, Record]:
+    def _probed(self, model: nn.Module, rate: float) -> float:
+        return self._distillation.train(model, self._budget.probe, rate)[1]
+
+    def _tuned(self, choice: Record, steps: int) -> nn.Module:
         model = self._adapted(choice)
-        if not steps:
-            return model, {}
-        tuned = {rate: self._distillation.train(model, steps, rate) for rate in self._budget.rates}
-        rate = min(tuned, key=lambda one: tuned[one][1])
-        return tuned[rate][0], {"rate": rate}
+        return self._distillation.train(model, steps, choice["rate"])[0] if steps else model
 
     @cached_property
     def _distillation(self) -> Distillation:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,9 @@ _NOISES = 2
 
 _GRADED = 16
 """Images that gradients are taken on."""
+
+_FOLLOWED, _AS_IT_IS = 600, 30
+"""Seconds of CPU time that a setting may take; it takes a few where it ends at all."""
 
 Gradients = dict[str, Tensor]
 
@@ -65,7 +70,8 @@ def _rows(
             row: dict[str, Any] = {"setting": name, "share": share}
             start = time.process_time()
             try:
-                pruned, found = prune(model, images[:1], gradients, share, **setting)
+                with _at_most(_AS_IT_IS if setting.get("as_it_is") else _FOLLOWED):
+                    pruned, found = prune(model, images[:1], gradients, share, **setting)
                 file = out / f"{name}-{100 * share:g}.pt"
                 torch.save(pruned, file)
                 row |= found | {"file": file.name}
@@ -73,6 +79,22 @@ def _rows(
                 row["error"] = f"{type(error).__name__}: {error}"
             seconds = time.process_time() - start + shared * (setting["importance"] in _OF_OUTPUT)
             yield {**row, "cpu_minutes": seconds / 60}
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError after that much CPU time: where it cannot follow, it goes in circles."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise TimeoutError(f"it does not end within {seconds} s")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def prune(
