@@ -1,0 +1,1 @@
+"""Fewer channels by waveedge beside torch-pruning, at equal quality."""
