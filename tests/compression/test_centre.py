@@ -16,6 +16,7 @@ from waveedge.compression.pixels import End
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import make_recipe
 from waveedge.compression.reparameterize import Shapes
+from waveedge.nn import Shift
 from waveedge.normalise import normalise
 from waveedge.spec import ModelSpec, Preprocessing
 
@@ -114,3 +115,24 @@ def test_an_output_with_a_frame_of_zeros_is_not_centred() -> None:
     centre_images(centred, SPEC, SIZE, BOTH)
     x = torch.rand(1, 3, *SIZE, dtype=torch.float64)
     torch.testing.assert_close(centred(x), graph(x), rtol=0, atol=1e-12)
+
+
+def test_a_reader_of_a_part_that_the_size_decides_reads_the_image_as_it_was() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole, self.part = nn.Conv2d(3, 12, 1), nn.Conv2d(3, 12, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            left = self.part(x[:, :, :, : x.shape[3] - 1])
+            return F.pixel_shuffle(self.whole(x) + 0.1 * F.pad(left, (0, 1)), 2)
+
+    torch.manual_seed(0)
+    graph = normalise(Shifted().double(), (3, *SIZE))
+    x = torch.rand(1, 3, *SIZE, dtype=torch.float64)
+    with torch.no_grad():
+        expected = graph(x)
+        centre_images(graph, SPEC, SIZE, BOTH)
+        found = graph(x)
+    assert float((expected - found).abs().max()) < 1e-10 * float(expected.abs().max())
+    assert any(isinstance(module, Shift) for module in graph.modules())

@@ -33,6 +33,7 @@ from waveedge.compression.graph_queries import (
     is_addition,
     is_pass_through,
     layer_of,
+    sliced,
 )
 from waveedge.compression.pixels import End, pixel_grid
 from waveedge.compression.reparameterize import Judge, judged
@@ -157,19 +158,12 @@ def _on_padded(part: slice, edge: int, padding: int) -> tuple[int, int | None]:
 
 def _part(node: fx.Node, size: tuple[int, int]) -> _Slices | None:
     """The part of the image that a slice takes, if it slices rows and columns alone."""
-    if node.op != "call_function" or node.target is not operator.getitem:
-        return None
-    slices: Any = node.args[1]
-    if not isinstance(slices, tuple) or len(slices) != 4:
-        return None
-    if not all(isinstance(item, slice) and item.step in (None, 1) for item in slices):
-        return None
-    everything, rows, columns = list(slices[:2]), *slices[2:]
-    if everything != [slice(None)] * 2:
+    part = sliced(node)
+    if part is None:
         return None
     rows, columns = (
-        slice(part.start, None if (part.stop or 0) >= extent else part.stop)
-        for part, extent in zip((rows, columns), size, strict=True)
+        slice(lines.start, None if (lines.stop or 0) >= extent else lines.stop)
+        for lines, extent in zip(part, size, strict=True)
     )
     return rows, columns
 

@@ -21,6 +21,7 @@ __all__ = [
     "is_zero_padding",
     "layer_of",
     "layers",
+    "sliced",
 ]
 
 # Operations of torch that only move or pick values: their output lies on the grid of their input.
@@ -136,3 +137,21 @@ def concatenated_along(node: fx.Node) -> int | None:
 def is_addition(node: fx.Node) -> bool:
     """Whether a node adds two values."""
     return node.op == "call_function" and node.target in (operator.add, torch.add)
+
+
+def sliced(node: fx.Node) -> tuple[slice, slice] | None:
+    """The rows and the columns that a slice takes of a map; None where it takes anything else.
+
+    What another value says (``x[..., : y.shape[2]]``) is another at other sizes: None, too.
+    """
+    if node.target is not operator.getitem or len(node.all_input_nodes) != 1:
+        return None
+    slices = node.args[1]
+    if not isinstance(slices, tuple) or len(slices) != 4:
+        return None
+    if not all(isinstance(item, slice) and item.step in (None, 1) for item in slices):
+        return None
+    images, channels, rows, columns = slices
+    assert isinstance(rows, slice)
+    assert isinstance(columns, slice)
+    return (rows, columns) if images == channels == slice(None) else None

@@ -7,10 +7,8 @@ concatenated. In pixels of the whole image, output ``i`` of any of them reads fr
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch.nn.functional as F
 from torch import fx, nn
@@ -20,6 +18,7 @@ from waveedge.compression.graph_queries import (
     is_addition,
     is_pass_through,
     layer_of,
+    sliced,
 )
 from waveedge.compression.reparameterize import Shapes
 
@@ -181,13 +180,4 @@ def _part(value: fx.Node, image: fx.Node) -> tuple[slice, slice] | None:
     """The rows and columns of the image that a value is; None where it is something else."""
     if value is image:
         return slice(None), slice(None)
-    if value.target is not operator.getitem or value.args[0] is not image:
-        return None
-    slices: Any = value.args[1]
-    if not isinstance(slices, tuple) or len(slices) != 4:
-        return None
-    if not all(isinstance(item, slice) and item.step in (None, 1) for item in slices):
-        return None
-    if any(isinstance(end, fx.Node) for item in slices for end in (item.start, item.stop)):
-        return None
-    return (slices[2], slices[3]) if list(slices[:2]) == [slice(None)] * 2 else None
+    return sliced(value) if value.all_input_nodes[:1] == [image] else None
