@@ -103,6 +103,7 @@ def _measure(network: Network, share: Share, runs: int) -> Record:
         "cpu_ms": [found.b.cpu.median, found.a.cpu.median],
         "cpu_ratio": asdict(found.cpu_ratio),
         "peak_bytes": [found.b.peak_bytes, found.a.peak_bytes],
+        "runs": runs,
     }
 
 
