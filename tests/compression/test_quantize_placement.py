@@ -1,4 +1,4 @@
-"""Where quantizers go, rule by rule (numbers as in waveedge.compression.quantize)."""
+"""Where quantizers go, rule by rule (numbers as in waveedge.compression.placement)."""
 
 from __future__ import annotations
 
