@@ -56,6 +56,7 @@ if [ -n "$(find status -mmin +1440 2>/dev/null)" ]; then echo gone
 elif [ -s status ]; then echo "ended $(cat status)"
 # The number alone would do for a process that got it after the board restarted.
 elif grep -qs {job}/run.sh "/proc/$(cat pid)/cmdline"; then echo running
+elif [ -s status ]; then echo "ended $(cat status)"  # between the two looks
 else echo gone; fi
 df -Pk . | awk 'NR == 2 {{ print $4 }}'
 """
