@@ -5,8 +5,8 @@ wavelet transform extends by one row, the crop on the way back) stands as a Pad 
 and costs a pass over the map. ONNX allows a padding for each side.
 
 1. ``FoldPadIntoConv``: ``Pad`` with zeros of height and width, read by convolutions alone: their
-   padding. A quantizer in between that repeats the grid of the map goes too: what is on the grid
-   stays there.
+   padding. A quantizer in between reads the map without its padding, as zero is on every grid; one
+   that repeats the grid of the map goes: what is on the grid stays there.
 2. ``FoldCropIntoConvTranspose``: ``Slice`` of a transposed convolution's output that nothing else
    reads, in steps of one: negative growth, which is what padding means there.
 """
@@ -52,8 +52,6 @@ def _into_readers(graph: ir.Graph, pad: ir.Node) -> bool:
     if pads is None or output.is_graph_output():
         return False
     quantizers = [use.node for use in output.uses() if grid_of(use.node) is not None]
-    if any(not _repeats(quantizer, pad.inputs[0]) for quantizer in quantizers):
-        return False
     values = [output, *(quantizer.outputs[0] for quantizer in quantizers)]
     if any(value.is_graph_output() for value in values):
         return False
@@ -62,10 +60,19 @@ def _into_readers(graph: ir.Graph, pad: ir.Node) -> bool:
         return False
     if any(pads_of(use.node) is None for use in uses):
         return False
+    map_ = pad.inputs[0]
+    assert map_ is not None
     for use in uses:
         _grow(use.node, pads)
-        use.node.replace_input_with(0, pad.inputs[0])
-    graph.remove([*quantizers, pad], safe=True)
+    ir.convenience.replace_all_uses_with(output, map_)
+    graph.remove(pad, safe=True)
+    for quantizer in quantizers:
+        value = quantizer.outputs[0]
+        if _repeats(quantizer, map_):
+            ir.convenience.replace_all_uses_with(value, map_)
+            graph.remove(quantizer, safe=True)
+        else:
+            value.shape = map_.shape
     return True
 
 

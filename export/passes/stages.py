@@ -15,6 +15,7 @@ from waveedge.export.passes.int32_biases import Int32Biases, RoundBiases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
+from waveedge.export.passes.requantize import Requantize
 from waveedge.export.passes.shifted_parts import ReadShiftedParts
 from waveedge.export.passes.simplify import Simplify
 from waveedge.export.passes.space_to_depth import SpaceToDepth
@@ -75,6 +76,7 @@ def onnxruntime_kernels(*, saturates: bool) -> Sequential:
         _shapes(),
         SplitTranspositions(),
         TileActivations(),
+        Requantize(),
         *(_uint8_weights() if saturates else []),
         *_finished(),
         common.CheckerPass(full_check=True),

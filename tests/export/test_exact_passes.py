@@ -24,6 +24,7 @@ from waveedge.export.passes.int32_biases import Int32Biases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
+from waveedge.export.passes.requantize import Requantize
 from waveedge.export.passes.shifted_parts import ReadShiftedParts
 from waveedge.export.passes.simplify import Simplify
 from waveedge.export.passes.slice_bounds import ResolveSliceBounds
@@ -89,6 +90,11 @@ CASES: list[tuple[type[ir.passes.PassBase], tuple[int, ...], str, dict[str, Any]
     (FoldPadIntoConv, (1, 3, 8, 5), f"a = {FULL} (x, step) b = Pad (a, pads) "
      f"c = {FULL} (b, step) y = Conv (c, w)",
      {"w": floats(4, 3, 3, 3), "pads": integers(0, 0, 1, 2, 0, 0, 0, 1), "step": STEP}),
+    (FoldPadIntoConv, (1, 3, 8, 5), f"a = {FULL} (x, step) b = Pad (a, pads) "
+     f"c = {NARROW} (b, wide) d = {FULL} (b, step) e = Conv (c, w) f = Conv (d, w) "
+     "g = Conv (b, w) h = Add (e, f) y = Add (g, h)",
+     {"w": floats(4, 3, 3, 3), "pads": integers(0, 0, 1, 2, 0, 0, 0, 1), "step": STEP,
+      "wide": 5 * STEP}),
     (FoldCropIntoConvTranspose, (1, 4, 3, 2), "a = ConvTranspose <strides = [2, 2]> (x, w) "
      "b = Slice (a, low, high, axes) c = ConvTranspose <strides = [2, 2]> (b, w) "
      "y = Slice (c, low, high, axes)",
@@ -122,6 +128,11 @@ CASES: list[tuple[type[ir.passes.PassBase], tuple[int, ...], str, dict[str, Any]
      {**UINT8, "origin": ORIGIN, "part": np.float32(1 / 255)}),
     (ShiftZeroPoints, (1, 3, 9, 7), "a = Add (half, x) b = QuantizeLinear (a, step, zero) "
      "c = DequantizeLinear (b, step, zero) y = Sub (c, half)", {**UINT8, "half": np.float32(0.5)}),
+    (Requantize, (1, 3, 9, 7), "a = QuantizeLinear (x, step, zero) "
+     "b = DequantizeLinear (a, step, zero) c = QuantizeLinear (b, wide, zero) "
+     "d = Clip (c, low, high) y = DequantizeLinear (d, wide, zero)",
+     {**UINT8, "wide": 5 * STEP, "low": np.array(120, np.uint8),
+      "high": np.array(135, np.uint8)}),
     *((ReadShiftedParts, (1, 6, *size), PARTS + "y = Conv (h, w)",
        {**UINT8, **weight((5, 6, kernel, kernel), 5), "all": integers(0, 0, 0),
         "end": integers(2, size[0] - 1, size[1]), "low": integers(2, 1, 0),
