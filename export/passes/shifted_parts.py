@@ -75,13 +75,15 @@ class ReadShiftedParts(NodePass):
         read, weight = (producer(value, "DequantizeLinear") for value in node.inputs[:2])
         if read is None or weight is None:
             return False
-        parts, integers = _parts(read), array(weight.inputs[0])
-        if not parts or integers is None:
+        source = weight.inputs[0]
+        parts, integers = _parts(read), array(source)
+        if not parts or source is None or integers is None:
             return False
         kernel = _kernel(parts, integers)
         if kernel is None or kernel.size - integers.size > self._part * len(parts):
             return False
-        stored = constant(graph, f"{weight.name}_apart", kernel)
+        # What a runtime executes is told by the beginning of a weight's name (export/layers.py).
+        stored = constant(graph, f"{source.name}_apart", kernel)
         reads = new_node(node, "DequantizeLinear", [stored, *weight.inputs[1:]], axis=0)
         graph.insert_before(node, [reads])
         node.replace_input_with(0, parts[0].map.outputs[0])

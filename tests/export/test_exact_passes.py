@@ -286,6 +286,15 @@ def test_parts_that_are_no_gain_or_no_parts_of_one_map_stay(part):
     assert not ReadShiftedParts(saturates=True)(model).modified
 
 
+def test_a_kernel_that_reads_parts_is_still_known_by_its_weight_s_name():
+    _, shape, body, constants = next(case for case in CASES if case[0] is ReadShiftedParts)
+    model = made(body, shape, constants)
+    assert ReadShiftedParts()(model).modified
+    (layer,) = (node for node in model.graph if node.op_type == "Conv")
+    # seen_in_graph() tells by it whether a runtime executes the layer in integers.
+    assert layer.inputs[1].producer().inputs[0].name.startswith("q")
+
+
 def test_a_parameter_that_has_the_name_of_a_pass_s_constant_keeps_its_value():
     body = f"a = Add (x, zero_point) y = {FULL} (a, step)"
     own = np.array([0.5], np.float32)
