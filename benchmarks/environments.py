@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import venv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from waveedge.console import say
-from waveedge.errors import MissingDependencyError, OutputError
+from waveedge.errors import ExportError, MissingDependencyError, OutputError
 
 __all__ = ["Environment", "install", "install_missing", "last_line"]
 
@@ -58,6 +60,36 @@ class Environment:
             f"the environment {self.name} is not installed{why}",
             hint=f"python -m benchmarks.peers {self.name}",
         )
+
+    def run(
+        self, worker: Path, arguments: Iterable[object], log: Path, title: str, seconds: int
+    ) -> dict[str, Any]:
+        """Run a script there, and return the JSON object that it prints last.
+
+        Args:
+            worker: the script.
+            arguments: its own.
+            log: a file for all that it prints.
+            title: of the peer, for messages.
+            seconds: after which it is given up.
+
+        Raises:
+            ExportError: it failed; the message ends with the last line of its output.
+        """
+        # Isolated: this folder must not be on the path, where its modules could hide others.
+        command = [str(part) for part in (self.python, "-I", worker, *arguments)]
+        with log.open("w") as output:
+            try:
+                done = subprocess.run(
+                    command, stdout=output, stderr=subprocess.STDOUT, timeout=seconds, check=False
+                )
+            except subprocess.TimeoutExpired as error:
+                raise ExportError(f"{title} did not end within {seconds} s") from error
+        text = log.read_text(errors="replace")
+        if done.returncode:
+            raise ExportError(f"{title} failed: {last_line(text)}")
+        printed: dict[str, Any] = json.loads(last_line(text))
+        return printed
 
     @property
     def _marker(self) -> Path:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import Environment, install_missing, last_line
+from benchmarks.environments import Environment, install_missing
 from benchmarks.records import write_text
-from waveedge.errors import ExportError
 from waveedge.files import sha256
 
 __all__ = [
@@ -205,27 +203,11 @@ def make(attempt: Attempt, network: Path, calibration: Path, cache: Path) -> tup
     note = file.with_suffix(".json")
     if not note.is_file():
         arguments = [peer.name, network, calibration, file, json.dumps(attempt.options)]
-        write_text(note, json.dumps(_run(peer, arguments, file.with_suffix(".log"))))
+        log = file.with_suffix(".log")
+        made = peer.environment.run(WORKER, arguments, log, peer.title, TIMEOUT)
+        write_text(note, json.dumps(made))
     versions: Options = json.loads(note.read_text())
     return file, versions
-
-
-def _run(peer: Peer, arguments: Sequence[object], log: Path) -> Options:
-    """Run the worker; return what it prints last."""
-    # Isolated: this folder must not be on the path, where its modules could hide others.
-    command = [str(part) for part in (peer.environment.python, "-I", WORKER, *arguments)]
-    with log.open("w") as output:
-        try:
-            done = subprocess.run(
-                command, stdout=output, stderr=subprocess.STDOUT, timeout=TIMEOUT, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ExportError(f"{peer.title} did not end within {TIMEOUT} s") from error
-    text = log.read_text(errors="replace")
-    if done.returncode:
-        raise ExportError(f"{peer.title} failed: {last_line(text)}")
-    versions: Options = json.loads(last_line(text))
-    return versions
 
 
 def main() -> None:

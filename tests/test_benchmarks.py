@@ -28,7 +28,6 @@ from benchmarks.environments import Environment  # noqa: E402
 from benchmarks.machine import describe, name_of  # noqa: E402
 from benchmarks.peer_tables import peers_page  # noqa: E402
 from benchmarks.peers import Attempt, Peer, attempts, make  # noqa: E402
-from benchmarks.quality_tables import trial  # noqa: E402
 from benchmarks.quality_tables.__main__ import main as quality_main  # noqa: E402
 from benchmarks.records import Record, Records  # noqa: E402
 from benchmarks.roofline import Peaks, measure_peaks  # noqa: E402
@@ -373,24 +372,6 @@ def test_command_line_measures_resumes_and_writes_tables(
     main([*arguments, "--resume"])
     again = {row["variant"]: row for row in json.loads(path.read_text())["records"]}
     assert again["exact"] == exact
-
-
-@pytest.fixture
-def one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of the four blocks of the trained classifier, which the tables take for the whole."""
-    networks.scoring()  # found beside the network that there is
-    trained = torch.load(networks.EXAMPLES / "fashion_mnist/model.pt", weights_only=True)
-    folder = tmp_path / "examples/fashion_mnist"
-    folder.mkdir(parents=True)
-    others = ("layers.0.", "layers.2.", "layers.3.")
-    state = {
-        name.replace("layers.1.", "layers.0."): tensor
-        for name, tensor in trained.items()
-        if not name.startswith(others)
-    }
-    torch.save(state, folder / "model.pt")
-    for module in (networks, variants, trial):
-        monkeypatch.setattr(module, "EXAMPLES", tmp_path / "examples")
 
 
 @pytest.mark.usefixtures("one_block")

@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[1]
 # At the end: the installed waveedge comes first, not the folder of that name.
 sys.path.append(str(ROOT))
 
-from benchmarks import networks, variants  # noqa: E402
 from benchmarks.environments import Environment  # noqa: E402
 from benchmarks.pruning import __main__ as pruning_main  # noqa: E402
 from benchmarks.pruning import peer  # noqa: E402
@@ -26,7 +25,6 @@ from benchmarks.pruning.followed import Hidden, followed, keep_channels, restore
 from benchmarks.pruning.forms import our_forms, their_forms, title_of  # noqa: E402
 from benchmarks.pruning.measure import KEY  # noqa: E402
 from benchmarks.pruning.page import render  # noqa: E402
-from benchmarks.quality_tables import trial  # noqa: E402
 from benchmarks.records import Record, Records  # noqa: E402
 from waveedge.models.wavemix_blocks import LadderBlock  # noqa: E402
 from waveedge.nn import WTConv2d  # noqa: E402
@@ -147,23 +145,6 @@ def test_distillation_comes_nearer_and_statistics_are_taken_anew() -> None:
     best, error = distillation.train(student, 24, 0.01)
     assert error == distillation.error(best) < before
     assert distillation.error(student) == before
-
-
-@pytest.fixture
-def one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of the four blocks of the trained classifier, taken for the whole."""
-    networks.scoring()  # found beside the network that there is
-    trained = torch.load(networks.EXAMPLES / "fashion_mnist/model.pt", weights_only=True)
-    folder = tmp_path / "examples/fashion_mnist"
-    folder.mkdir(parents=True)
-    state = {
-        name.replace("layers.1.", "layers.0."): tensor
-        for name, tensor in trained.items()
-        if not name.startswith(("layers.0.", "layers.2.", "layers.3."))
-    }
-    torch.save(state, folder / "model.pt")
-    for module in (networks, variants, trial, peer):
-        monkeypatch.setattr(module, "EXAMPLES", tmp_path / "examples")
 
 
 @pytest.mark.usefixtures("one_block")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.contest import contest
 from benchmarks.networks import Network
 from benchmarks.pruning.forms import Theirs, is_theirs, our_forms, their_forms
 from benchmarks.pruning.page import render
@@ -17,15 +14,13 @@ from benchmarks.pruning.trial import Budget, PruningTrial
 from benchmarks.quality import score
 from benchmarks.quality_tables.forms import PUBLISHED, WHOLE
 from benchmarks.quality_tables.judging import against_float
+from benchmarks.quality_tables.timed import time_forms
 from benchmarks.quality_tables.trial import checkpoint_of
 from benchmarks.records import Record, Records, recorded
-from benchmarks.runners import InProcess
-from benchmarks.timing import WARMUP
 from benchmarks.variants import Own, on_paper
 from waveedge.console import say
 from waveedge.errors import WaveedgeError
 from waveedge.runtime import Session
-from waveedge.runtime.pairs import bootstrap_ratio
 
 __all__ = ["KEY", "Options", "Pruning"]
 
@@ -132,23 +127,8 @@ class Pruning:
         return {**record, **trial.told(name)} if is_theirs(name) else record
 
     def _time(self, trial: PruningTrial) -> None:
-        """Let all forms take turns on one thread, unless every one of them was timed before."""
-        rows = [
-            row
-            for row in self.records.rows
-            if self._identity(trial).items() <= row.items() and "error" not in row
-        ]
-        if all("cpu_ratio" in row for row in rows) or WHOLE not in {row["variant"] for row in rows}:
-            return
-        say(f"{trial.network.name} seed {trial.seed}, speed of {len(rows)} forms")
-        runs = self.options.runs
-        runners = {row["variant"]: InProcess(trial.make(row["variant"]).path) for row in rows}
-        times = contest(runners, trial.images, rounds=runs, warmup=min(WARMUP, runs), seed=0)
-        for row in rows:
-            cpu = times[row["variant"]]
-            ratio = asdict(bootstrap_ratio(times[WHOLE], cpu, seed=0))
-            timed = {"threads": 1, "cpu_ms": float(np.median(cpu)), "cpu_ratio": ratio}
-            self.records.add({**row, **timed, "runs": runs})
+        title = f"{trial.network.name} seed {trial.seed}"
+        time_forms(self.records, self._identity(trial), trial, WHOLE, self.options.runs, title)
 
     def _identity(self, trial: PruningTrial) -> Record:
         """The fields of all records of a trial; weights that were trained again have others."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.environments import ROOT, Environment, last_line
+from benchmarks.environments import ROOT, Environment
 from benchmarks.networks import EXAMPLES, Network
 from benchmarks.peers import TORCH
 from benchmarks.records import Record, write_text
@@ -100,24 +99,9 @@ def prune(
             "settings": dict(settings),
             "out": str(out),
         }
-        write_text(out / "job.json", json.dumps(job))
-        write_text(note, json.dumps(_run(out)))
+        asked = out / "job.json"
+        write_text(asked, json.dumps(job))
+        log = out / "worker.log"
+        made = TORCH_PRUNING.run(WORKER, [asked], log, "torch-pruning", _TIMEOUT)
+        write_text(note, json.dumps(made))
     return Pruned(out, json.loads(note.read_text()))
-
-
-def _run(folder: Path) -> dict[str, Any]:
-    # Isolated: this folder must not be on the path, where its modules could hide others.
-    command = [str(part) for part in (TORCH_PRUNING.python, "-I", WORKER, folder / "job.json")]
-    log = folder / "worker.log"
-    with log.open("w") as output:
-        try:
-            done = subprocess.run(
-                command, stdout=output, stderr=subprocess.STDOUT, timeout=_TIMEOUT, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ExportError(f"torch-pruning did not end within {_TIMEOUT} s") from error
-    text = log.read_text(errors="replace")
-    if done.returncode:
-        raise ExportError(f"torch-pruning failed: {last_line(text)}")
-    report: dict[str, Any] = json.loads(last_line(text))
-    return report

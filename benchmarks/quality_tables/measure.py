@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.contest import contest
 from benchmarks.networks import Network
 from benchmarks.quality import score
 from benchmarks.quality_tables.forms import PUBLISHED, WHOLE, paper_forms, typed_forms
 from benchmarks.quality_tables.judging import against_float
 from benchmarks.quality_tables.redundancy import AS_IT_IS, HALVES, Halving, in_torch
+from benchmarks.quality_tables.timed import time_forms
 from benchmarks.quality_tables.trial import Trial, checkpoint_of
 from benchmarks.records import Record, Records, recorded
-from benchmarks.runners import InProcess
-from benchmarks.timing import WARMUP
 from benchmarks.variants import Own, on_paper
 from waveedge.console import say
 from waveedge.errors import WaveedgeError
 from waveedge.runtime import Session
-from waveedge.runtime.pairs import bootstrap_ratio
 
 __all__ = ["KEY", "STAGES", "Options", "Tables"]
 
@@ -145,23 +140,9 @@ class Tables:
         return score(trial.network, run, limit=_FEW if self.options.quick else None)
 
     def _time(self, stage: str, trial: Trial, base: str) -> None:
-        """Let all forms take turns on one thread, unless every one of them was timed before."""
-        rows = [
-            row
-            for row in self.records[stage].rows
-            if self._identity(trial).items() <= row.items() and "error" not in row
-        ]
-        if all("cpu_ratio" in row for row in rows) or base not in {row["variant"] for row in rows}:
-            return
-        say(f"{stage}: {trial.network.name} seed {trial.seed}, speed of {len(rows)} forms")
-        runs = self.options.runs
-        runners = {row["variant"]: InProcess(trial.make(row["variant"]).path) for row in rows}
-        times = contest(runners, trial.images, rounds=runs, warmup=min(WARMUP, runs), seed=0)
-        for row in rows:
-            cpu = times[row["variant"]]
-            ratio = asdict(bootstrap_ratio(times[base], cpu, seed=0))
-            timed = {"threads": 1, "cpu_ms": float(np.median(cpu)), "cpu_ratio": ratio}
-            self.records[stage].add({**row, **timed, "runs": runs})
+        title = f"{stage}: {trial.network.name} seed {trial.seed}"
+        identity, runs = self._identity(trial), self.options.runs
+        time_forms(self.records[stage], identity, trial, base, runs, title)
 
     def _once(self, stage: str, trial: Trial, name: str, measured: Callable[[], Record]) -> Record:
         """Return the record that is there, or measure and write one, be it of an error."""
