@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from torch import Tensor, fx
 
 from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.image_terms import ImageTerm, image_term, sums
+from waveedge.compression.keeper import Keeper
 from waveedge.compression.pixels import rounding_error
 from waveedge.compression.reparameterize import Judge, Shapes, fresh_name, judged
 from waveedge.nn import PixelCopy, Shift
@@ -205,19 +205,11 @@ def _observed(
 ) -> list[list[Tensor]]:
     """The values of some nodes, for every image."""
     found: list[list[Tensor]] = []
-
-    class Observer(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            result = super().run_node(n)
-            if n in nodes:
-                values[n] = result
-            return result
-
     like = next(graph.parameters())
+    keeper = Keeper(graph, nodes)
     for image in images:
-        values: dict[fx.Node, Tensor] = {}
-        Observer(graph).run(torch.from_numpy(image).to(like))
-        found.append([values[node] for node in nodes])
+        keeper.run(torch.from_numpy(image).to(like))
+        found.append([keeper.kept[node] for node in nodes])
     return found
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from waveedge.compression.keeper import Keeper
 from waveedge.compression.lockstep import elements
 from waveedge.compression.reparameterize import Shapes
 from waveedge.decibels import power
@@ -80,7 +80,7 @@ def _add(
     generator: torch.Generator,
 ) -> None:
     """Add what one image shows."""
-    keeper = _Keeper(graph, values)
+    keeper = Keeper(graph, values)
     x = torch.from_numpy(image).to(next(graph.parameters())).requires_grad_(True)
     outputs = flat_outputs(keeper.run(x))
     scaled = [y / root for y, root in zip(outputs, roots, strict=True) if y.requires_grad]
@@ -96,18 +96,3 @@ def _add(
             if gradient is not None:
                 rows = gradient.movedim(values[node], -1).flatten(0, -2).double()
                 sums[node] = sums.get(node, 0) + rows.T @ rows
-
-
-class _Keeper(fx.Interpreter):
-    """Runs a network, and keeps some of its values."""
-
-    def __init__(self, graph: fx.GraphModule, values: dict[fx.Node, int]) -> None:
-        super().__init__(graph)
-        self.kept: dict[fx.Node, Tensor] = {}
-        self._values = values
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n in self._values:
-            self.kept[n] = result
-        return result
