@@ -38,8 +38,9 @@ StrictModes no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin yes
-SetEnv HOME={home}
+SetEnv HOME={home} PIP_NO_COMPILE=1
 """
+"""What is installed on a board is imported once: compiling all of it takes longer."""
 
 
 @dataclass
