@@ -46,7 +46,7 @@ def read(
         path: a regular file.
         channels: input channels of the network.
         size: (height, width) that float arrays must have.
-        most: of a longer stack, this many images are drawn at random, by ``seed``.
+        most: of a stack, at most this many images are drawn at random, by ``seed``.
         seed: see ``most``.
 
     Returns:
@@ -172,7 +172,8 @@ def unpack(
         )
     if stack.size == 0:
         raise ImageError(f"it is empty, of shape {array.shape}")
-    rows = sorted(random.Random(seed).sample(range(len(stack)), min(most, len(stack))))
+    # As files are drawn: in the stack's order, one sorted by class would be judged by its last.
+    rows = random.Random(seed).sample(range(len(stack)), min(most, len(stack)))
     if stack.dtype == np.uint8:
         images = (row[..., 0] if row.shape[-1] == 1 else row for row in (stack[i] for i in rows))
         return [_in_mode(Image.fromarray(np.ascontiguousarray(row)), channels) for row in images]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from waveedge.errors import ArtifactError, InputError, MissingDependencyError, WaveedgeError
+from waveedge.extras import install_line
 from waveedge.runtime.backend import Array, DeviceTimes, TensorInfo
 from waveedge.runtime.cuda import Cuda, gpu_count
 from waveedge.runtime.cuda_graph import CudaGraph
@@ -65,8 +66,8 @@ class EngineBackend:
             raise MissingDependencyError(
                 f"running {path} needs TensorRT, which is not installed",
                 hint="A Jetson has it from JetPack: make the virtual environment with "
-                '--system-site-packages. Elsewhere: pip install "waveedge[trt]" or '
-                '"waveedge[rtx]", whichever built the engine.',
+                f"--system-site-packages. Elsewhere: {install_line('trt')} or "
+                f"{install_line('rtx')}, whichever built the engine.",
             )
         self._cuda = cuda or Cuda()
         core = manifest_core(path) if dla_core is None else dla_core

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from waveedge.errors import MissingDependencyError
+from waveedge.extras import install_line
 from waveedge.runtime.dla import Placement, place, require_dla
 from waveedge.runtime.engine_layers import EngineLayer
 from waveedge.runtime.engine_log import read_log
@@ -45,9 +46,9 @@ MAX_BATCH = 8
 _MISSING = {
     "tensorrt": (
         "there is no TensorRT with a GPU here",
-        'On a Jetson, TensorRT comes with JetPack; elsewhere: pip install "waveedge[trt]"',
+        f"On a Jetson, TensorRT comes with JetPack; elsewhere: {install_line('trt')}",
     ),
-    "tensorrt_rtx": ("TensorRT-RTX is not installed", 'pip install "waveedge[rtx]"'),
+    "tensorrt_rtx": ("TensorRT-RTX is not installed", install_line("rtx")),
 }
 
 

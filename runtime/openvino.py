@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from waveedge.errors import ArtifactError, InputError, MissingDependencyError
+from waveedge.extras import install_line
 from waveedge.runtime.backend import Array, TensorInfo
 from waveedge.runtime.schema import shown
 
@@ -126,7 +127,7 @@ def _import() -> ModuleType:
         import openvino
     except ImportError as error:
         raise MissingDependencyError(
-            f"running on OpenVINO needs it: {error}", hint='pip install "waveedge[openvino]"'
+            f"running on OpenVINO needs it: {error}", hint=install_line("openvino")
         ) from error
     found: ModuleType = openvino
     return found

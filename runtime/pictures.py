@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from waveedge.errors import MissingDependencyError
+from waveedge.extras import install_line
 
 __all__ = ["figure"]
 
@@ -19,6 +20,6 @@ def figure(size: tuple[float, float]) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
-            "drawing a plot needs matplotlib", hint='pip install "waveedge[plot]"'
+            "drawing a plot needs matplotlib", hint=install_line("plot")
         ) from error
     return Figure(figsize=size, layout="constrained")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from waveedge.extras import requirement
 from waveedge.runtime.findings import Findings
 from waveedge.runtime.libraries import Library
 from waveedge.wheel import wheel_name
@@ -15,13 +16,8 @@ __all__ = ["JUDGES", "Advice", "Verdict", "advise", "judge"]
 _TENSORRT = (10, 3)
 _ONNXRUNTIME = (1, 20)
 
-_NEEDS = {
-    "onnxruntime": "onnxruntime>=1.20",
-    "openvino": "openvino>=2025.4",
-    "tensorrt": "tensorrt>=10.3",
-    "tensorrt_rtx": "tensorrt-rtx-cu13==1.7.1.116",
-}
-"""What waveedge's own extras ask for. waveedge itself is in no index of packages."""
+_DISTRIBUTIONS = {"tensorrt_rtx": "tensorrt-rtx-cu13"}
+"""Library -> what an index calls it, where that is another name."""
 
 _JETPACK = "sudo apt update && sudo apt install nvidia-jetpack"
 
@@ -177,9 +173,10 @@ def _without_gpu(found: Findings) -> tuple[str, str | None]:
 
 
 def _pip(found: Findings, library: str, option: str = "") -> str:
+    asked = requirement(_DISTRIBUTIONS.get(library, library))
     if found.python.managed:
-        return f'{_fresh_venv("python3")} "{_NEEDS[library]}"'
-    words = (found.python.pip, "install", option, f'"{_NEEDS[library]}"')
+        return f'{_fresh_venv("python3")} "{asked}"'
+    words = (found.python.pip, "install", option, f'"{asked}"')
     return " ".join(word for word in words if word)
 
 

@@ -12,11 +12,14 @@ WaveedgeError                   the base: one clear message, exit status 1, no t
 ├── OutputError                 the result cannot be written (folder, rights, space)
 └── MissingDependencyError      an optional library is not installed; the message says how to
 
-A message has three parts: what is wrong, where, and what to do about it. This module imports
-nothing but the standard library, so that ``waveedge.runtime`` can use it on a device without torch.
+A message has three parts: what is wrong, where, and what to do about it. This module and
+``waveedge.extras``, which words hints, import nothing but the standard library, so that
+``waveedge.runtime`` can use them on a device without torch.
 """
 
 from __future__ import annotations
+
+from waveedge.extras import install_line
 
 __all__ = [
     "ArtifactError",
@@ -99,7 +102,7 @@ def missing(error: ModuleNotFoundError) -> MissingDependencyError | None:
         return None
     return MissingDependencyError(
         f"compressing and exporting need {error.name}, which is not installed here",
-        hint="Install what a desk needs: pip install 'waveedge[desk]'",
+        hint=f"Install what a desk needs: {install_line('desk')}",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from waveedge.extras import requirement
 from waveedge.runtime.sensors.sensor import NoSensor, Sensor
 
 __all__ = ["NvmlSensor"]
@@ -24,7 +25,9 @@ class NvmlSensor(Sensor):
         try:
             import pynvml
         except ImportError as error:
-            raise NoSensor('NVML is not installed (pip install "waveedge[gpu]")') from error
+            raise NoSensor(
+                f'NVML is not installed (pip install "{requirement("nvidia-ml-py")}")'
+            ) from error
         self._nvml: Any = pynvml
         try:
             pynvml.nvmlInit()

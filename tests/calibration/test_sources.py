@@ -128,6 +128,22 @@ def test_the_seed_draws_from_what_has_a_length() -> None:
         assert one.fingerprint != open_images(source[:8], limit=6, held_out=2).fingerprint
 
 
+@pytest.mark.parametrize("count", [80, 4000])
+@pytest.mark.parametrize("kind", ["array", "list", "file"])
+def test_what_is_sorted_by_class_is_judged_by_every_class(
+    kind: str, count: int, tmp_path: Path
+) -> None:
+    classes = np.repeat(np.arange(4, dtype=np.float32), count // 4)
+    noise = np.random.default_rng(0).random((count, 1, 8, 8), np.float32)
+    images = classes[:, None, None, None] + 0.1 * noise
+    np.save(tmp_path / "sorted.npy", images)
+    source = {"array": images, "list": list(images), "file": tmp_path / "sorted.npy"}[kind]
+    found = open_images(source, size=(8, 8), channels=1)
+    assert (len(found.calibration), len(found.held_out)) == (64, 16)
+    for side in (found.calibration, found.held_out):
+        assert {int(image.min()) for image in side} == {0, 1, 2, 3}
+
+
 def test_a_stream_is_read_no_further_than_needed() -> None:
     drawn = []
 

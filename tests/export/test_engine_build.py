@@ -80,7 +80,8 @@ def test_a_graph_that_parses_and_does_not_build_is_reported():
 
 
 @pytest.mark.parametrize(
-    ("backend", "extra"), [("tensorrt", "JetPack"), ("tensorrt_rtx", 'pip install "waveedge[rtx]"')]
+    ("backend", "extra"),
+    [("tensorrt", "JetPack"), ("tensorrt_rtx", 'pip install "tensorrt-rtx-cu13==')],
 )
 def test_a_missing_backend_names_what_installs_it(monkeypatch, backend, extra):
     monkeypatch.setitem(sys.modules, backend, None)

@@ -19,7 +19,7 @@ from waveedge.export.lowering import lower
 from waveedge.export.targets import TARGETS
 from waveedge.runtime import Session
 
-openvino = pytest.importorskip("openvino", reason='pip install "waveedge[openvino]"')
+openvino = pytest.importorskip("openvino", reason="pip install openvino")
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))

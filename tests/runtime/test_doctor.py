@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from waveedge.commands import doctor as command
 from waveedge.export import target_names
+from waveedge.extras import requirement
 from waveedge.runtime import prescriptions
 from waveedge.runtime.doctor import Diagnosis, diagnose
 from waveedge.runtime.findings import Findings, Python, find, this_python
@@ -265,7 +266,9 @@ def test_where_pip_refuses_an_environment_is_made(tmp_path: Path) -> None:
 def test_what_the_commands_install_is_what_waveedge_asks_for() -> None:
     """waveedge by its file, as no index has it; all else as the extras have it."""
     asked = {line.partition(";")[0].strip() for line in metadata.requires("waveedge") or ()}
-    assert {*prescriptions._NEEDS.values()} <= asked
+    names = prescriptions._DISTRIBUTIONS
+    for library in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"):
+        assert requirement(names.get(library, library)) in asked
 
 
 def test_the_pip_of_a_command_is_that_of_the_python_at_hand(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from waveedge import console
 from waveedge.errors import InputError
+from waveedge.extras import install_line
 from waveedge.outputs import PICTURE, check_output
 from waveedge.runtime.benchmark import benchmark
 from waveedge.runtime.bundle import newest_bundle
@@ -75,7 +76,7 @@ def run(
     if drawn:
         comparison.save_plot(picture, overwrite=overwrite)
     else:
-        console.say('no picture: drawing needs matplotlib: pip install "waveedge[plot]"')
+        console.say(f"no picture: drawing needs matplotlib: {install_line('plot')}")
     if as_json:
         console.print_json(comparison.to_dict())
         return

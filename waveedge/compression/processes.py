@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from waveedge.errors import InputError, MissingDependencyError, WaveedgeError, reason
+from waveedge.extras import install_line
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -147,6 +148,6 @@ def launched() -> Accelerator | None:
     except ImportError as error:
         raise MissingDependencyError(
             "tuning with several processes needs accelerate",
-            hint='pip install "waveedge[accelerate]"',
+            hint=install_line("accelerate"),
         ) from error
     return Accelerator(cpu=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from waveedge.errors import InputError, MissingDependencyError
+from waveedge.extras import requirement
 
 __all__ = ["Board", "read_boards"]
 
@@ -48,7 +49,8 @@ def read_boards(path: Path) -> list[Board]:
         import yaml
     except ImportError as error:
         raise MissingDependencyError(
-            f"reading {path} needs PyYAML", hint='pip install "waveedge[desk]", or use --on HOST'
+            f"reading {path} needs PyYAML",
+            hint=f'pip install "{requirement("pyyaml")}", or use --on HOST',
         ) from error
     try:
         with path.open("rb") as file:
