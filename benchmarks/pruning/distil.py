@@ -7,14 +7,14 @@ are in floating point, and steps of several lengths are tried, as pruned network
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from waveedge.compression.descent import RelativeAdam, half_cosine, output_loss
 from waveedge.compression.lessons import Lessons
 from waveedge.compression.shrink import output_error
 from waveedge.compression.threads import one_thread
@@ -75,14 +75,10 @@ class Distillation:
             self._images, self.teacher, self._seed, torch.float32, windows=self._windows
         )
         tensors = [tensor for tensor in model.parameters() if tensor.requires_grad]
-        groups = [{"params": [tensor], "lr": rate * _size(tensor)} for tensor in tensors]
-        optimiser = torch.optim.Adam(groups, eps=1e-12)
-        rates = [group["lr"] for group in optimiser.param_groups]
+        optimiser = RelativeAdam(tensors, rate)
         every = max(_APART, steps // CHECKS)
         for done in range(steps):
-            share = 0.5 + 0.5 * math.cos(math.pi * done / steps)
-            for group, whole in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = whole * share
+            optimiser.fall(half_cosine(done, steps))
             self._step(model, lessons, optimiser)
             if (done + 1) % every == 0 or done + 1 == steps:
                 error = self.error(model)
@@ -94,17 +90,11 @@ class Distillation:
     @torch.enable_grad()
     def _step(model: nn.Module, lessons: Lessons, optimiser: torch.optim.Optimizer) -> None:
         x, targets, _ = lessons.draw()
-        terms = [
-            (found - wanted).square().mean() / wanted.square().mean().clamp(min=1e-30)
-            for found, wanted in zip(flat_outputs(model(x)), targets, strict=True)
-        ]
+        loss = output_loss(flat_outputs(model(x)), targets)
+        assert loss is not None
         optimiser.zero_grad()
-        torch.stack(terms).sum().backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-
-
-def _size(tensor: Tensor) -> float:
-    return max(float(tensor.detach().square().mean().sqrt()), 1e-8)
 
 
 @one_thread()

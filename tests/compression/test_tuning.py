@@ -144,7 +144,7 @@ def test_code_that_cannot_be_trained_ships_untuned(monkeypatch: pytest.MonkeyPat
     def fails(*_: object) -> Tensor:
         raise RuntimeError("derivative for mine is not implemented")
 
-    monkeypatch.setattr("waveedge.compression.tuning._loss", fails)
+    monkeypatch.setattr("waveedge.compression.tuning.output_loss", fails)
     said: list[str] = []
     result = waveedge.compress(net(), IMAGES, bits=4, tune=5, warn=said.append)
     assert result.report.tuned is not None

@@ -7,9 +7,8 @@ the float network is the teacher (Hinton et al., arXiv 1503.02531). Where there 
 as much as the teacher does.
 
 1. Batches are calibration images, half of them mirrored, or windows of these.
-2. Adam takes steps relative to each tensor: a weight, a bias and a step of a grid differ by
-   orders of magnitude. They are short: with steps five times as long the first look finds ruins,
-   and most of the time goes into repairs.
+2. Adam's steps (``descent.py``) are short: with steps five times as long the first look finds
+   ruins, and most of the time goes into repairs.
 3. The state that is best on images that no step has seen is kept, the first one among them: the
    result is never worse than what came in. Where those fare clearly worse than in the best state,
    training goes on from that, in shorter steps; a little worse is chance.
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from waveedge.compression.biases import round_biases
+from waveedge.compression.descent import RelativeAdam, half_cosine, output_loss
 from waveedge.compression.gelus import fit_gelus
 from waveedge.compression.grids import tie_grids, untie_grids
 from waveedge.compression.lessons import Lessons
@@ -165,9 +165,7 @@ class Tuning:
         # Channels have steps of very different size, and what moves the large ones turns small
         # ones negative.
         self._least = [(step, _LEAST * step.detach().clone()) for step in _steps(self._student)]
-        groups = [{"params": [tensor], "lr": _rate(tensor)} for tensor in self.tensors]
-        self.optimiser = torch.optim.Adam(groups, eps=1e-12)
-        self._rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.optimiser = RelativeAdam(self.tensors, _RATE)
         classes = None if labels is None else labels.trained
         dtype = float_dtype(self._student)
         self.lessons = Lessons(images, teacher, seed, dtype, classes, self._processes, windows)
@@ -211,14 +209,12 @@ class Tuning:
     @torch.enable_grad()
     def step(self) -> str:
         """Train on one batch; return why that cannot be done, if so."""
-        share = self.shorter * (0.5 + 0.5 * math.cos(math.pi * self.done / self._steps))
-        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * share
+        self.optimiser.fall(self.shorter * half_cosine(self.done, self._steps))
         try:
             x, targets, classes = self.lessons.draw()
             own = flat_outputs(self._student(self._processes.part(x)))
             outputs = self._processes.gather(own)
-            loss = _loss(outputs, targets)
+            loss = output_loss(outputs, targets)
             if loss is not None and classes is not None:
                 loss = loss + surprise(outputs[0], classes)
             if loss is None or not loss.requires_grad:
@@ -299,17 +295,3 @@ def _steps(graph: fx.GraphModule) -> list[Tensor]:
     """The steps of all grids."""
     kinds = ActivationQuantizer | WeightQuantizer
     return [module.scale for module in graph.modules() if isinstance(module, kinds)]
-
-
-def _rate(tensor: Tensor) -> float:
-    return _RATE * max(float(tensor.detach().square().mean().sqrt()), 1e-8)
-
-
-def _loss(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor | None:
-    """Squared error over power, summed over outputs; None where none of them is of floats."""
-    terms = [
-        (a - b).square().mean() / b.square().mean().clamp(min=1e-30)
-        for a, b in zip(found, wanted, strict=True)
-        if b.is_floating_point()
-    ]
-    return torch.stack(terms).sum() if terms else None
