@@ -23,8 +23,8 @@ from benchmarks.pruning.distil import Distillation, adapt  # noqa: E402
 from benchmarks.pruning.equal import matches  # noqa: E402
 from benchmarks.pruning.followed import Hidden, followed, keep_channels, restore  # noqa: E402
 from benchmarks.pruning.forms import our_forms, their_forms, title_of  # noqa: E402
-from benchmarks.pruning.measure import KEY  # noqa: E402
 from benchmarks.pruning.page import render  # noqa: E402
+from benchmarks.quality_tables.campaign import KEY  # noqa: E402
 from benchmarks.records import Record, Records  # noqa: E402
 from waveedge.models.wavemix_blocks import LadderBlock  # noqa: E402
 from waveedge.nn import WTConv2d  # noqa: E402

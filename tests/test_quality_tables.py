@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))
 
 from benchmarks.networks import NETWORKS  # noqa: E402
-from benchmarks.quality_tables import measure  # noqa: E402
+from benchmarks.quality_tables import campaign  # noqa: E402
 from benchmarks.quality_tables.__main__ import main  # noqa: E402
+from benchmarks.quality_tables.campaign import KEY, Options  # noqa: E402
 from benchmarks.quality_tables.curves import (  # noqa: E402
     Point,
     at_equal_bops,
@@ -28,7 +29,7 @@ from benchmarks.quality_tables.judging import (  # noqa: E402
     median_row,
     spread,
 )
-from benchmarks.quality_tables.measure import KEY, Options, Tables  # noqa: E402
+from benchmarks.quality_tables.measure import Tables  # noqa: E402
 from benchmarks.quality_tables.pages import render  # noqa: E402
 from benchmarks.quality_tables.plots import _bound, save_plot  # noqa: E402
 from benchmarks.records import Record, Records  # noqa: E402
@@ -188,7 +189,7 @@ def test_weights_that_were_trained_again_are_measured_again(
 
     monkeypatch.setattr(Tables, "_halved", halved)
     for checkpoint, total in (("old", 4), ("old", 4), ("new", 8)):
-        monkeypatch.setattr(measure, "checkpoint_of", lambda _, name=checkpoint: name)
+        monkeypatch.setattr(campaign, "checkpoint_of", lambda _, name=checkpoint: name)
         tables = Tables(Options([network], tmp_path / "out", tmp_path / "work", seeds=1))
         tables.begin(["redundancy"], resume=True)
         tables.redundancy()

@@ -1,68 +1,37 @@
-"""The three tables, each a loop over networks and seeds; records are written as measured."""
+"""The three tables, each a loop over networks and seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from benchmarks.networks import Network
-from benchmarks.quality import score
+from benchmarks.quality_tables.campaign import KEY, Campaign, Options
 from benchmarks.quality_tables.forms import PUBLISHED, WHOLE, paper_forms, typed_forms
 from benchmarks.quality_tables.judging import against_float
 from benchmarks.quality_tables.redundancy import AS_IT_IS, HALVES, Halving, in_torch
-from benchmarks.quality_tables.timed import time_forms
-from benchmarks.quality_tables.trial import Trial, checkpoint_of
-from benchmarks.records import Record, Records, recorded
-from benchmarks.variants import Own, on_paper
-from waveedge.console import say
-from waveedge.errors import WaveedgeError
-from waveedge.runtime import Session
+from benchmarks.quality_tables.trial import Trial
+from benchmarks.records import Record, Records
+from benchmarks.variants import Own
 
-__all__ = ["KEY", "STAGES", "Options", "Tables"]
+__all__ = ["STAGES", "Tables"]
 
 STAGES = ("quality_targets", "paper_table", "redundancy")
-KEY = ("network", "variant", "seed")
 
 _PAPER = ("super_resolution", "denoiser")
 """The examples that make images of images, as most of the paper's networks do."""
-_FEW = 200
-"""Images of a test set that a quick run scores on."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What to measure, and where to.
+class Tables(Campaign):
+    """Result files and the stages that fill them; see :data:`STAGES`.
 
-    Attributes:
-        networks: in the order to measure them.
-        out: folder of the result files.
-        work: folder of compressed and exported networks.
-        seeds: 0, 1, ... so many.
-        runs: rounds of a contest.
-        timed: whether forms are timed.
-        quick: few forms, images and steps of tuning; the paper's table of any network.
+    A quick run makes few forms and takes few steps of tuning, and the paper's table of any network.
     """
 
-    networks: Sequence[Network]
-    out: Path
-    work: Path
-    seeds: int = 3
-    runs: int = 30
-    timed: bool = True
-    quick: bool = False
-
-
-class Tables:
-    """Result files and the stages that fill them; see :data:`STAGES`."""
-
     def __init__(self, options: Options) -> None:
-        self.options = options
-        options.out.mkdir(parents=True, exist_ok=True)
-        self.records = {stage: Records(options.out / f"{stage}.json", KEY) for stage in STAGES}
-        self._checkpoints = {one.name: checkpoint_of(one) for one in options.networks}
+        super().__init__(options)
+        self.records = {stage: self.file(stage) for stage in STAGES}
 
     def begin(self, stages: Sequence[str], *, resume: bool) -> None:
         """Forget what was measured of the chosen networks in ``stages``, unless to ``resume``.
@@ -71,12 +40,7 @@ class Tables:
             OutputError: records that would be used or left are of another machine.
         """
         for stage in stages:
-            if resume:
-                self.records[stage].refuse_other_machine()
-                continue
-            self.records[stage].drop(lambda row: row["network"] in self._checkpoints)
-            for trial in self._trials(stage, {}):
-                trial.forget()
+            self.begin_file(self.records[stage], self._trials(stage, {}), resume=resume)
 
     def merge(self, folder: Path) -> None:
         """Take over the records of another run's folder.
@@ -100,10 +64,11 @@ class Tables:
 
     def redundancy(self) -> None:
         """Quality in float with half of the channels."""
+        records = self.records["redundancy"]
         for trial in self._trials("redundancy", {}):
             halving = Halving(trial)
             for name in HALVES:
-                self._once("redundancy", trial, name, partial(self._halved, trial, halving, name))
+                self.once(records, trial, name, partial(self._halved, trial, halving, name))
 
     def _trials(self, stage: str, forms: Mapping[str, Own]) -> Iterator[Trial]:
         for network in self.options.networks:
@@ -116,53 +81,17 @@ class Tables:
                 yield Trial(network, folder, forms, seed, few=self.options.quick)
 
     def _measure(self, stage: str, forms: Mapping[str, Own], base: str) -> None:
+        records = self.records[stage]
         for trial in self._trials(stage, forms):
             for name in (PUBLISHED, *forms):
-                self._once(stage, trial, name, partial(self._scored, stage, trial, name))
+                self.form(records, trial, name)
             if self.options.timed:
-                self._time(stage, trial, base)
-
-    def _scored(self, stage: str, trial: Trial, name: str) -> Record:
-        made = trial.make(name)
-        record = {**self._score(trial, Session(made.path).run), **on_paper(made)}
-        if name == PUBLISHED:
-            return {**record, **against_float(record, record)}
-        in_float = self._found(stage, trial, PUBLISHED)
-        return {**record, **against_float(record, in_float), "cpu_minutes": trial.minutes(name)}
+                self.time(records, trial, base)
 
     def _halved(self, trial: Trial, halving: Halving, name: str) -> Record:
         smaller, left = halving.halved(HALVES[name])
-        record = {**self._score(trial, in_torch(smaller)), **left}
-        in_float = record if name == AS_IT_IS else self._found("redundancy", trial, AS_IT_IS)
+        record = {**self.score(trial, in_torch(smaller)), **left}
+        if name == AS_IT_IS:
+            return {**record, **against_float(record, record)}
+        in_float = self.found(self.records["redundancy"], trial, AS_IT_IS)
         return {**record, **against_float(record, in_float)}
-
-    def _score(self, trial: Trial, run: Callable[[Any], Any]) -> Record:
-        return score(trial.network, run, limit=_FEW if self.options.quick else None)
-
-    def _time(self, stage: str, trial: Trial, base: str) -> None:
-        title = f"{stage}: {trial.network.name} seed {trial.seed}"
-        identity, runs = self._identity(trial), self.options.runs
-        time_forms(self.records[stage], identity, trial, base, runs, title)
-
-    def _once(self, stage: str, trial: Trial, name: str, measured: Callable[[], Record]) -> Record:
-        """Return the record that is there, or measure and write one, be it of an error."""
-        key = {**self._identity(trial), "variant": name}
-        found = self.records[stage].find(**key)
-        if found is not None and "error" not in found:
-            return found
-        say(f"{stage}: {trial.network.name} {name} seed {trial.seed}")
-        record: Record = {**key}
-        with recorded(record):
-            record |= measured()
-        return self.records[stage].add(record)
-
-    def _found(self, stage: str, trial: Trial, name: str) -> Record:
-        found = self.records[stage].find(**self._identity(trial), variant=name)
-        if found is None or "error" in found:
-            raise WaveedgeError(f"there is no score of the {name} network to compare with")
-        return found
-
-    def _identity(self, trial: Trial) -> Record:
-        """The fields of all records of a trial; weights that were trained again have others."""
-        name = trial.network.name
-        return {"network": name, "seed": trial.seed, "checkpoint": self._checkpoints[name]}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.networks import EXAMPLES, Loaded, Network, scoring
-from benchmarks.records import write_text
+from benchmarks.records import Record, write_text
 from benchmarks.variants import Own, Workshop
 from waveedge import Compressed
 
@@ -90,6 +90,10 @@ class Trial(Workshop):
     def minutes(self, name: str) -> float:
         """CPU minutes, of all threads, that compressing took; the form must have been made."""
         return float(json.loads(self._minutes(name).read_text()))
+
+    def told(self, name: str) -> Record:
+        """What is known of a form beside its measurements; it must have been made."""
+        return {}
 
     def _minutes(self, name: str) -> Path:
         return self.artifact(name).with_suffix(".minutes.json")
