@@ -155,7 +155,7 @@ def test_the_papers_table_has_every_row_under_one_budget() -> None:
         "wcc_ratio": 0.25,
         "wcc_select": "topk",
         "shrink": False,
-        "tune": 200,
+        "tune": steps,
     }
 
 
