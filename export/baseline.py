@@ -16,7 +16,8 @@ from waveedge.errors import ExportError
 from waveedge.export.lowering import lower
 from waveedge.export.onnx_runner import Run
 from waveedge.export.torch_to_onnx import Batch, to_onnx
-from waveedge.export.verify import Verification, verify
+from waveedge.export.verification import Verification
+from waveedge.export.verify import verify
 from waveedge.normalise import detached_copy, normalise
 from waveedge.runtime.sizes import SizeRange
 from waveedge.spec import Task

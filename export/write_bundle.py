@@ -29,7 +29,8 @@ from waveedge.export.lowering import lower
 from waveedge.export.manifest import IMAGES, MODEL, PUBLISHED, make_manifest, write_json
 from waveedge.export.targets import find_target
 from waveedge.export.torch_to_onnx import Batch, to_onnx
-from waveedge.export.verify import Verification, outputs_of, verify
+from waveedge.export.verification import Verification
+from waveedge.export.verify import outputs_of, verify
 from waveedge.files import shown
 from waveedge.filetypes import ENGINE
 from waveedge.normalise import detached_copy

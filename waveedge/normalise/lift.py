@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import copy
 import operator
-import re
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.export.graph_signature import InputKind
 
 from waveedge.errors import ExportError
 from waveedge.normalise.arguments import bind
 from waveedge.normalise.functions import FUNCTIONS, MOVES
 from waveedge.normalise.layers import LAYERS
 from waveedge.normalise.modules import owner_of, set_module
+from waveedge.normalise.program import (
+    check_value,
+    drops_nothing,
+    is_same_cast,
+    is_size,
+    is_tensor,
+    module_path,
+    returned,
+    written_at,
+)
 from waveedge.normalise.whole import Call
 
-__all__ = ["is_tensor", "lift", "returned"]
+__all__ = ["lift"]
 
 
 def lift(program: ExportedProgram, model: nn.Module, calls: Sequence[Call]) -> fx.GraphModule:
@@ -102,17 +110,18 @@ class _Lifter:
             return
         inputs = node.all_input_nodes
         tags = getattr(node.target, "tags", ())
-        if torch.Tag.nondeterministic_seeded in tags and not _drops_nothing(node):
+        if torch.Tag.nondeterministic_seeded in tags and not drops_nothing(node):
             raise ExportError(
-                f"{type(self.model).__name__} draws random numbers ({node.target}){_line(node)}",
+                f"{type(self.model).__name__} draws random numbers ({node.target})"
+                f"{written_at(node)}",
                 hint="A network that is deployed must be deterministic: make it so in eval mode.",
             )
-        _check_value(self.model, node)
-        if all(value in self.constants for value in inputs) and not _is_size(node):
+        check_value(self.model, node)
+        if all(value in self.constants for value in inputs) and not is_size(node):
             self._compute(node)
         elif node.target is torch.ops.waveedge.whole.default:
             self._call_whole(node)
-        elif node.target in MOVES or _is_same_cast(node):
+        elif node.target in MOVES or is_same_cast(node):
             self._alias(node, inputs[0])
         elif not self._as_layer(node) and not self._as_function(node):
             self._copy(node)
@@ -211,7 +220,7 @@ class _Lifter:
         return name
 
     def _layer_name(self, node: fx.Node, layer: nn.Module) -> str:
-        path = _path(node)
+        path = module_path(node)
         try:
             module = self.model.get_submodule(path)
         except AttributeError:  # the network was exported before, and notes where it was written
@@ -236,47 +245,6 @@ class _Lifter:
 
     def _add(self, name: str, layer: nn.Module) -> None:
         self.layers.add(set_module(self.root, name, layer))
-
-
-def _check_value(model: nn.Module, node: fx.Node) -> None:
-    """Refuse what no file for a device can hold, with the line of the user's code."""
-    value = node.meta.get("val")
-    if not isinstance(value, Tensor):
-        return
-    name = type(model).__name__
-    if value.dtype in (torch.float16, torch.bfloat16):
-        raise ExportError(
-            f"{name} casts to {str(value.dtype).partition('.')[2]}{_line(node)}",
-            hint="Compute in float32 there: leave out torch.autocast, .half() and .bfloat16(). "
-            "The weights may be of any precision.",
-        )
-    if free_unbacked_symbols(value):
-        raise ExportError(
-            f"{name} yields as many values as the image decides ({node.target}){_line(node)}",
-            hint="Shapes must follow from the size of the image alone: write it with torch.where, "
-            "or leave that step (a mask as index, nonzero, non-maximum suppression) to the program "
-            "around the network.",
-        )
-
-
-def returned(program: ExportedProgram) -> list[Any]:
-    """What the network returns, flat: without what it writes into its input or its buffers."""
-    values = next(node for node in program.graph.nodes if node.op == "output").args[0]
-    kinds = [spec.kind for spec in program.graph_signature.output_specs]
-    pairs = zip(values, kinds, strict=True)
-    return [value for value, kind in pairs if kind is OutputKind.USER_OUTPUT]
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether an output of a program is a tensor, and not a number or None."""
-    return isinstance(value, fx.Node) and isinstance(value.meta["val"], Tensor)
-
-
-def _path(node: fx.Node) -> str:
-    """Qualified name of the module that called an operation; a later call of it has a number."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = str(stack[-1][0]) if stack else ""
-    return path.split("@")[0]
 
 
 def _unpacked(graph: fx.Graph, result: fx.Node, outputs: Any) -> list[fx.Node]:
@@ -304,35 +272,3 @@ def _merged(target: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         joined = tuple(b if a == slice(None) else a for a, b in zip(inner, index, strict=True))
         return value.args[0], joined
     return args
-
-
-def _is_size(node: fx.Node) -> bool:
-    """Whether a node computes with sizes, which are not constants."""
-    return not isinstance(node.meta.get("val"), Tensor) and node.target is not operator.getitem
-
-
-def _is_same_cast(node: fx.Node) -> bool:
-    """Whether a node converts a tensor to what it is already."""
-    if node.target not in (torch.ops.aten._to_copy.default, torch.ops.aten.to.dtype):
-        return False
-    before, after = node.all_input_nodes[0].meta["val"], node.meta["val"]
-    return bool(before.dtype == after.dtype and before.device == after.device)
-
-
-def _drops_nothing(node: fx.Node) -> bool:
-    """Whether an operation that can draw random numbers is told not to, as in eval mode."""
-    told = bind(node, {})
-    switches = [told[name] for name in ("train", "training") if name in told]
-    return False in switches or 0 in (told.get("dropout_p"), told.get("dropout"))
-
-
-def _line(node: fx.Node) -> str:
-    """The line of the user's code that an operation comes from, or else the module."""
-    trace = str(node.meta.get("stack_trace") or "").strip().splitlines()
-    # Code that torch wrote itself, as for autocast, has a name in angle brackets.
-    places = [line.strip() for line in trace if re.match(r'\s*File "(?!<)', line)]
-    if not places:
-        path = _path(node)
-        return f" in {path}" if path else ""
-    file, line = places[-1].split('"')[1], places[-1].split("line ")[1].split(",")[0]
-    return f" at {file.rpartition('/')[2]}:{line}"

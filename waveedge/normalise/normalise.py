@@ -20,7 +20,8 @@ from waveedge.normalise.interface import (
     flat_outputs,
     output_names,
 )
-from waveedge.normalise.lift import is_tensor, lift, returned
+from waveedge.normalise.lift import lift
+from waveedge.normalise.program import is_tensor, returned
 from waveedge.normalise.whole import kept_whole
 
 __all__ = ["normalise", "preserve"]
