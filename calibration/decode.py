@@ -6,10 +6,10 @@ import random
 import stat
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,27 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from waveedge.errors import ImageError
 
-__all__ = ["Raw", "read", "reason_of", "unpack"]
+__all__ = ["Part", "Raw", "read", "reason_of", "unpack"]
 
 Raw = Image.Image | NDArray[np.float32]
 """A picture in the network's Pillow mode, or a preprocessed float32 array (1, C, H, W)."""
+
+
+class Part(NamedTuple):
+    """One image of a file or an array.
+
+    Attributes:
+        name: what tells it from the others; empty where it is alone.
+        image: see :data:`Raw`.
+    """
+
+    name: str
+    image: Raw
+
+    def within(self, array: str) -> Part:
+        """The same, of one array of several."""
+        return self._replace(name=", ".join(word for word in (array, self.name) if word))
+
 
 # Formats with a reliable signature, decoded inside Pillow (EPS, for one, would start Ghostscript).
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
@@ -30,7 +47,7 @@ _MOST_BYTES = 4 << 30
 
 def read(
     path: Path, *, channels: int, size: tuple[int, int], most: int, seed: int
-) -> tuple[list[Raw], list[str]]:
+) -> tuple[list[Part], list[str]]:
     """Read what a file holds: one picture, or up to ``most`` images of an array file.
 
     Pictures (Pillow): the first frame, turned as its EXIF says, with alpha dropped as training
@@ -53,7 +70,7 @@ def read(
         The images, and for each part that cannot be used a reason. Never raises for what the file
         holds.
     """
-    images: list[Raw] = []
+    images: list[Part] = []
     reasons: list[str] = []
     # Decoders raise all kinds of exceptions on damaged data; whatever it is, the file is unusable.
     try:
@@ -63,12 +80,13 @@ def read(
         if status.st_size == 0:
             raise ImageError("the file is empty")
         if path.suffix.lower() not in (".npy", ".npz"):
-            return [_picture(path, channels)], []
+            return [Part("", _picture(path, channels))], []
         for name, array in _arrays(path):
             try:
-                images += unpack(array, channels=channels, size=size, most=most, seed=seed)
+                parts = unpack(array, channels=channels, size=size, most=most, seed=seed)
+                images += [part.within(name) for part in parts]
             except ImageError as error:
-                reasons.append(f"{name}{error.what}")
+                reasons.append(f"{name}: {error.what}" if name else error.what)
     except Exception as error:
         reasons.append(reason_of(error))
     return images, reasons
@@ -130,7 +148,7 @@ def _arrays(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
             raise ImageError(f"it unpacks to {total / 2**30:.0f} GiB; split it into .npy files")
         with np.load(path, allow_pickle=False) as members:
             for name in sorted(members.files):
-                yield f"array '{name}': ", _unpickled(partial(members.__getitem__, name))
+                yield f"array '{name}'", _unpickled(partial(members.__getitem__, name))
     else:
         with path.open("rb") as file:
             if file.read(6) != b"\x93NUMPY":
@@ -153,14 +171,14 @@ def _unpickled(load: Callable[[], Any]) -> NDArray[Any]:
 
 def unpack(
     data: NDArray[Any] | Image.Image, *, channels: int, size: tuple[int, int], most: int, seed: int
-) -> list[Raw]:
+) -> list[Part]:
     """Return the images of an array in memory, or of a Pillow image; arguments as of :func:`read`.
 
     Raises:
         ImageError: it holds no images for such a network.
     """
     if isinstance(data, Image.Image):
-        return [_in_mode(data, channels)]
+        return [Part("", _in_mode(data, channels))]
     array = data
     if array.dtype == np.uint8:
         stack = _pictures(array, channels)
@@ -174,9 +192,17 @@ def unpack(
         raise ImageError(f"it is empty, of shape {array.shape}")
     # As files are drawn: in the stack's order, one sorted by class would be judged by its last.
     rows = random.Random(seed).sample(range(len(stack)), min(most, len(stack)))
+    taken: list[Raw]
     if stack.dtype == np.uint8:
         images = (row[..., 0] if row.shape[-1] == 1 else row for row in (stack[i] for i in rows))
-        return [_in_mode(Image.fromarray(np.ascontiguousarray(row)), channels) for row in images]
+        taken = [_in_mode(Image.fromarray(np.ascontiguousarray(row)), channels) for row in images]
+    else:
+        taken = _finite(stack, rows)
+    names = [f"image {row}" if len(stack) > 1 else "" for row in rows]
+    return [Part(name, image) for name, image in zip(names, taken, strict=True)]
+
+
+def _finite(stack: NDArray[Any], rows: Sequence[int]) -> list[Raw]:
     with np.errstate(over="ignore"):
         # A copy: the file may change while the network is calibrated.
         taken = [np.array(stack[i : i + 1], dtype=np.float32, order="C") for i in rows]

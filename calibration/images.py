@@ -231,13 +231,13 @@ class _Reading:
         met: dict[bytes, Path | str] = {}
         last = 0  # the item that last brought something new
         for item in opened.items:
-            raws, reasons = item.raws(channels=spec.channels, size=size, most=want, seed=seed)
+            parts, reasons = item.parts(channels=spec.channels, size=size, most=want, seed=seed)
             self.items += 1
             opened.skipped += [(item.name, reason) for reason in reasons]
             most = 1
-            if at_full_resolution(spec) and raws and opened.count:
-                most = min(_MOST_WINDOWS, -(-want // (opened.count * len(raws))))
-            for row, raw in enumerate(raws):
+            if at_full_resolution(spec) and parts and opened.count:
+                most = min(_MOST_WINDOWS, -(-want // (opened.count * len(parts))))
+            for part, raw in parts:
                 views = network_inputs(raw, spec=spec, size=size, most=most)
                 digest = hashlib.sha256(b"".join(view.tobytes() for view in views)).digest()
                 if digest in met:
@@ -248,8 +248,8 @@ class _Reading:
                 met[digest], last = item.name, self.items
                 self.lone = raw if len(met) == 1 else None
                 self.looks.append(look_at(item.name, raw, spec))
-                picture = item.picture if len(raws) == 1 else item.picture + b"/%d" % row
-                name = shown(item.name) + (f", image {row}" if len(raws) > 1 else "")
+                picture = item.picture + f"/{part}".encode() if part else item.picture
+                name = ", ".join(word for word in (shown(item.name), part) if word)
                 self.inputs += [_Input(picture, name, view) for view in views]
             progress(min(len(self.inputs), want), want)
             # Where nothing was found yet, all files of a folder are tried.

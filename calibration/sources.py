@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from waveedge.calibration.decode import Raw, read, reason_of, unpack
+from waveedge.calibration.decode import Part, read, reason_of, unpack
 from waveedge.calibration.folders import built_in_photos, find_files, photograph, shown
 from waveedge.errors import ImageError
 
@@ -51,9 +51,9 @@ class Item:
     picture: bytes
     data: Any
 
-    def raws(
+    def parts(
         self, *, channels: int, size: tuple[int, int], most: int, seed: int
-    ) -> tuple[list[Raw], list[str]]:
+    ) -> tuple[list[Part], list[str]]:
         """Return its images, and why parts cannot be used; see :func:`.decode.read`."""
         if isinstance(self.data, Path):
             return read(self.data, channels=channels, size=size, most=most, seed=seed)

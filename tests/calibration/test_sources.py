@@ -144,6 +144,24 @@ def test_what_is_sorted_by_class_is_judged_by_every_class(
         assert {int(image.min()) for image in side} == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("kind", ["array", "npy", "npz"])
+def test_an_image_of_a_stack_is_named_by_its_place_there(kind: str, tmp_path: Path) -> None:
+    stack = np.arange(200, dtype=np.float32)[:, None, None, None] + np.zeros((1, 8, 8), np.float32)
+    np.save(tmp_path / "a.npy", stack)
+    np.savez(tmp_path / "a.npz", first=stack, second=stack[:1] + 200)
+    source = stack if kind == "array" else tmp_path / f"a.{kind}"
+    found = open_images(source, size=(8, 8), channels=1, limit=300, held_out=8)
+    shown = {"array": "item 0", "npy": "a.npy", "npz": "a.npz, array 'first'"}[kind]
+    numbers = []
+    for name, image in zip(found.names, [*found.calibration, *found.held_out], strict=True):
+        numbers.append(int(image[0, 0, 0, 0]))
+        if numbers[-1] < 200:
+            assert name.endswith(f"{shown}, image {numbers[-1]}")
+        else:
+            assert name.endswith("a.npz, array 'second'")
+    assert sorted(numbers) == list(range(201 if kind == "npz" else 200))
+
+
 def test_a_stream_is_read_no_further_than_needed() -> None:
     drawn = []
 
