@@ -48,4 +48,5 @@ def graph_of(shop: Workshop, engine: Engine) -> bytes:
     elif engine.network != "published":
         model = shop.compressed_by({"bits": 8, "cost": GPU.name}).graph
     traced = to_onnx(model, (shop.images[0].shape[1], *shop.network.size))
-    return lower(traced, "trt", engine.precision).shipped.SerializeToString()
+    written: bytes = lower(traced, "trt", engine.precision).shipped.SerializeToString()
+    return written

@@ -42,6 +42,9 @@ def measure(
         images=images,
     )
     ours, theirs = found.a, found.b
+    assert theirs is not None
+    assert found.cpu_ratio is not None
+    assert found.wall_ratio is not None
     return {
         "cpu_ratio": asdict(found.cpu_ratio),
         "wall_ratio": asdict(found.wall_ratio),
