@@ -19,6 +19,8 @@ from waveedge.fleet.ssh import Ssh
 
 Fleet = dict[str, Any]
 QUICK = ("--runs", "3")
+ALONE = (*QUICK, "--alone")
+"""For tests of how it travels, not of what is measured: half of the time."""
 
 
 def fleet_file(folder: Path, *boards: dict[str, str]) -> Path:
@@ -126,7 +128,7 @@ def test_a_kept_bundle_is_copied_once_and_mended(fleet: Fleet, bundle: Path) -> 
     def once() -> None:
         said.clear()
         (outcome,) = measure(
-            boards, bundle, QUICK, keep=True, say=lambda _, state: said.append(state)
+            boards, bundle, ALONE, keep=True, say=lambda _, state: said.append(state)
         )
         assert outcome.error is None, outcome.error
 
@@ -156,7 +158,7 @@ def test_a_cut_line_is_taken_up_again(
             host.cut()
 
     slow = python('case "$*" in *bench*) sleep 3;; esac')
-    (outcome,) = measure([Board("board-a", python=slow)], bundle, QUICK, say=say)
+    (outcome,) = measure([Board("board-a", python=slow)], bundle, ALONE, say=say)
     assert outcome.error is None, outcome.error
     assert outcome.report is not None
     assert said.count("starting") == 1
@@ -170,7 +172,7 @@ def test_an_interrupted_measurement_runs_on_and_its_result_is_fetched(
     wait = f"echo x >> {tmp_path}/started; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done"
     slow = python(f'case "$*" in *bench*) {wait};; esac')
     file = fleet_file(tmp_path, {"host": "board-b", "python": slow})
-    line = [sys.executable, "-m", "waveedge", "bench", str(bundle), "--hosts", str(file), *QUICK]
+    line = [sys.executable, "-m", "waveedge", "bench", str(bundle), "--hosts", str(file), *ALONE]
     # A shell lets what it runs in the background ignore Ctrl-C, and so do all their children.
     first = subprocess.Popen(
         line,

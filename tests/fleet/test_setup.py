@@ -39,7 +39,7 @@ def test_setup_installs_the_wheel_in_an_environment_of_its_own(
     assert '"runs": 3' in out
     assert not list((host.home / PLACE).glob("venv/lib/*/site-packages/torch"))
     # From now on it is found without being named.
-    (again,) = measure([Board("board-a")], bundle, QUICK)
+    (again,) = measure([Board("board-a")], bundle, (*QUICK, "--alone"))
     assert again.error is None, again.error
     # It stays, and nothing else does; the command that is printed removes it.
     assert "orin: waveedge stays there, in ~/.local/share/waveedge. To remove it:\n" in err

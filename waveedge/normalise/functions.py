@@ -105,6 +105,14 @@ def _reshape(a: Arguments) -> Form | None:
     return Form(torch.reshape, (value, tuple(size)))
 
 
+def _flatten(a: Arguments) -> Form | None:
+    value, dimensions = a["self"], a["self"].meta["val"].dim()
+    start, end = a["start_dim"] % dimensions, a["end_dim"] % dimensions
+    if start == end:
+        return None
+    return Form(torch.flatten, (value, start) if end == dimensions - 1 else (value, start, end))
+
+
 def _expression(side: Any) -> Any:
     """A size as an expression that can be compared and multiplied."""
     return side.node.expr if isinstance(side, torch.SymInt) else side
@@ -121,6 +129,7 @@ FUNCTIONS: dict[Any, Callable[[Arguments], Form | None]] = {
     aten.view.default: _reshape,
     aten._unsafe_view.default: _reshape,
     aten.reshape.default: _reshape,
+    aten.flatten.using_ints: _flatten,
     aten.permute.default: lambda a: Form(torch.permute, (a["self"], tuple(a["dims"]))),
     aten.transpose.int: lambda a: Form(torch.transpose, (a["self"], a["dim0"], a["dim1"])),
     aten.slice.Tensor: _slice,

@@ -246,6 +246,7 @@ LAYERS: dict[Any, Builder] = {
     aten.matmul.default: _matmul,
     aten.mm.default: _matmul,
     aten.addmm.default: _addmm,
+    aten.batch_norm.default: _batch_norm,
     aten._native_batch_norm_legit_no_training.default: _batch_norm,
     aten.layer_norm.default: _layer_norm,
     aten.group_norm.default: _group_norm,
