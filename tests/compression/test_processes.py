@@ -78,5 +78,5 @@ def test_it_takes_accelerate_for_several(monkeypatch: pytest.MonkeyPatch) -> Non
     assert launched() is None
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "waveedge\[accelerate\]"'):
+    with pytest.raises(MissingDependencyError, match=r'pip install "accelerate>='):
         launched()
