@@ -10,6 +10,7 @@ from benchmarks.variants import Own
 __all__ = [
     "INT8",
     "LINE",
+    "PAPER_STEPS",
     "PUBLISHED",
     "QUICK",
     "SELECTIONS",
@@ -22,7 +23,7 @@ __all__ = [
 PUBLISHED = "published"
 WHOLE, INT8, LINE = "int8_whole", "int8", "line"
 
-_STEPS = 50
+PAPER_STEPS = 50
 """Of tuning that every row of the paper's table gets: a quarter of what the command takes by
 itself, so that 120 rows of two networks and three seeds are three hours of CPU time, not eight."""
 _QUICK_STEPS = 2
@@ -57,7 +58,7 @@ def paper_forms(*, quick: bool = False) -> dict[str, Own]:
 
     They are not shrunk: the paper weighs plain quantization against WCC, and nothing else.
     """
-    common = {"shrink": False, "tune": _QUICK_STEPS if quick else _STEPS}
+    common = {"shrink": False, "tune": _QUICK_STEPS if quick else PAPER_STEPS}
     forms: dict[str, Own] = {}
 
     def row(name: str, title: str, **fields: Any) -> None:

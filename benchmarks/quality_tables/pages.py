@@ -8,7 +8,14 @@ from pathlib import Path
 from benchmarks.markdown import METRICS, conditions, interval, table
 from benchmarks.networks import NETWORKS
 from benchmarks.quality_tables.curves import Point, at_equal_bops, at_equal_time
-from benchmarks.quality_tables.forms import PUBLISHED, SELECTIONS, paper_forms, series, typed_forms
+from benchmarks.quality_tables.forms import (
+    PAPER_STEPS,
+    PUBLISHED,
+    SELECTIONS,
+    paper_forms,
+    series,
+    typed_forms,
+)
 from benchmarks.quality_tables.judging import TARGETS, figure_of, median_row, spread
 from benchmarks.quality_tables.redundancy import HALVES
 from benchmarks.records import Record, Records, write_text
@@ -154,7 +161,8 @@ def _paper_page(networks: Mapping[str, Forms]) -> list[str]:
         "# Plain quantization and WCC",
         "The paper's table (Finder et al., arXiv 2205.12268): bits of weights / activations, and "
         "the share of coefficients that 1x1 convolutions keep. Nothing is shrunk, as the paper "
-        "weighs plain quantization against WCC alone; every row is tuned for as many steps. "
+        f"weighs plain quantization against WCC alone; every row is tuned for {PAPER_STEPS} "
+        "steps (fewer in a quick run). "
         "Medians over seeds, the least and the most in brackets; speed is against float, all "
         "forms of a network in one run, on one thread.",
     ]
@@ -253,8 +261,9 @@ def _first(forms: Forms) -> Record:
 
 def _scored_on(first: Record, forms: Forms) -> str:
     unit, scale, images = METRICS[first["metric"]]
-    seeds = max(map(len, forms.values()))
-    text = f"{first['count']} test {images}, {seeds} seed{'s' * (seeds > 1)}"
+    numbers = sorted({len(rows) for rows in forms.values()})
+    seeds = " to ".join(map(str, numbers[:1] + numbers[1:][-1:]))
+    text = f"{first['count']} test {images}, {seeds} seed{'s' * (numbers[-1] > 1)}"
     if first["baseline"] is not None:
         text += f"; without a network {scale * first['baseline']:.2f} {unit[-2:].strip()}"
     return f"{text}."
