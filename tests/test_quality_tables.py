@@ -85,7 +85,7 @@ def test_a_target_is_met_by_the_median_of_the_seeds(tmp_path: Path) -> None:
     assert cells(lines, line, "at most 6 CPU minutes")[3:] == ["7.00", "no"]
     # The interval of a ratio is that of the seed whose ratio is shown.
     assert cells(lines, "| `--bits 8` | 33.4")[-1] == "1.39 [1.38, 1.40] (1.20 .. 1.50)"
-    assert "6 test photos, 3 seeds; without a network 32.20 dB." in lines
+    assert "6 test photos, 1 to 3 seeds; without a network 32.20 dB." in lines
 
 
 def test_the_papers_page_ends_with_wcc_beside_plain_quantization(tmp_path: Path) -> None:
