@@ -27,6 +27,9 @@ __all__ = ["functional"]
 
 aten = torch.ops.aten
 
+_KNOWN = hasattr(utils, "_is_cia_op") and hasattr(utils, "_is_preservable_cia_op")
+"""Whether this is a torch that tells its composites from others in the way that is known here."""
+
 _PLAIN = {
     aten.batch_norm.default,
     aten.chunk.default,
@@ -59,10 +62,8 @@ def _is_functional(node: fx.Node) -> bool:
     if not isinstance(target, torch._ops.OpOverload):
         # Of sizes and of tuples; a part of the network in a graph of its own is no such thing.
         return not isinstance(target, torch._ops.OperatorBase)
-    if target._schema.is_mutable:
+    if target._schema.is_mutable or not _KNOWN:
         return False
-    if not hasattr(utils, "_is_cia_op") or not hasattr(utils, "_is_preservable_cia_op"):
-        return False  # another version of torch
     if not utils._is_cia_op(target) or utils._is_preservable_cia_op(target):
         return True
     plain = _AS_IT_IS.get(target)
@@ -98,9 +99,7 @@ _ALL = "torch.export.exported_program._collect_all_valid_cia_ops"
 
 def _composites(program: ExportedProgram) -> set[Any] | None:
     """The composites of a program that stay whole; None where all of torch's may matter."""
-    if not (hasattr(utils, "_is_cia_op") and hasattr(utils, "_is_preservable_cia_op")):
-        return None  # another version of torch
-    if not hasattr(exported_program, "_collect_all_valid_cia_ops"):
+    if not (_KNOWN and hasattr(exported_program, "_collect_all_valid_cia_ops")):
         return None
     found = set[Any]()
     for node in program.graph.nodes:
