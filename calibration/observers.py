@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class Observed:
     """What reached one quantizer, and the grid chosen for it.
 
     Attributes:
-        bits, signed, scale: the grid, ``scale * {qmin .. qmax}``.
+        bits, zero_point, scale: the grid, ``scale * {qmin .. qmax}``.
         low, high: exact minimum and maximum of the float tensor.
         zero_share: share of values that are exactly 0, of those sampled.
         clipped_share: share of values beyond the ends of the grid, of those sampled.
@@ -42,7 +43,7 @@ class Observed:
     """
 
     bits: int
-    signed: bool
+    zero_point: int
     scale: float
     low: float
     high: float
@@ -61,9 +62,10 @@ def calibrate_activations(
     *,
     method: Method = "mse",
     covering: Collection[str] = (),
+    shifted: Mapping[str, float] = MappingProxyType({}),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Observed]:
-    """Set ``scale`` and ``signed`` of every :class:`ActivationQuantizer` in the model.
+    """Set ``scale`` and ``zero_point`` of every :class:`ActivationQuantizer` in the model.
 
     One pass over the images: activations run unquantized and weights as they are (quantized, where
     the model quantizes them), while a histogram of bounded size watches each quantizer's input.
@@ -73,6 +75,8 @@ def calibrate_activations(
         images: float32 inputs of shape (N, C, H, W), preprocessed.
         method: ``mse`` for the least expected squared error, ``max`` to cover every value.
         covering: names of quantizers that cover every value whatever the method, and a tenth more.
+        shifted: names of quantizers that may have any zero point, each with the share of the
+            squared error that it may leave at most; see :func:`choose_range`.
         progress: called with (images done, images in all) after each image.
 
     Returns:
@@ -95,19 +99,20 @@ def calibrate_activations(
     for name, histogram in observe(model, images, progress=progress).items():
         quantizer = quantizers[name]
         if quantizer.pixel_step is not None:
-            scale, signed = quantizer.pixel_step * 2 ** (8 - quantizer.bits), True
+            scale, zero_point = quantizer.pixel_step * 2 ** (8 - quantizer.bits), 0
         else:
-            scale, signed = choose_range(
+            scale, zero_point, _ = choose_range(
                 histogram,
                 quantizer.bits,
                 "max" if name in covering else method,
-                must_be_signed=not quantizer.sign_is_open,
+                must_be_signed=not quantizer.zero_is_open,
+                share=shifted.get(name, 0.0),
             )
             if name in covering:
                 scale *= _MARGIN
         with torch.no_grad():
             quantizer.scale.fill_(scale)
-        quantizer.signed = signed
+        quantizer.zero_point = zero_point
         result[name] = _describe(histogram, quantizer)
     return result
 
@@ -194,7 +199,7 @@ def _observing(
 
 def _describe(histogram: Histogram, quantizer: ActivationQuantizer) -> Observed:
     scale = float(quantizer.scale.detach())
-    qmin, qmax = grid(quantizer.bits, quantizer.signed)
+    qmin, qmax = grid(quantizer.bits, quantizer.zero_point)
     snr, clipped = math.inf, 0.0
     if histogram.peak > 0.0:
         error = float(squared_error(histogram, np.array([scale]), qmin, qmax)[0])
@@ -203,7 +208,7 @@ def _describe(histogram: Histogram, quantizer: ActivationQuantizer) -> Observed:
         clipped = histogram.share_outside((qmin - 0.5) * scale, (qmax + 0.5) * scale)
     return Observed(
         bits=quantizer.bits,
-        signed=quantizer.signed,
+        zero_point=quantizer.zero_point,
         scale=scale,
         low=histogram.low,
         high=histogram.high,

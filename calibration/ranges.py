@@ -9,14 +9,14 @@ arXiv 1810.05723), exactly for a density that is constant inside each bin.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Histogram", "Method", "choose_range", "grid", "squared_error"]
+__all__ = ["Histogram", "Method", "Range", "choose_range", "grid", "squared_error"]
 
 Method = Literal["mse", "max"]
 
@@ -122,9 +122,10 @@ class Histogram:
         )
 
 
-def grid(bits: int, signed: bool) -> tuple[int, int]:
+def grid(bits: int, zero_point: int = 0) -> tuple[int, int]:
     """Return the smallest and the largest integer of a grid, as in ``ActivationQuantizer``."""
-    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    half = 1 << (bits - 1)
+    return -half - zero_point, half - 1 - zero_point
 
 
 def squared_error(
@@ -156,54 +157,115 @@ def squared_error(
     return np.asarray(np.maximum(error, 0.0) / max(histogram.sampled, 1))
 
 
-def choose_range(
-    histogram: Histogram, bits: int, method: Method = "mse", *, must_be_signed: bool = False
-) -> tuple[float, bool]:
-    """Choose a quantizer's scale, and whether its grid is signed.
+class Range(NamedTuple):
+    """A grid for a tensor.
 
-    At 8 bits the grid is signed (both runtimes need it); below, a tensor that is never negative
-    takes the unsigned grid and any other the one of lower error.
+    Attributes:
+        scale: the distance of two neighbours, above 0.
+        zero_point: as in ``ActivationQuantizer``.
+        error: expected mean squared error.
+    """
+
+    scale: float
+    zero_point: int
+    error: float
+
+
+def choose_range(
+    histogram: Histogram,
+    bits: int,
+    method: Method = "mse",
+    *,
+    must_be_signed: bool = False,
+    share: float = 0.0,
+) -> Range:
+    """Choose a quantizer's scale and zero point.
+
+    The zero point is 0; below 8 bits, the lowest one, without negative numbers, where that is the
+    better one, and always for a tensor that is never negative. Any other is taken if it leaves at
+    most ``share`` of the squared error.
 
     Args:
         histogram: the values that reach the quantizer.
         bits: 2 to 8.
         method: ``mse`` minimises the expected squared error; ``max`` covers every value.
-        must_be_signed: take the signed grid at any number of bits.
+        must_be_signed: take 0 as the zero point, at any number of bits.
+        share: 0 to 1; with 0, or with ``max``, there is no other zero point.
 
     Returns:
-        ``(scale, signed)``, scale > 0. A tensor of zeros gets a scale of 1 / qmax; a constant one
-        is represented exactly.
+        the grid. A tensor of zeros gets a scale of 1 / qmax; a constant one is represented exactly.
     """
     if not 2 <= bits <= 8:
         raise ValueError(f"bits must be 2 to 8, not {bits}")
+    lowest = -(1 << (bits - 1))
     if histogram.peak == 0.0:
-        signed = bits == 8 or must_be_signed
-        return 1.0 / grid(bits, signed)[1], signed
-    if bits == 8 or must_be_signed:
-        return _best(histogram, bits, True, method)[0], True
-    if histogram.low >= 0.0:
-        return _best(histogram, bits, False, method)[0], False
-    signed_scale, signed_error = _best(histogram, bits, True, method)
-    unsigned_scale, unsigned_error = _best(histogram, bits, False, method)
-    return (signed_scale, True) if signed_error <= unsigned_error else (unsigned_scale, False)
+        zero_point = 0 if bits == 8 or must_be_signed else lowest
+        return Range(1.0 / grid(bits, zero_point)[1], zero_point, 0.0)
+    signed = _best(histogram, bits, 0, method)
+    if must_be_signed:
+        return signed
+    chosen = signed
+    if bits < 8:
+        unsigned = _best(histogram, bits, lowest, method)
+        if histogram.low >= 0.0 or unsigned.error < signed.error:
+            chosen = unsigned
+    if share == 0.0 or method == "max" or histogram.low == histogram.high:
+        return chosen
+    shifted = _any_zero_point(histogram, bits)
+    return shifted if shifted.error <= share * chosen.error else chosen
 
 
-def _best(histogram: Histogram, bits: int, signed: bool, method: Method) -> tuple[float, float]:
-    """Return the best scale on one grid, and its mean squared error."""
-    qmin, qmax = grid(bits, signed)
-    # An unsigned grid sees nothing below zero.
-    covering = max(histogram.high / qmax, histogram.low / qmin if signed else 0.0)
-    if covering <= 0.0:  # unsigned, and no value is positive: every level but 0 is unused
-        return histogram.peak / qmax, histogram.power
-    if method == "max" or histogram.low == histogram.high:
-        return covering, float(squared_error(histogram, np.array([covering]), qmin, qmax)[0])
-    # 8 octaves below the covering scale in steps of 4 %, then 32 steps between the neighbours of
-    # the best. The error has several minima at few bits, so a descent would not do. The bound of
-    # half a bin keeps the search where the histogram can tell one scale from another.
+def _any_zero_point(histogram: Histogram, bits: int) -> Range:
+    """The best of all grids: of the few at few bits, else as a search by halves finds it."""
+    lowest, highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    step = max(1, (highest - lowest) // 16) if bits > 5 else 1
+    tried = {zero: _coarse(histogram, bits, zero) for zero in range(lowest, highest + 1, step)}
+    while step > 1:
+        best, step = min(tried, key=tried.__getitem__), step // 2
+        for zero in (best - step, best + step):
+            if lowest <= zero <= highest:
+                tried[zero] = _coarse(histogram, bits, zero)
+    return _best(histogram, bits, min(tried, key=tried.__getitem__), "mse")
+
+
+def _coarse(histogram: Histogram, bits: int, zero_point: int) -> float:
+    """The least error of fewer scales than are looked at in the end."""
+    covering = _covering(histogram, bits, zero_point)
+    if covering <= 0.0:
+        return histogram.power
+    scales = _scales(histogram, covering, 65 if bits > 5 else 129)
+    return float(squared_error(histogram, scales, *grid(bits, zero_point)).min())
+
+
+def _covering(histogram: Histogram, bits: int, zero_point: int) -> float:
+    """The least scale whose grid holds all values; those below an unsigned one aside."""
+    qmin, qmax = grid(bits, zero_point)
+    return max(
+        histogram.high / qmax if qmax else 0.0,
+        histogram.low / qmin if qmin else 0.0,
+    )
+
+
+def _scales(histogram: Histogram, covering: float, count: int) -> NDArray[np.float64]:
+    """8 octaves below the covering scale; not so far that the histogram cannot tell them apart."""
     lowest = min(covering, max(covering / 256, histogram.limit / BINS))
-    coarse = np.geomspace(lowest, covering, 129)
+    return np.geomspace(lowest, covering, count)
+
+
+def _best(histogram: Histogram, bits: int, zero_point: int, method: Method) -> Range:
+    """The best scale on one grid."""
+    qmin, qmax = grid(bits, zero_point)
+    covering = _covering(histogram, bits, zero_point)
+    if covering <= 0.0:  # unsigned, and no value is positive: every level but 0 is unused
+        return Range(histogram.peak / max(qmax, 1), zero_point, histogram.power)
+    if method == "max" or histogram.low == histogram.high:
+        error = float(squared_error(histogram, np.array([covering]), qmin, qmax)[0])
+        return Range(covering, zero_point, error)
+    # Steps of 4 %, then 32 steps between the neighbours of the best. The error has several minima
+    # at few bits, so a descent would not do.
+    coarse = _scales(histogram, covering, 129)
     best = int(np.argmin(squared_error(histogram, coarse, qmin, qmax)))
     fine = np.linspace(coarse[max(best - 1, 0)], coarse[min(best + 1, 128)], 33)
     errors = squared_error(histogram, fine, qmin, qmax)
     best = int(np.argmin(errors))
-    return float(fine[best]), float(errors[best])
+    return Range(float(fine[best]), zero_point, float(errors[best]))

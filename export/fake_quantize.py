@@ -18,12 +18,12 @@ import onnx_ir as ir
 
 from waveedge.export.graph_editing import array
 
-__all__ = ["DOMAIN", "Grid", "activation_grid", "grid_of", "translation_table"]
+__all__ = ["DOMAIN", "REARRANGING", "Grid", "activation_grid", "grid_of", "translation_table"]
 
 DOMAIN = "waveedge"
 _OP = "FakeQuantize"
 
-_REARRANGING = {
+REARRANGING = {
     "DepthToSpace",
     "Flatten",
     "Identity",
@@ -56,12 +56,12 @@ class Grid:
     @property
     def bits(self) -> int:
         """Bits that the numbers need, whatever container they stand in."""
-        return self.qmax.bit_length() + (self.qmin < 0)
+        return (self.qmax - self.qmin).bit_length()
 
     @property
-    def fills_int8(self) -> bool:
-        """Whether the saturation of int8 is that of the grid, so that no Clip is needed."""
-        return self.qmin <= -128 and self.qmax >= 127
+    def zero_point(self) -> int:
+        """Which number of int8 stands for 0: 0, where that holds the grid."""
+        return 0 if self.qmin >= -128 and self.qmax <= 127 else -128 - self.qmin
 
 
 def grid_of(node: ir.Node | None) -> Grid | None:
@@ -79,7 +79,7 @@ def activation_grid(value: ir.Value | None) -> Grid | None:
     while value is not None and (node := value.producer()) is not None:
         if (grid := grid_of(node)) is not None:
             return grid
-        if node.op_type not in _REARRANGING:
+        if node.op_type not in REARRANGING:
             return None
         value = node.inputs[0]
     return None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import onnx
 import onnx_ir as ir
 
-__all__ = ["Call", "call_of", "layer_of", "note_origin"]
+__all__ = ["Call", "call_of", "layer_of", "note_offset", "note_origin", "offset_of"]
 
 Call = tuple[str, int]
 """Path of a torch module, and which of its calls is meant, counted from 0."""
@@ -20,6 +20,7 @@ Call = tuple[str, int]
 _LAYER = "waveedge.layer"
 _OPERATOR = "waveedge.operator"
 _CALL = "waveedge.call"
+_OFFSET = "waveedge.offset"
 
 
 def note_origin(node: ir.Node, layer: str, call: int) -> None:
@@ -43,3 +44,13 @@ def call_of(node: onnx.NodeProto, operator: str) -> Call | None:
     if notes.get(_OPERATOR) != operator or not notes.get(_LAYER):
         return None
     return notes[_LAYER], int(notes[_CALL])
+
+
+def note_offset(node: ir.Node, steps: int) -> None:
+    """Notes that a quantizer's integers stand for so many steps less than torch's do."""
+    node.metadata_props[_OFFSET] = str(steps)
+
+
+def offset_of(node: onnx.NodeProto) -> int:
+    """How many steps less than torch's the integers of a quantizer stand for."""
+    return next((int(entry.value) for entry in node.metadata_props if entry.key == _OFFSET), 0)

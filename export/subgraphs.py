@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from waveedge.export.origins import Call, call_of
+from waveedge.export.origins import Call, call_of, offset_of
 from waveedge.nn import ActivationQuantizer, Selection
 
 __all__ = ["Comparison", "Recording", "compare_subgraphs", "recording"]
@@ -38,11 +38,13 @@ class Recording:
     Attributes:
         values: outputs of the activation quantizers.
         integers: the same as integers of the grid.
+        steps: of their grids.
         selected: indices (N, k, tiles) that WCC layers selected.
     """
 
     values: dict[Call, Floats]
     integers: dict[Call, Indices]
+    steps: dict[Call, np.float32]
     selected: dict[Call, Indices]
 
 
@@ -71,7 +73,7 @@ def recording(model: nn.Module, *, quantizers: bool = True) -> Iterator[Recordin
     Args:
         quantizers: False records selections alone, which need little memory.
     """
-    found = Recording({}, {}, {})
+    found = Recording({}, {}, {}, {})
     handles = []
 
     def after_quantizer(path: str) -> Any:
@@ -79,6 +81,7 @@ def recording(model: nn.Module, *, quantizers: bool = True) -> Iterator[Recordin
             call = _next_call(found.values, path)
             found.values[call] = output.detach().numpy()
             found.integers[call] = torch.round(output / layer.scale).detach().long().numpy()
+            found.steps[call] = np.float32(layer.scale.detach().item())
 
         return hook
 
@@ -121,7 +124,8 @@ def compare_subgraphs(graph: onnx.ModelProto, x: Floats, torch_run: Recording) -
         if node.op_type == "TopK" and (call := call_of(node, "TopK")) in torch_run.selected
     }
     fed: dict[str, NDArray[Any]] = {
-        node.output[0]: torch_run.values[call] for call, node in quantizers.items()
+        node.output[0]: torch_run.values[call] - np.float32(offset_of(node)) * torch_run.steps[call]
+        for call, node in quantizers.items()
     }
     fed |= {node.output[1]: torch_run.selected[call] for call, node in selections.items()}
     outputs = [value.name for value in graph.graph.output if value.name not in fed]
@@ -144,6 +148,7 @@ def compare_subgraphs(graph: onnx.ModelProto, x: Floats, torch_run: Recording) -
     steps = {
         call: got[node.input[0]].astype(np.int64)
         - _zero_point(graph, node)
+        + offset_of(node)
         - torch_run.integers[call]
         for call, node in quantizers.items()
     }

@@ -7,6 +7,7 @@ compared with the user's network on images, and exported beside it.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,7 @@ from torch import nn
 
 from waveedge.calibration import ImageSet, Source
 from waveedge.checkpoint import load
+from waveedge.compression.biases import round_biases
 from waveedge.compression.compressed import Compressed
 from waveedge.compression.costs import CostProfile, profile_of
 from waveedge.compression.reparameterize import exact_form
@@ -155,6 +157,9 @@ def export(
     choice = None
     sizes: SizeRange | None = None
     if compressed:
+        # One that was trained in a loop of the user's own has biases that no accumulator holds.
+        shipped = copy.deepcopy(compressed.graph)
+        round_biases(shipped)
         original = _uncompressed(compressed, loader, warn)
         if dynamic:
             sizes = served(compressed.sizes, min_size, max_size)

@@ -1,5 +1,7 @@
 """Pass: activations as int8 with zero point 0, the only encoding TensorRT takes.
 
+Grids of 8 bits with another zero point are int8's own already (``offsets``).
+
 ``FakeQuantize(x)`` becomes ``QuantizeLinear -> DequantizeLinear`` with int8 and zero point 0. A
 grid narrower than int8 has a float Clip to ``qmin * scale .. qmax * scale`` in front: TensorRT has
 no arithmetic on int8 tensors, and fuses a Clip into the layer before it like any activation.
@@ -28,7 +30,7 @@ class Int8Activations(NodePass):
         x, scale = node.inputs
         assert x is not None
         chain = []
-        if not grid.fills_int8:
+        if (grid.qmin, grid.qmax) != (-128, 127):
             bounds = [
                 constant(graph, f"{node.name}/{name}", np.float32(q) * grid.scale)
                 for name, q in (("low", grid.qmin), ("high", grid.qmax))

@@ -6,11 +6,12 @@ map. Where an activation stands in between, it looks each byte up in a table of 
 a slope of 1 is the activation that changes nothing:
 
 1. ``DequantizeLinear -> QuantizeLinear``, with one step each: a LeakyRelu of slope 1 in between.
-   If the steps are the same, onnxruntime drops both by itself.
+   If both grids are the same, onnxruntime drops both by itself.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from waveedge.export.graph_editing import array, new_node, producer
@@ -42,8 +43,11 @@ class Requantize(NodePass):
 
 
 def _regrids(before: ir.Node, after: ir.Node) -> bool:
-    """Whether two nodes have one step each, and not the same."""
-    one, other = array(before.inputs[1]), array(after.inputs[1])
-    if one is None or other is None:
+    """Whether two nodes have one step each, and are not of the same grid."""
+    steps = [array(node.inputs[1]) for node in (before, after)]
+    if any(step is None or step.size != 1 for step in steps):
         return False
-    return one.size == other.size == 1 and one.item() != other.item()
+    return any(
+        not np.array_equal(array(one), array(other))  # type: ignore[arg-type]
+        for one, other in zip(before.inputs[1:], after.inputs[1:], strict=True)
+    )

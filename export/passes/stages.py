@@ -14,6 +14,7 @@ from waveedge.export.passes.int8_activations import Int8Activations
 from waveedge.export.passes.int32_biases import Int32Biases, RoundBiases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
+from waveedge.export.passes.offsets import Offsets
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
 from waveedge.export.passes.requantize import Requantize
 from waveedge.export.passes.shifted_parts import ReadShiftedParts
@@ -39,12 +40,17 @@ __all__ = [
 def int8_encoding() -> Sequential:
     """int8 with zero point 0, for any runtime."""
     return Sequential(
-        Int8Weights(), MatMulToGemm(), RoundBiases(), Int8Activations(), *_standardized()
+        Int8Weights(),
+        MatMulToGemm(),
+        RoundBiases(),
+        Offsets(),
+        Int8Activations(),
+        *_standardized(),
     )
 
 
 def uint8_encoding() -> Sequential:
-    """uint8 activations with zero point 128, int32 biases, and few operators between layers."""
+    """uint8 activations, int32 biases, and few operators between layers."""
     return Sequential(
         Int8Weights(),
         FoldPadIntoConv(),

@@ -1,7 +1,8 @@
-"""Pass: activations as uint8 with zero point 128, the encoding onnxruntime is fast with on x86.
+"""Pass: activations as uint8, the encoding onnxruntime is fast with on x86.
 
-The numbers are those of :mod:`~waveedge.export.passes.int8_activations`: ``q + 128`` as uint8
-stands for ``q`` as int8. What differs is where things stand, because onnxruntime fuses a layer to
+The numbers are those of :mod:`~waveedge.export.passes.int8_activations`: ``q + 128`` as uint8, with
+zero point 128, stands for ``q`` as int8; a grid of 8 bits with a zero point of its own keeps that,
+128 higher. What differs is where things stand, because onnxruntime fuses a layer to
 integers only if QuantizeLinear follows it directly:
 
 1. ``FakeQuantize(x)`` becomes ``QuantizeLinear -> Clip -> DequantizeLinear``: a narrow grid is cut
@@ -22,7 +23,7 @@ from waveedge.export.passes.base import NodePass
 
 __all__ = ["Uint8Activations"]
 
-_ZERO_POINT = 128
+_SHIFT = 128
 
 
 class Uint8Activations(NodePass):
@@ -34,21 +35,19 @@ class Uint8Activations(NodePass):
         if (grid := grid_of(node)) is None:
             return False
         low, high = _absorb_activation(graph, node, grid)
-        _encode(graph, node, low, high)
+        origin = grid.zero_point + _SHIFT
+        _encode(graph, node, low + origin, high + origin, origin)
         return True
 
 
-def _encode(graph: ir.Graph, node: ir.Node, low: int, high: int) -> None:  # rule 1
+def _encode(graph: ir.Graph, node: ir.Node, low: int, high: int, origin: int) -> None:  # rule 1
     x, scale = node.inputs
     assert x is not None
-    zero = constant(graph, "zero_point", np.array(_ZERO_POINT, np.uint8))
+    zero = constant(graph, f"zero_point_{origin}", np.array(origin, np.uint8))
     uint8 = ir.DataType.UINT8
     chain = [new_node(node, "QuantizeLinear", [x, scale, zero], dtype=uint8, shape=x.shape)]
-    if (low, high) != (-128, 127):
-        bounds = [
-            constant(graph, f"q{q + _ZERO_POINT}", np.array(q + _ZERO_POINT, np.uint8))
-            for q in (low, high)
-        ]
+    if (low, high) != (0, 255):
+        bounds = [constant(graph, f"q{q}", np.array(q, np.uint8)) for q in (low, high)]
         clip = new_node(node, "Clip", [chain[-1].outputs[0], *bounds], dtype=uint8, shape=x.shape)
         chain.append(clip)
     restore = new_node(node, "DequantizeLinear", [chain[-1].outputs[0], scale, zero])

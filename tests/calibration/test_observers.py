@@ -84,12 +84,13 @@ def test_every_quantizer_gets_the_range_of_its_own_input(photos: ImageSet, bits:
         quantizer = model.get_submodule(name)
         assert isinstance(quantizer, ActivationQuantizer)
         assert quantizer.scale.item() == result.scale > 0
-        expected = choose_range(plain[name], bits, must_be_signed=not quantizer.sign_is_open)
-        assert (result.scale, result.signed) == pytest.approx(expected)
+        expected = choose_range(plain[name], bits, must_be_signed=not quantizer.zero_is_open)
+        assert (result.scale, result.zero_point) == pytest.approx(expected[:2])
         assert result.snr_db > (12 if bits == 4 else 30)
         assert 0 <= result.clipped_share < 0.1
     # The image and the ReLU cannot be negative; wavelet coefficients can.
-    assert observed["0"].signed == observed["3"].signed == (bits == 8)
+    lowest = 0 if bits == 8 else -8
+    assert observed["0"].zero_point == observed["3"].zero_point == lowest
     assert observed["4.activation_quantizer"].low < 0
     assert observed["0"].low >= 0
     assert observed["0"].high <= 1
@@ -175,10 +176,10 @@ def test_dead_activations_get_a_harmless_scale(photos: ImageSet) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x * 0.0
 
-    for bits, signed in ((8, True), (4, False)):
+    for bits, zero_point in ((8, 0), (4, -8)):
         model = nn.Sequential(Zero(), ActivationQuantizer(bits))
         (result,) = calibrate_activations(model, photos.calibration).values()
-        assert result.signed is signed
+        assert result.zero_point == zero_point
         assert result.scale > 0
         assert result.zero_share == 1.0
         assert not model(torch.from_numpy(photos.calibration[0])).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -22,21 +23,21 @@ def histogram_of(*tensors: Tensor) -> Histogram:
     return histogram
 
 
-def quantization_error(x: Tensor, scale: float, bits: int, signed: bool) -> float:
+def quantization_error(x: Tensor, scale: float, bits: int, zero_point: int) -> float:
     """The true error, by the quantizer that will run."""
-    quantizer = ActivationQuantizer(bits, signed=signed)
+    quantizer = ActivationQuantizer(bits, zero_point=zero_point)
     quantizer.scale.data.fill_(scale)
     with torch.no_grad():
         return float((quantizer(x).double() - x.double()).square().mean())
 
 
-def brute_force(x: Tensor, bits: int) -> float:
-    """The least error over a fine grid of scales and both signs."""
+def brute_force(x: Tensor, bits: int, zero_points: Sequence[int]) -> float:
+    """The least error over a fine grid of scales and some zero points."""
     values = x.double().numpy()[:, None]
     best = np.inf
-    for signed in (True,) if bits == 8 else (True, False):
-        qmin, qmax = grid(bits, signed)
-        covering = np.abs(values).max() / qmax
+    for zero_point in zero_points:
+        qmin, qmax = grid(bits, zero_point)
+        covering = np.abs(values).max() / max(qmax, -qmin)
         scales = np.geomspace(covering / 64, covering, 300)
         for some in np.split(scales, 10):
             rounded = np.clip(np.round(values / some), qmin, qmax) * some
@@ -61,55 +62,80 @@ TENSORS = {
 def test_no_scale_does_much_better_than_the_chosen_one(name: str, bits: int) -> None:
     torch.manual_seed(0)
     x = TENSORS[name]()
-    scale, signed = choose_range(histogram_of(x), bits)
-    assert quantization_error(x, scale, bits, signed) <= 1.01 * brute_force(x, bits)
+    scale, zero_point, error = choose_range(histogram_of(x), bits)
+    usual = (0,) if bits == 8 else (0, -(2 ** (bits - 1)))
+    found = quantization_error(x, scale, bits, zero_point)
+    assert found <= 1.01 * brute_force(x, bits, usual)
+    assert error == pytest.approx(found, rel=0.05)
+    assert zero_point in usual
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6, 8])
+@pytest.mark.parametrize("name", TENSORS)
+def test_no_zero_point_does_much_better_than_the_chosen_one(name: str, bits: int) -> None:
+    torch.manual_seed(0)
+    x = TENSORS[name]()
+    histogram = histogram_of(x)
+    usual, chosen = (choose_range(histogram, bits, share=share) for share in (0.0, 1.0))
+    half = 2 ** (bits - 1)
+    best = brute_force(x, bits, range(-half, half, max(1, half // 16)))
+    found = quantization_error(x, chosen.scale, bits, chosen.zero_point)
+    assert found <= (1.02 if bits < 6 else 1.1) * best
+    assert chosen.error <= usual.error
+    wanted = choose_range(histogram, bits, share=0.5)
+    assert wanted == (chosen if chosen.error <= 0.5 * usual.error else usual)
 
 
 @pytest.mark.parametrize("bits", [3, 5, 8])
 def test_expected_error_equals_the_measured_one(bits: int) -> None:
     torch.manual_seed(1)
     x = torch.randn(100_000)
-    qmin, qmax = grid(bits, True)
+    qmin, qmax = grid(bits)
     scales = np.array([0.5, 1.0, 2.0]) / 2 ** (bits - 2)
     expected = squared_error(histogram_of(x), scales, qmin, qmax)
-    measured = [quantization_error(x, float(scale), bits, True) for scale in scales]
+    measured = [quantization_error(x, float(scale), bits, 0) for scale in scales]
     np.testing.assert_allclose(expected, measured, rtol=5e-3)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 7])
 def test_never_negative_takes_the_unsigned_grid(bits: int) -> None:
-    assert choose_range(histogram_of(torch.rand(1000)), bits)[1] is False
+    assert choose_range(histogram_of(torch.rand(1000)), bits).zero_point == -(2 ** (bits - 1))
 
 
 def test_slightly_negative_tensor_takes_the_better_grid() -> None:
     torch.manual_seed(0)
     x = torch.nn.functional.gelu(2 * torch.randn(50_000))
-    for bits, expected in ((2, False), (7, True)):
-        scale, signed = choose_range(histogram_of(x), bits)
-        other = choose_range(histogram_of(x.abs()), bits)[0] if signed else scale
-        assert signed is expected
-        chosen = quantization_error(x, scale, bits, signed)
-        assert chosen < quantization_error(x, other, bits, not signed)
+    for bits, expected, not_that in ((2, -2, 0), (7, 0, -64)):
+        scale, zero_point, _ = choose_range(histogram_of(x), bits)
+        other = scale if expected else choose_range(histogram_of(x.abs()), bits).scale
+        assert zero_point == expected
+        chosen = quantization_error(x, scale, bits, zero_point)
+        assert chosen < quantization_error(x, other, bits, not_that)
 
 
-def test_eight_bits_are_always_signed() -> None:
-    assert choose_range(histogram_of(torch.rand(1000)), 8)[1] is True
+def test_eight_bits_are_signed_unless_any_zero_point_will_do() -> None:
+    histogram = histogram_of(torch.rand(1000))
+    assert choose_range(histogram, 8).zero_point == 0
+    assert choose_range(histogram, 8, share=0.5).zero_point < -120
+    assert choose_range(histogram, 8, share=0.5, must_be_signed=True).zero_point == 0
+    assert choose_range(histogram, 8, "max", share=0.5).zero_point == 0
 
 
 @pytest.mark.parametrize("bits", [2, 4, 7, 8])
 @pytest.mark.parametrize("value", [3.0, -3.0, 0.0, 1e-20, -1e20])
 def test_constant_tensor_is_exact(value: float, bits: int) -> None:
     x = torch.full((100,), value)
-    scale, signed = choose_range(histogram_of(x), bits)
-    assert scale > 0
-    assert quantization_error(x, scale, bits, signed) <= (1e-6 * value) ** 2
+    for share in (0.0, 1.0):
+        scale, zero_point, _ = choose_range(histogram_of(x), bits, share=share)
+        assert scale > 0
+        assert quantization_error(x, scale, bits, zero_point) <= (1e-6 * value) ** 2
 
 
 def test_max_covers_everything() -> None:
     torch.manual_seed(0)
     x = torch.randn(1000)
-    scale, signed = choose_range(histogram_of(x), 8, "max")
-    qmin, qmax = grid(8, signed)
+    scale, zero_point, _ = choose_range(histogram_of(x), 8, "max")
+    qmin, qmax = grid(8, zero_point)
     assert scale * qmin <= float(x.min())
     assert scale * qmax >= float(x.max()) * (1 - 1e-6)
     assert min(scale * qmax / float(x.max()), scale * qmin / float(x.min())) < 1 + 1e-6
@@ -146,9 +172,12 @@ def test_histogram_keeps_every_value(batches: list[list[float]]) -> None:
     assert histogram.low == float(everything.min())
     assert histogram.high == float(everything.max())
     assert histogram.counts.shape == (BINS,)
-    scale, signed = choose_range(histogram, 4)
+    scale, zero_point, error = choose_range(histogram, 4)
     assert scale > 0
-    assert signed or histogram.high > 0 or histogram.peak == 0
+    assert zero_point == 0 or histogram.high > 0 or histogram.peak == 0
+    shifted = choose_range(histogram, 4, share=1.0)
+    assert shifted.scale > 0
+    assert shifted.error <= error
 
 
 def test_large_tensor_is_sampled_with_exact_extremes() -> None:
@@ -174,6 +203,6 @@ def test_hundred_quantizers_take_under_two_cpu_seconds() -> None:
     histogram = histogram_of(torch.randn(100_000))
     start = time.process_time()
     for _ in range(50):
-        choose_range(histogram, 4)
-        choose_range(histogram, 8)
+        choose_range(histogram, 4, share=0.95)
+        choose_range(histogram, 8, share=0.95)
     assert time.process_time() - start < 2.0

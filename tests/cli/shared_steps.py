@@ -16,7 +16,7 @@ from waveedge.compression.processes import Accelerated, Processes, launched
 from waveedge.compression.threads import one_thread
 from waveedge.compression.tuning import Tuning
 
-LINE = ("tune", "model.w8a4.safetensors", "--steps", "6")
+LINE = ("tune", "model.w8a2.safetensors", "--steps", "6")
 
 
 @one_thread()

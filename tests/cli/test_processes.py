@@ -29,7 +29,7 @@ def test_two_processes_tune_as_one(model: Path, tmp_path: Path) -> None:
         "compress",
         model,
         "--bits",
-        "4",
+        "2",
         "--uniform",
         "--no-tune",
         "--input-size",
@@ -46,7 +46,7 @@ def test_two_processes_tune_as_one(model: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wrote model.w8a4.tuned.safetensors") == 1
+    assert done.stdout.count("wrote model.w8a2.tuned.safetensors") == 1
     assert done.stderr.count("from the 15 real photos") == 1
     assert not list(tmp_path.glob("*.tuning"))
 
@@ -58,7 +58,7 @@ def test_two_processes_tune_as_one(model: Path, tmp_path: Path) -> None:
         error = (_flat(first[name]) - _flat(alone[name])).norm() / _flat(alone[name]).norm()
         assert float(error) < 0.01, name
 
-    tuned = waveedge.load(tmp_path / "model.w8a4.tuned.safetensors")
+    tuned = waveedge.load(tmp_path / "model.w8a2.tuned.safetensors")
     assert isinstance(tuned, Compressed)
     assert tuned.report.tuned is not None
     assert tuned.report.tuned.snr_db > tuned.report.tuned.snr_db_before

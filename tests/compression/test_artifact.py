@@ -128,7 +128,7 @@ def test_the_loaded_graph_is_the_saved_one(compressed: Compressed, path: Path) -
     assert kinds[0] == kinds[1]
     quantizers = [
         {
-            n: (m.bits, m.signed, m.pixel_step)
+            n: (m.bits, m.zero_point, m.pixel_step)
             for n, m in g.named_modules()
             if hasattr(m, "pixel_step")
         }

@@ -1,4 +1,4 @@
-"""With biases on the accumulator's grid, torch and both encodings agree to the bit."""
+"""With biases on the accumulator's grid, torch and both encodings agree."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ def test_the_runtime_computes_what_torch_computes(small: Compressed) -> None:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
         found = session.run(None, {"input": x})
-        # A GELU differs in its last bit, and may move a value to the next step of the grid.
-        assert (found[0] == expected).mean() > 0.99, target
+        # A GELU differs in its last bit, and may move a value to the next step of the grid. What
+        # stands for a zero point where there is none is added in floats, to all of them.
+        last_bits = 0.0 if target == "ort" else 4e-7 * np.abs(expected).max()
+        assert (np.abs(found[0] - expected) <= last_bits).mean() > 0.99, target
 
 
 def test_rounding_twice_changes_nothing(small: Compressed) -> None:

@@ -33,7 +33,7 @@ def net() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def untuned() -> Compressed:
-    return waveedge.compress(net(), IMAGES, bits=3, weight_bits=4, tune=0)
+    return waveedge.compress(net(), IMAGES, bits=4, weight_bits=2, tune=0)
 
 
 @pytest.fixture(scope="module")

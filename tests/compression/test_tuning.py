@@ -30,7 +30,7 @@ def net() -> nn.Module:
 
 
 def small(steps: int, **fields: object) -> Compressed:
-    return waveedge.compress(net(), IMAGES, bits=3, weight_bits=4, tune=steps, **fields)  # type: ignore[arg-type]
+    return waveedge.compress(net(), IMAGES, bits=4, weight_bits=2, tune=steps, **fields)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_steps_of_grids_stay_positive(tmp_path: Path) -> None:
     with torch.no_grad():
         network[0].weight[3] *= 1e-6  # type: ignore[index, operator, union-attr]
         network[0].bias[3] = 0  # type: ignore[index, operator, union-attr]
-    compressed = waveedge.compress(network, IMAGES, bits=3, weight_bits=4, tune=30, shrink=False)
+    compressed = waveedge.compress(network, IMAGES, bits=4, weight_bits=2, tune=30, shrink=False)
     assert compressed.report.tuned is not None
     assert compressed.report.tuned.steps > 0
     for module in compressed.graph.modules():

@@ -38,8 +38,8 @@ SHAPE = (3, 32, 32)
 STEP = 2.0**-5
 
 
-def quantizer(bits: int, scale: float, *, signed: bool = True) -> ActivationQuantizer:
-    made = ActivationQuantizer(bits, signed=signed)
+def quantizer(bits: int, scale: float, *, zero_point: int = 0) -> ActivationQuantizer:
+    made = ActivationQuantizer(bits, zero_point=zero_point)
     made.scale.data.fill_(scale)
     return made
 
@@ -58,7 +58,7 @@ class Everything(nn.Module):
         super().__init__()
         self.q_in = quantizer(8, 2.0**-7)
         self.stem = QuantizedConv2d.from_float(nn.Conv2d(3, 8, 3, padding=1))
-        self.q_relu = quantizer(4, 0.06, signed=False)
+        self.q_relu = quantizer(4, 0.06, zero_point=-8)
         self.depthwise = QuantizedConv2d.from_float(nn.Conv2d(8, 8, 3, padding=1, groups=8))
         self.q_low = quantizer(3, 0.11)
         self.q_cat = quantizer(8, 0.01)

@@ -15,7 +15,14 @@ from torch import fx
 from waveedge.export.layers import layers_of, optimised_by_onnxruntime
 from waveedge.export.lowering import lower
 from waveedge.export.torch_to_onnx import to_onnx
-from waveedge.nn import ActivationQuantizer, QuantizedConv2d, WeightQuantizer
+from waveedge.nn import (
+    ActivationQuantizer,
+    QuantizedConv2d,
+    QuantizedLinear,
+    WeightQuantizer,
+)
+
+from .conftest import quantizer
 
 
 def initializers(graph: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -69,6 +76,94 @@ def test_both_encodings_and_torch_hold_the_same_integers(everything, photos, run
             assert q128.dtype == np.uint8
             np.testing.assert_array_equal(q.astype(int), q128.astype(int) - 128, err_msg=name)
             np.testing.assert_array_equal(q, wanted[name], err_msg=name)
+
+
+class Shifted(torch.nn.Module):
+    """Grids of 8 bits with zero points, and everything that may read one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_in = quantizer(8, 2.0**-7, zero_point=-100)
+        self.padded = QuantizedConv2d.from_float(torch.nn.Conv2d(3, 8, 3, padding=1))
+        self.q_padded = quantizer(8, 0.007, zero_point=60)
+        self.up = QuantizedConv2d.from_float(torch.nn.Conv2d(8, 8, 1))
+        self.q_gelu = quantizer(8, 0.004, zero_point=-113)
+        self.down = QuantizedConv2d.from_float(torch.nn.Conv2d(8, 8, 3))
+        self.q_down = quantizer(8, 0.006, zero_point=-20)
+        self.q_sum = quantizer(8, 0.010313, zero_point=31)
+        self.q_narrow = quantizer(4, 0.15, zero_point=-5)
+        self.narrow = QuantizedConv2d.from_float(torch.nn.Conv2d(8, 8, 1))
+        self.q_pieces = quantizer(8, 0.009, zero_point=44)
+        self.linear = QuantizedLinear.from_float(torch.nn.Linear(8, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.q_padded(self.padded(self.q_in(x)))
+        y = self.q_down(self.down(self.q_gelu(torch.nn.functional.gelu(self.up(x)))))
+        y = self.q_sum(y + x[:, :, 1:-1, 1:-1])
+        one, two = self.q_pieces(self.narrow(self.q_narrow(y))), self.q_pieces(y)
+        both = self.q_pieces(torch.cat([one, two], 2))
+        return torch.sigmoid(y).mean() + self.linear(both.permute(0, 2, 3, 1))
+
+
+def test_zero_points_hold_torch_s_integers_in_both_encodings(photos, run):
+    torch.manual_seed(3)
+    model = Shifted().eval()
+    traced = to_onnx(model, (3, 32, 32))
+    int8, uint8 = (lower(traced, target).encoded for target in ("onnx", "ort"))
+    modules = dict(model.named_modules())
+    names, shifted = integer_tensors(int8), integer_tensors(uint8)
+    once = [
+        name for name, module in modules.items() if name.startswith("q_") and module is not model
+    ]
+    # One is called three times, the other is padded in front in int8, and has another name there.
+    once = [name for name in once if name not in ("q_pieces", "q_in")]
+    for x in photos:
+        wanted = torch_integers(model, x)
+        a = run(int8, x, values=[names[name] for name in once], as_written=True)
+        b = run(uint8, x, values=[shifted[name] for name in once], as_written=True)
+        for name, q, bytes_ in zip(once, a, b, strict=True):
+            module = modules[name]
+            offset = module.qmin + 128 if module.bits == 8 else 0
+            for got in (q.astype(int) + offset, bytes_.astype(int) - 128 + offset):
+                difference = np.abs(got - wanted[name])
+                # What is added before rounding may tip a value that lies between two points.
+                assert difference.max() <= 1, name
+                assert (difference > 0).mean() < 5e-3, name
+        with torch.no_grad():
+            output = model(torch.from_numpy(x)).numpy()
+        for graph in (int8, uint8):
+            error = run(graph, x)[0] - output
+            assert np.square(output).sum() > 1e4 * np.square(error).sum()
+
+
+def test_zero_points_cost_onnxruntime_nothing(photos, run):
+    torch.manual_seed(3)
+    plain = Shifted().eval()
+    for module in plain.modules():
+        if isinstance(module, ActivationQuantizer) and module.bits == 8:
+            module.zero_point = 0
+    counts = []
+    for model in (Shifted().eval(), plain):
+        graph = lower(to_onnx(model, (3, 32, 32)), "ort").encoded
+        optimised = optimised_by_onnxruntime(graph.SerializeToString())
+        counts.append(Counter(node.op_type for node in optimised.graph.node))
+    assert counts[0] == counts[1]
+    assert counts[0]["QLinearConv"] == 3  # all but the one in front of a GELU
+
+
+def test_int8_has_zero_point_0_and_no_layer_reads_floats_for_it(run):
+    graph = lower(to_onnx(Shifted().eval(), (3, 32, 32)), "trt").encoded
+    stored = initializers(graph)
+    makers = {node.output[0]: node for node in graph.graph.node}
+    for node in graph.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            assert not stored[node.input[2]].any()
+        if node.op_type in ("Conv", "Gemm"):
+            value = node.input[0]
+            while makers[value].op_type in ("Reshape", "Transpose", "Concat"):
+                value = makers[value].input[0]
+            assert makers[value].op_type == "DequantizeLinear", node.name
+    assert sum(node.op_type == "Pad" for node in graph.graph.node) == 1
 
 
 def test_low_bits_are_low(everything, photos, run):

@@ -23,6 +23,7 @@ from waveedge.export.passes.int8_activations import Int8Activations
 from waveedge.export.passes.int32_biases import Int32Biases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
+from waveedge.export.passes.offsets import Offsets
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
 from waveedge.export.passes.requantize import Requantize
 from waveedge.export.passes.shifted_parts import ReadShiftedParts
@@ -38,11 +39,12 @@ from waveedge.export.passes.zero_points import ShiftZeroPoints
 from waveedge.export.targets import TARGETS
 
 RANDOM = np.random.default_rng(0)
-FULL, NARROW, UNSIGNED = (
+FULL, NARROW, UNSIGNED, MOSTLY, ODD = (
     f"waveedge.FakeQuantize <qmin = {low}, qmax = {high}, axis = -1>"
-    for low, high in ((-128, 127), (-8, 7), (0, 15))
+    for low, high in ((-128, 127), (-8, 7), (0, 15), (-8, 247), (-1, 14))
 )
 PER_ROW = "waveedge.FakeQuantize <qmin = -8, qmax = 7, axis = 0>"
+ONE = np.float32(1)
 STEP = np.float32(2.0**-5)
 
 
@@ -118,6 +120,36 @@ CASES: list[tuple[type[ir.passes.PassBase], tuple[int, ...], str, dict[str, Any]
     (Uint8Activations, (1, 3, 9, 7), f"a = {NARROW} (x, step) b = Relu (a) "
      f"c = {UNSIGNED} (b, step) d = Clip (c, low, high) y = {FULL} (d, step)",
      {"step": STEP, "low": np.float32(0.1), "high": np.float32(0.3)}),
+    (Int8Activations, (1, 3, 9, 7), f"a = {ODD} (x, step) b = Relu (a) y = {FULL} (b, step)",
+     {"step": STEP}),
+    (Uint8Activations, (1, 3, 9, 7), f"a = {MOSTLY} (x, step) b = Relu (a) "
+     f"c = {MOSTLY} (b, wide) d = Clip (c, low, high) y = {ODD} (d, step)",
+     {"step": STEP, "wide": 5 * STEP, "low": np.float32(0.1), "high": np.float32(2.3)}),
+    *((Offsets, (1, 3, 9, 7), f"a = {MOSTLY} (x, step) w = DequantizeLinear <axis = 0> (q, s, z) "
+       f"c = {conv} y = {MOSTLY} (c, wide)", {**CONV, **ACCUMULATOR, "step": STEP,
+                                              "wide": 0.1 * ONE})
+      for conv in ("Conv (a, w, b)", "Conv (a, w)", "Conv <pads = [1, 0, 2, 1]> (a, w, b)",
+                   "Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (a, w)")),
+    (Offsets, (1, 6, 5, 7), f"a = {MOSTLY} (x, step) w = DequantizeLinear <axis = 0> (q, s, z) "
+     "y = Conv <group = 2, pads = [0, 1, 0, 1]> (a, w)", {**weight((4, 3, 1, 3), 4), "step": STEP}),
+    *((Offsets, (5, 8), f"a = {MOSTLY} (x, step) w = DequantizeLinear <axis = {axis}> (q, s, z) "
+       f"y = Gemm <transB = {transposed}, {more}> (a, w, b)",
+       {**weight(shape, 6), "b": floats(6), "step": STEP})
+      for axis, transposed, shape, more in (
+          (0, 1, (6, 8), "beta = 1.0"), (1, 0, (8, 6), "alpha = 1.0"),
+          (1, 0, (8, 6), "alpha = 2.0"))),
+    (Offsets, (1, 3, 9, 7), f"a = {MOSTLY} (x, step) b = {MOSTLY} (x, wide) c = Sigmoid (a) "
+     "d = Add (a, b) e = Add (b, n) f = Mul (d, e) g = Transpose <perm = [0, 1, 3, 2]> (a) "
+     "h = Transpose <perm = [0, 1, 3, 2]> (g) i = Concat <axis = 2> (h, a) j = Concat <axis = 2> "
+     "(b, a) k = Add (i, j) l = Concat <axis = 2> (f, c) y = Add (k, l)",
+     {"n": floats(1, 3, 1, 1), "step": STEP, "wide": 3 * STEP}),
+    (Offsets, (1, 3, 9, 7), f"a = {MOSTLY} (x, step) b = {FULL} (a, wide) c = {ODD} (a, wide) "
+     f"d = Add (b, c) e = {MOSTLY} (d, step) w = DequantizeLinear <axis = 0> (q, s, z) "
+     "f = Conv <pads = [1, 1, 1, 1]> (a, w) g = Slice (e, low, high, axes) h = Conv <pads = "
+     "[0, 1, 0, 1]> (g, w) i = ReduceMean (f) j = ReduceMean (h) k = Add (i, j) y = Add (a, k)",
+     {**CONV, "step": STEP, "wide": 3 * STEP, "low": integers(1), "high": integers(8),
+      "axes": integers(3)}),
+    (Offsets, (2, 3, 5, 4), f"a = Relu (x) y = {MOSTLY} (a, step)", {"step": STEP}),
     (Simplify, (1, 3, 9, 7), "a = Identity (x) b = Add (w, w) y = Mul (a, b)",
      {"w": floats(3, 1, 1)}),
     (IntegerSigmoid, (1, 3, 9, 7), "a = QuantizeLinear (x, step, zero) "
@@ -133,6 +165,9 @@ CASES: list[tuple[type[ir.passes.PassBase], tuple[int, ...], str, dict[str, Any]
      "d = Clip (c, low, high) y = DequantizeLinear (d, wide, zero)",
      {**UINT8, "wide": 5 * STEP, "low": np.array(120, np.uint8),
       "high": np.array(135, np.uint8)}),
+    (Requantize, (1, 3, 9, 7), "a = QuantizeLinear (x, step, zero) "
+     "b = DequantizeLinear (a, step, zero) c = QuantizeLinear (b, step, other) "
+     "y = DequantizeLinear (c, step, other)", {**UINT8, "other": np.array(8, np.uint8)}),
     *((ReadShiftedParts, (1, 6, *size), PARTS + "y = Conv (h, w)",
        {**UINT8, **weight((5, 6, kernel, kernel), 5), "all": integers(0, 0, 0),
         "end": integers(2, size[0] - 1, size[1]), "low": integers(2, 1, 0),

@@ -25,15 +25,17 @@ def with_scale(quantizer: ActivationQuantizer, scale: float) -> ActivationQuanti
     return quantizer
 
 
-GRIDS = [(bits, True) for bits in range(2, 9)] + [(bits, False) for bits in range(2, 8)]
+GRIDS = [
+    (bits, zero) for bits in range(2, 9) for zero in {0, 1, -(2 ** (bits - 1)), 2 ** (bits - 2)}
+]
 
 
-@pytest.mark.parametrize(("bits", "signed"), GRIDS)
+@pytest.mark.parametrize(("bits", "zero_point"), GRIDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_values_go_to_the_nearest_point_of_the_grid(
-    bits: int, signed: bool, dtype: torch.dtype
+    bits: int, zero_point: int, dtype: torch.dtype
 ) -> None:
-    quantizer = with_scale(ActivationQuantizer(bits, signed=signed), 0.37)
+    quantizer = with_scale(ActivationQuantizer(bits, zero_point=zero_point), 0.37)
     x = 40 * torch.randn(4000, dtype=dtype)
     y = quantizer(x)
     step = quantizer.scale.detach().to(dtype)
@@ -46,18 +48,21 @@ def test_values_go_to_the_nearest_point_of_the_grid(
 
 
 @pytest.mark.parametrize(
-    ("bits", "signed", "limits"),
+    ("bits", "zero_point", "limits"),
     [
-        (8, True, (-128, 127)),
-        (4, True, (-8, 7)),
-        (2, True, (-2, 1)),
-        (7, False, (0, 127)),
-        (4, False, (0, 15)),
-        (2, False, (0, 3)),
+        (8, 0, (-128, 127)),
+        (8, -128, (0, 255)),
+        (8, 127, (-255, 0)),
+        (8, -120, (-8, 247)),
+        (4, 0, (-8, 7)),
+        (4, -8, (0, 15)),
+        (4, -7, (-1, 14)),
+        (2, 0, (-2, 1)),
+        (2, -2, (0, 3)),
     ],
 )
-def test_limits_of_activation_grids(bits: int, signed: bool, limits: tuple[int, int]) -> None:
-    quantizer = ActivationQuantizer(bits, signed=signed)
+def test_limits_of_activation_grids(bits: int, zero_point: int, limits: tuple[int, int]) -> None:
+    quantizer = ActivationQuantizer(bits, zero_point=zero_point)
     assert (quantizer.qmin, quantizer.qmax) == limits
 
 
@@ -80,13 +85,20 @@ def test_other_bits_are_refused(bits: Any) -> None:
         assert "2 to 8 bits" in caught.value.hint
 
 
-def test_unsigned_eight_bits_are_refused() -> None:
-    with pytest.raises(RecipeError, match="does not fit int8"):
-        ActivationQuantizer(8, signed=False)
-    quantizer = ActivationQuantizer(8)
-    with pytest.raises(RecipeError, match="does not fit int8"):
-        quantizer.signed = False
-    assert quantizer.signed
+@pytest.mark.parametrize(("bits", "zero_point"), [(8, 128), (8, -129), (4, 8), (4, -9), (2, 2)])
+def test_a_zero_point_is_an_integer_of_so_many_bits(bits: int, zero_point: int) -> None:
+    with pytest.raises(RecipeError, match=f"{zero_point} is not an integer of {bits} bits"):
+        ActivationQuantizer(bits, zero_point=zero_point)
+    quantizer = ActivationQuantizer(bits, zero_point=1)
+    with pytest.raises(RecipeError, match="as a zero point must be"):
+        quantizer.zero_point = zero_point
+    assert quantizer.zero_point == 1
+
+
+@pytest.mark.parametrize("zero_point", [True, 1.0, None, "0"])
+def test_a_zero_point_is_a_number(zero_point: Any) -> None:
+    with pytest.raises(RecipeError, match="a zero point is an integer"):
+        ActivationQuantizer(8, zero_point=zero_point)
 
 
 def test_32_bits_mean_no_quantizer() -> None:
@@ -103,9 +115,11 @@ def test_disabled_quantizer_is_the_identity() -> None:
     assert quantizer(x) is x
 
 
-@pytest.mark.parametrize(("bits", "signed"), [(2, True), (4, True), (4, False), (8, True)])
-def test_gradients_are_those_of_lsq(bits: int, signed: bool) -> None:
-    quantizer = with_scale(ActivationQuantizer(bits, signed=signed), 0.2).double()
+@pytest.mark.parametrize(
+    ("bits", "zero_point"), [(2, 0), (4, 0), (4, -8), (4, 7), (8, 0), (8, -100), (8, 127)]
+)
+def test_gradients_are_those_of_lsq(bits: int, zero_point: int) -> None:
+    quantizer = with_scale(ActivationQuantizer(bits, zero_point=zero_point), 0.2).double()
     x = (5 * torch.randn(500, dtype=torch.float64)).requires_grad_()
     upstream = torch.randn(500, dtype=torch.float64)
     (quantizer(x) * upstream).sum().backward()
@@ -113,7 +127,8 @@ def test_gradients_are_those_of_lsq(bits: int, signed: bool) -> None:
     v = x.detach() / quantizer.scale.detach()
     inside = (v >= quantizer.qmin) & (v <= quantizer.qmax)
     by_scale = torch.where(inside, v.round() - v, v.clamp(quantizer.qmin, quantizer.qmax))
-    expected = (upstream * by_scale).sum() / (500 * quantizer.qmax) ** 0.5
+    largest = max(quantizer.qmax, -quantizer.qmin - 1)
+    expected = (upstream * by_scale).sum() / (500 * largest) ** 0.5
     torch.testing.assert_close(quantizer.scale.grad, expected)
     torch.testing.assert_close(x.grad, upstream * inside)
 
@@ -184,7 +199,7 @@ def test_export_meets_one_operator_with_the_same_numbers() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.quantizer = with_scale(ActivationQuantizer(4, signed=False), 0.21)
+            self.quantizer = with_scale(ActivationQuantizer(4, zero_point=-8), 0.21)
             self.conv = QuantizedConv2d.from_float(nn.Conv2d(3, 5, 3), 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:

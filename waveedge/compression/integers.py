@@ -19,6 +19,7 @@ from waveedge.compression.mixed import wide_layers
 from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import CONTAINER_BITS, FLOAT, Recipe
 from waveedge.compression.reparameterize import Shapes
+from waveedge.compression.zero_points import zero_points
 from waveedge.nn import ActivationQuantizer, Selection
 
 __all__ = ["Integers", "on_integers"]
@@ -91,7 +92,9 @@ def _calibrated(
     place_quantizers(graph, Shapes(graph, images[0].shape), recipe, wide)
     place_gelus(graph, recipe)
     graph.eval()
-    calibrate_activations(graph, images, covering=_streams(graph), progress=progress)
+    streams = _streams(graph)
+    shifted = zero_points(graph, keep=streams)
+    calibrate_activations(graph, images, covering=streams, shifted=shifted, progress=progress)
     align_grids(graph)
     fit_gelus(graph)
     return graph

@@ -87,7 +87,7 @@ def rounding_error(values: Sequence[Tensor]) -> float:
     histogram = Histogram()
     for value in values:
         histogram.update(value)
-    scale, _ = choose_range(histogram, _BITS)
+    scale = choose_range(histogram, _BITS).scale
     return _squared_error(torch.cat([_sample(value) for value in values]), scale)
 
 

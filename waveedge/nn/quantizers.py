@@ -7,10 +7,12 @@ A quantizer replaces x by the nearest point of a uniform grid, ``scale * q`` wit
 
 Rounding has no useful gradient, so it passes gradients straight through. The gradient that
 reaches ``scale`` is then that of LSQ (Esser et al., "Learned step size quantization", ICLR 2020):
-round(x / s) - x / s inside the grid, qmin or qmax outside, times 1 / sqrt(elements * qmax).
+round(x / s) - x / s inside the grid, qmin or qmax outside, times 1 / sqrt(elements * q), q the
+larger of qmax and -qmin - 1.
 
-The grids are symmetric, with no zero point: TensorRT takes no other, and uint8 with zero point
-128 holds the same numbers for onnxruntime.
+0 is on every grid. A tensor whose numbers are mostly of one sign has a zero point that makes room
+for them. Where a runtime takes none (TensorRT), what is behind a grid makes up for it
+(``export/passes/offsets.py``).
 """
 
 from __future__ import annotations
@@ -39,9 +41,9 @@ class ActivationQuantizer(nn.Module):
 
     Args:
         bits: 2 to 8.
-        signed: the grid is -2^(bits-1) .. 2^(bits-1)-1 if True, 0 .. 2^bits-1 if False. The
-            unsigned grid must fit an int8 container, so it needs 7 bits or fewer.
-        sign_is_open: calibration may choose the grid with the lower error; else it stays.
+        zero_point: which of the integers -2^(bits-1) .. 2^(bits-1)-1 stands for 0, as in ONNX: the
+            grid is ``qmin = -2^(bits-1) - zero_point`` to ``qmax = 2^(bits-1)-1 - zero_point``.
+        zero_is_open: calibration may choose another zero point; else it stays.
 
     Attributes:
         scale: parameter, scalar float32: the step of the grid. Positive; set by calibration.
@@ -51,41 +53,44 @@ class ActivationQuantizer(nn.Module):
             Calibration takes it for the scale.
 
     Raises:
-        RecipeError: bits out of range, or unsigned 8 bits.
+        RecipeError: bits or the zero point out of range.
     """
 
-    def __init__(self, bits: int, *, signed: bool = True, sign_is_open: bool = True) -> None:
+    def __init__(self, bits: int, *, zero_point: int = 0, zero_is_open: bool = True) -> None:
         super().__init__()
         self.bits = _checked_bits(bits)
-        self.signed = signed
-        self.sign_is_open = sign_is_open
+        self.zero_point = zero_point
+        self.zero_is_open = zero_is_open
         self.enabled = True
         self.pixel_step: float | None = None
         self.scale = nn.Parameter(torch.tensor(1.0))
 
     @property
-    def signed(self) -> bool:
-        """Whether the grid holds negative numbers."""
-        return self._signed
+    def zero_point(self) -> int:
+        """Which of the integers of ``bits`` bits stands for 0."""
+        return self._zero_point
 
-    @signed.setter
-    def signed(self, signed: bool) -> None:
-        if not signed and self.bits > 7:
+    @zero_point.setter
+    def zero_point(self, zero_point: int) -> None:
+        half = 1 << self.bits - 1
+        if isinstance(zero_point, bool) or not isinstance(zero_point, int):
+            raise RecipeError(f"a zero point is an integer, not {zero_point!r}")
+        if not -half <= zero_point < half:
             raise RecipeError(
-                f"an unsigned grid of {self.bits} bits does not fit int8",
-                hint="Use a signed grid, or 7 bits or fewer.",
+                f"{zero_point} is not an integer of {self.bits} bits, as a zero point must be",
+                hint=f"Use {-half} to {half - 1}; {-half} makes a grid without negative numbers.",
             )
-        self._signed = signed
+        self._zero_point = zero_point
 
     @property
     def qmin(self) -> int:
         """Smallest integer of the grid."""
-        return -(1 << self.bits - 1) if self.signed else 0
+        return -(1 << self.bits - 1) - self.zero_point
 
     @property
     def qmax(self) -> int:
         """Largest integer of the grid."""
-        return (1 << self.bits - 1) - 1 if self.signed else (1 << self.bits) - 1
+        return (1 << self.bits - 1) - 1 - self.zero_point
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns ``x`` (any shape) on the grid, in its own dtype."""
@@ -94,7 +99,7 @@ class ActivationQuantizer(nn.Module):
         return quantize(x, self.scale, self.qmin, self.qmax)
 
     def extra_repr(self) -> str:
-        return f"bits={self.bits}, signed={self.signed}"
+        return f"bits={self.bits}, zero_point={self.zero_point}"
 
 
 class WeightQuantizer(nn.Module):
@@ -173,11 +178,11 @@ class WeightQuantizer(nn.Module):
         return f"bits={self.bits}, channels={self.scale.numel()}, axis={self.axis}"
 
 
-def activation_quantizer(bits: int, *, sign_is_open: bool = True) -> nn.Module:
+def activation_quantizer(bits: int, *, zero_is_open: bool = True) -> nn.Module:
     """An :class:`ActivationQuantizer`, or the identity for 32 bits."""
     if bits == FLOAT_BITS:
         return nn.Identity()
-    return ActivationQuantizer(bits, sign_is_open=sign_is_open)
+    return ActivationQuantizer(bits, zero_is_open=zero_is_open)
 
 
 def weight_quantizer(bits: int, channels: int, axis: int = 0) -> nn.Module:
@@ -232,7 +237,9 @@ class _Quantize(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return for_x, None, None, None, None
         slope = point.round().sub_(point.mul_(inside))  # round(x / step) - x / step, or the end
-        for_step = slope.mul_(gradient).sum_to_size(step.shape) / math.sqrt(elements * qmax)
+        for_step = slope.mul_(gradient).sum_to_size(step.shape) / math.sqrt(
+            elements * max(qmax, -qmin - 1)
+        )
         return for_x, for_step, None, None, None
 
 

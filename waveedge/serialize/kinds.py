@@ -31,11 +31,13 @@ class _Kind:
         layer: the class itself; layers of a subclass are of another kind.
         arguments: what reads the value of each argument from a layer.
         make: takes the arguments by name and gives the layer.
+        earlier: names of further arguments, which earlier versions wrote.
     """
 
     layer: type[nn.Module]
     arguments: Mapping[str, Callable[[Any], Any]]
     make: Callable[..., nn.Module]
+    earlier: frozenset[str] = frozenset()
 
 
 def _has_bias(layer: Any) -> bool:
@@ -150,9 +152,19 @@ _WCC = "in_channels out_channels bias levels ratio wavelet"
 
 
 def _activation_quantizer(
-    bits: int, signed: bool, sign_is_open: bool, pixel_step: float | None
+    bits: int,
+    pixel_step: float | None,
+    zero_point: int = 0,
+    zero_is_open: bool = True,
+    signed: bool = True,
+    sign_is_open: bool = True,
 ) -> nn.Module:
-    quantizer = layers.ActivationQuantizer(bits, signed=signed, sign_is_open=sign_is_open)
+    """``signed`` and ``sign_is_open`` were of grids whose only other zero point was the lowest."""
+    quantizer = layers.ActivationQuantizer(
+        bits,
+        zero_point=zero_point if signed else -(1 << bits - 1),
+        zero_is_open=zero_is_open and sign_is_open,
+    )
     quantizer.pixel_step = pixel_step
     return quantizer
 
@@ -160,8 +172,9 @@ def _activation_quantizer(
 _OWN = (
     _Kind(
         layers.ActivationQuantizer,
-        {name: attrgetter(name) for name in ("bits", "signed", "sign_is_open", "pixel_step")},
+        {name: attrgetter(name) for name in ("bits", "pixel_step", "zero_point", "zero_is_open")},
         _activation_quantizer,
+        frozenset({"signed", "sign_is_open"}),
     ),
     _Kind(
         layers.ChannelScale,
@@ -227,7 +240,7 @@ def make_layer(kind: str, arguments: Mapping[str, Any]) -> nn.Module:
     known = _KINDS.get(kind)
     if known is None:
         raise ValueError(f"there is no layer of kind {kind[:100]!r}")
-    unknown = arguments.keys() - known.arguments.keys()
+    unknown = arguments.keys() - known.arguments.keys() - known.earlier
     if unknown:
         raise ValueError(f"{kind} has no argument {min(unknown)[:100]!r}")
     values = {name: decode(value) for name, value in arguments.items()}

@@ -107,7 +107,7 @@ class WaveletCompressedConv2d(Selection):
         self.weight, self.bias = conv.weight, conv.bias
         self.weight_quantizer = weight_quantizer(weight_bits, out_channels)
         # Wavelet coefficients have both signs, and the published grid is signed.
-        self.activation_quantizer = activation_quantizer(activation_bits, sign_is_open=False)
+        self.activation_quantizer = activation_quantizer(activation_bits, zero_is_open=False)
         self._fit_weight()
 
     @classmethod
