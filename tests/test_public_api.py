@@ -91,7 +91,8 @@ def test_the_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.Monk
     waveedge.save_checkpoint(model, tmp_path / "model.pt")
     monkeypatch.chdir(tmp_path)
     # The examples with few bits tune, for 200 steps (compression/test_tuning.py); 12 do here.
-    monkeypatch.setattr("waveedge.compression.recipe._STEPS", 12)
+    for bound in ("_LEAST_STEPS", "_MOST_STEPS"):
+        monkeypatch.setattr(f"waveedge.compression.recipe.{bound}", 12)
     names = {"waveedge": waveedge, "torch": torch}
     for described in (waveedge, waveedge.load, waveedge.inspect, waveedge.compress, export):
         example = _examples(described.__doc__ or "", r"::\n\n((?: +.*\n)+)")

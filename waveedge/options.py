@@ -100,7 +100,8 @@ Uniform = Annotated[
 Tune = Annotated[
     int | None,
     typer.Option(
-        metavar="STEPS", help="Steps of training on the calibration images; 0: none. [200 or 0]"
+        metavar="STEPS",
+        help="Steps of training on the calibration images; 0: none. [0, or 200 to 500]",
     ),
 ]
 NoTune = Annotated[bool, typer.Option("--no-tune", help="The same as --tune 0.")]

@@ -24,8 +24,8 @@ PUBLISHED = "published"
 WHOLE, INT8, LINE = "int8_whole", "int8", "line"
 
 PAPER_STEPS = 50
-"""Of tuning that every row of the paper's table gets: a quarter of what the command takes by
-itself, so that 120 rows of two networks and three seeds are four hours of CPU time, not ten."""
+"""Of tuning that every row of the paper's table gets: a quarter of what the command takes at least,
+so that 120 rows of two networks and three seeds are four hours of CPU time, not ten."""
 _QUICK_STEPS = 2
 
 _RATIOS = (0.5, 0.25, 0.125)

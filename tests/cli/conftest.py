@@ -35,7 +35,8 @@ def short_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
 
     That it would be 200 is asserted in compression/test_tuning.py.
     """
-    monkeypatch.setattr("waveedge.compression.recipe._STEPS", 12)
+    for bound in ("_LEAST_STEPS", "_MOST_STEPS"):
+        monkeypatch.setattr(f"waveedge.compression.recipe.{bound}", 12)
 
 
 @pytest.fixture

@@ -180,15 +180,17 @@ def test_no_grid_collapses(tuned: Compressed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "steps"),
+    ("fields", "macs", "steps"),
     [
-        ({"bits": 8}, 0),
-        ({"bits": 4}, 200),
-        ({"bits": 8, "wcc_ratio": 0.5}, 200),
-        ({"bits": 8, "weight_bits": 4}, 200),
-        ({"bits": 4, "tune": 0}, 0),
-        ({"bits": 8, "tune": 7}, 7),
+        ({"bits": 8}, 1e5, 0),
+        ({"bits": 4}, 1e5, 200),
+        ({"bits": 8, "wcc_ratio": 0.5}, 1e5, 200),
+        ({"bits": 8, "weight_bits": 4}, 1e5, 200),
+        ({"bits": 8, "macs": 0.5}, 25_000, 320),
+        ({"bits": 4}, 0.0, 500),
+        ({"bits": 4, "tune": 0}, 1e5, 0),
+        ({"bits": 8, "tune": 7}, 1.0, 7),
     ],
 )
-def test_it_is_done_where_it_pays(fields: dict[str, int], steps: int) -> None:
-    assert waveedge.Recipe(**fields).tuning_steps == steps  # type: ignore[arg-type]
+def test_it_is_done_where_it_pays(fields: dict[str, float], macs: float, steps: int) -> None:
+    assert waveedge.Recipe(**fields).tuning_steps(macs) == steps  # type: ignore[arg-type]

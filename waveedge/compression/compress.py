@@ -162,13 +162,14 @@ def compress(
         steps.append((reference.network, made.prepared))
     sizes = find_sizes(steps, published, size)
     tuned = None
-    if recipe.tuning_steps and recipe.bits != FLOAT:
+    tuning_steps = recipe.tuning_steps(before.macs / math.prod(size))
+    if tuning_steps and recipe.bits != FLOAT:
         graph, tuned = tune_graph(
             graph,
             reference.network,
             images.calibration,
             judged,
-            recipe.tuning_steps,
+            tuning_steps,
             recipe.seed,
             progress=lambda done, total: report_progress("tuning", done, total),
             windows=windows_of(sizes, graph, size),

@@ -49,7 +49,11 @@ FLOAT = 32
 """Bits that stand for "not quantized"."""
 CONTAINER_BITS = 8
 """Bits of the containers that onnxruntime and TensorRT compute in."""
-_STEPS = 200
+_LEAST_STEPS, _MOST_STEPS = 200, 500
+"""Of tuning, unless the recipe says how many. From 200 to 500 the denoiser and the Fashion-MNIST
+example gain most of what more of them would bring (docs/shrinking.md)."""
+_WORK = 8e6
+"""Steps times multiply-adds of the network for a pixel."""
 
 
 def _known_bits(bits: int) -> int:
@@ -175,13 +179,19 @@ class Recipe(BaseModel):
         """The prices of ``cost``."""
         return profile_of(self.cost)
 
-    @property
-    def tuning_steps(self) -> int:
-        """Steps of tuning: unless given, some where little else makes up for what is lost."""
+    def tuning_steps(self, macs: float) -> int:
+        """Steps of tuning: unless given, some where little else makes up for what is lost.
+
+        Args:
+            macs: multiply-adds of the network for one pixel of its image: the fewer, the more steps
+                can be had for the same work.
+        """
         if self.tune is not None:
             return self.tune
         loses = self.bits < CONTAINER_BITS or self.weight_bits < CONTAINER_BITS
-        return _STEPS if loses or self.wcc_ratio < 1 or self.macs < 1 else 0
+        if not (loses or self.wcc_ratio < 1 or self.macs < 1):
+            return 0
+        return int(min(max(_WORK / max(macs, 1.0), _LEAST_STEPS), _MOST_STEPS))
 
     def settings(self, layer: str) -> LayerSettings:
         """Return the settings of one layer: the recipe's, then every matching override in order."""
