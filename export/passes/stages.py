@@ -15,6 +15,7 @@ from waveedge.export.passes.int32_biases import Int32Biases, RoundBiases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
 from waveedge.export.passes.offsets import Offsets
+from waveedge.export.passes.padded_averages import PadAverages
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
 from waveedge.export.passes.requantize import Requantize
 from waveedge.export.passes.shifted_parts import ReadShiftedParts
@@ -92,7 +93,11 @@ def onnxruntime_kernels(*, saturates: bool) -> Sequential:
 def openvino_kernels(*, saturates: bool) -> Sequential:
     """What OpenVINO's kernels on CPUs want; ``saturates`` as for :func:`onnxruntime_kernels`."""
     return Sequential(
-        _shapes(), UnitStrides(), *(_uint8_weights() if saturates else []), *_finished()
+        _shapes(),
+        PadAverages(),
+        UnitStrides(),
+        *(_uint8_weights() if saturates else []),
+        *_finished(),
     )
 
 

@@ -24,6 +24,7 @@ from waveedge.export.passes.int32_biases import Int32Biases
 from waveedge.export.passes.integer_sigmoid import IntegerSigmoid
 from waveedge.export.passes.integer_weights import Int8Weights
 from waveedge.export.passes.offsets import Offsets
+from waveedge.export.passes.padded_averages import PadAverages
 from waveedge.export.passes.paddings import FoldCropIntoConvTranspose, FoldPadIntoConv
 from waveedge.export.passes.requantize import Requantize
 from waveedge.export.passes.shifted_parts import ReadShiftedParts
@@ -187,6 +188,9 @@ CASES: list[tuple[type[ir.passes.PassBase], tuple[int, ...], str, dict[str, Any]
      "e = QuantizeLinear (d, step, zero) y = DequantizeLinear (e, step, zero)",
      {**UINT8, "m": floats(1, 64, 1, 1)}),
     (Uint8Weights, (1, 3, 9, 7), "w = DequantizeLinear <axis = 0> (q, s, z) y = Conv (x, w)", CONV),
+    (PadAverages, (1, 3, 9, 7), "a = QuantizeLinear (x, step, zero) "
+     "b = DequantizeLinear (a, step, zero) y = AveragePool <kernel_shape = [3, 2], "
+     "pads = [1, 0, 1, 1], count_include_pad = 1> (b)", UINT8),
     (UnitStrides, (1, 3, 3, 9), "y = Conv <strides = [2, 2]> (x, w)", {"w": floats(4, 3, 3, 3)}),
     (UnitStrides, (1, 3, 13, 4), "y = Conv <strides = [2, 3], pads = [1, 0, 0, 1], "
      "dilations = [1, 2]> (x, w)", {"w": floats(4, 3, 3, 3)}),

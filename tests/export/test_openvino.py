@@ -119,6 +119,19 @@ def test_strided_pieces_one_column_wide_are_right_in_int8(tmp_path: Path) -> Non
         assert snr_db(compressed(images[:1]).numpy(), found) > 35  # type: ignore[arg-type]
 
 
+def test_averages_that_count_zeros_are_right_in_int8(tmp_path: Path) -> None:
+    """OpenVINO pads the bytes of a map with 0, which stands for the lowest number of its grid."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 1), torch.nn.AvgPool2d(3, 1, 1), torch.nn.Conv2d(8, 3, 1)
+    ).eval()
+    images = torch.rand(6, 3, 24, 20)
+    small = waveedge.compress(network, images, bits=8, warn=lambda _: None)
+    made = waveedge.export(small, tmp_path / "b", target="openvino", images=images.numpy())
+    found = Session(made.path).run(images[:1].numpy())
+    assert snr_db(small(images[:1]).numpy(), found) > 30  # type: ignore[arg-type]
+
+
 def test_other_targets_have_no_such_precision(small: Compressed, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="the target ort has no precision 'bfloat16'"):
         waveedge.export(small, tmp_path / "bf", target="ort", precision="bfloat16")
