@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -81,7 +82,12 @@ class Environment:
         with log.open("w") as output:
             try:
                 done = subprocess.run(
-                    command, stdout=output, stderr=subprocess.STDOUT, timeout=seconds, check=False
+                    command,
+                    env=self.variables,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=seconds,
+                    check=False,
                 )
             except subprocess.TimeoutExpired as error:
                 raise ExportError(f"{title} did not end within {seconds} s") from error
@@ -90,6 +96,16 @@ class Environment:
             raise ExportError(f"{title} failed: {last_line(text)}")
         printed: dict[str, Any] = json.loads(last_line(text))
         return printed
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Of a process there: what it calls is its own, and it installs nothing.
+
+        MNN's converter installs what it reports to its makers by, with the first pip on the path,
+        and so an older protobuf, on which onnx breaks.
+        """
+        path = os.pathsep.join([str(self.python.parent), os.environ.get("PATH", os.defpath)])
+        return {**os.environ, "PATH": path, "PIP_NO_INDEX": "1"}
 
     @property
     def _marker(self) -> Path:

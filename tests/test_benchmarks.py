@@ -189,6 +189,22 @@ def test_a_missing_peer_says_how_to_get_it(tmp_path: Path) -> None:
     assert caught.value.hint == "python -m benchmarks.peers nowhere"
 
 
+def test_a_peer_calls_programs_of_its_own_and_installs_nothing(tmp_path: Path) -> None:
+    """MNN's converter installs packages with the first pip on the path."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import json, shutil, subprocess, sys\n"
+        "line = [shutil.which('python'), '-m', 'pip', 'install', '-q', 'absent-of-course']\n"
+        "done = subprocess.run(line, capture_output=True)\n"
+        "print(json.dumps({'python': line[0], 'status': done.returncode}))\n"
+    )
+    here = Environment("")
+    found = here.run(worker, (), tmp_path / "log", "Nothing", 60)
+    assert Path(found["python"]).parent == here.python.parent
+    assert found["status"] == 1
+    assert here.variables["PIP_NO_INDEX"] == "1"
+
+
 def test_a_network_is_served_by_a_process_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     model, image = small_onnx(tmp_path), np.ones((1, 2, 8, 8), np.float32)
