@@ -31,11 +31,11 @@ from torch import Tensor, fx, nn
 from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.reparameterize import Judge, Shapes, judged, scale_outputs
 
-__all__ = ["equalize", "equalized"]
+__all__ = ["GAIN", "Channels", "by_input", "equalize", "equalized", "reading_error"]
 
 _Layer: TypeAlias = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
-_GAIN = 4.0
+GAIN = 4.0
 """How much smaller the squared error of a reader must become."""
 _QUIET = 1 / 16
 """Of the median range: a channel that is quieter here may speak up on other images."""
@@ -59,7 +59,7 @@ class _Stream(NamedTuple):
     readers: list[fx.Node]
 
 
-class _Channels(NamedTuple):
+class Channels(NamedTuple):
     """Largest magnitude and mean square of every channel of a value, (channels,) float64."""
 
     peak: Tensor
@@ -103,15 +103,15 @@ def equalize(
         peak = torch.stack([seen[value].peak for value in stream.values]).amax(0)
         factors = _factors(peak, layers)
         gains = [
-            _error(layer, found) / max(_error(layer, found, factors), 1e-300)
+            reading_error(layer, found) / max(reading_error(layer, found, factors), 1e-300)
             for layer, found in zip(layers, channels, strict=True)
         ]
-        if not (max(gains) >= _GAIN and min(gains) >= 1):
+        if not (max(gains) >= GAIN and min(gains) >= 1):
             continue
         for node in stream.writers:
             scale_outputs(layer_of(graph, node), factors)  # type: ignore[arg-type]
         for layer in layers:
-            layer.weight.copy_(_by_input(layer, 1 / factors))
+            layer.weight.copy_(by_input(layer, 1 / factors))
         scaled += [str(node.target) for node in stream.writers]
     return scaled
 
@@ -194,9 +194,9 @@ def _is_homogeneous(graph: fx.GraphModule, node: fx.Node, shapes: Shapes, axis: 
 
 def _observe(
     graph: fx.GraphModule, streams: Sequence[_Stream], images: Sequence[NDArray[np.float32]]
-) -> dict[fx.Node, _Channels]:
+) -> dict[fx.Node, Channels]:
     axes = {value: stream.axis for stream in streams for value in stream.values}
-    seen: dict[fx.Node, _Channels] = {}
+    seen: dict[fx.Node, Channels] = {}
 
     class Observer(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
@@ -204,8 +204,8 @@ def _observe(
             if n in axes:
                 rows = result.movedim(axes[n], 0).flatten(1).double()
                 peak, power = rows.abs().amax(1), rows.square().mean(1) / len(images)
-                before = seen.get(n, _Channels(torch.zeros_like(peak), torch.zeros_like(power)))
-                seen[n] = _Channels(torch.maximum(before.peak, peak), before.power + power)
+                before = seen.get(n, Channels(torch.zeros_like(peak), torch.zeros_like(power)))
+                seen[n] = Channels(torch.maximum(before.peak, peak), before.power + power)
             return result
 
     if axes:
@@ -230,14 +230,14 @@ def _largest_weights(layer: _Layer) -> Tensor:
     return largest
 
 
-def _error(layer: _Layer, read: _Channels, factors: Tensor | None = None) -> float:
+def reading_error(layer: _Layer, read: Channels, factors: Tensor | None = None) -> float:
     """Expected squared error of 8-bit inputs and weights at a layer's outputs, up to a constant.
 
     A step is a constant part of the largest input, and of the largest weight of a row.
     """
     if factors is None:
         factors = torch.ones_like(read.peak)
-    matrix = _matrix(layer, _by_input(layer, 1 / factors))
+    matrix = _matrix(layer, by_input(layer, 1 / factors))
     groups, _, _, taps = matrix.shape
     inputs = (read.peak * factors).max().square() * matrix.square().sum()
     power = (read.power * factors.square()).reshape(groups, -1).sum(1) * taps
@@ -245,7 +245,7 @@ def _error(layer: _Layer, read: _Channels, factors: Tensor | None = None) -> flo
     return float(inputs + weights)
 
 
-def _by_input(layer: _Layer, factors: Tensor) -> Tensor:
+def by_input(layer: _Layer, factors: Tensor) -> Tensor:
     """The weight of a layer, float64, times a factor for every channel of its input."""
     weight = layer.weight.detach().double()
     if isinstance(layer, nn.ConvTranspose2d):  # (I, O/groups, k, k)

@@ -19,6 +19,7 @@ from waveedge.compression.copies import copied_last
 from waveedge.compression.equalize import equalized
 from waveedge.compression.gelus import separate_gelus
 from waveedge.compression.integers import on_integers
+from waveedge.compression.levels import levelled
 from waveedge.compression.pixels import image_ends
 from waveedge.compression.recipe import CONTAINER_BITS, FLOAT, Recipe
 from waveedge.compression.reparameterize import (
@@ -198,6 +199,7 @@ def structure(
         shape, seen = reference.images[0].shape, reference.images[-_SEEN:]
         form = copied_last(form, shape, seen, judge, keep=_in_float(form, recipe))
         form = equalized(form, shape, seen, judge)
+        form = levelled(form, shape, seen, judge)
     form = holding(form, chosen, partial(_error, reference, None))
     separate_gelus(form)
     for tensor in (*form.parameters(), *form.buffers()):
