@@ -19,7 +19,7 @@ by a factor where it is written and multiplies the weights that read it by the s
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -31,7 +31,7 @@ from torch import Tensor, fx, nn
 from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.reparameterize import Judge, Shapes, judged, scale_outputs
 
-__all__ = ["GAIN", "Channels", "by_input", "equalize", "equalized", "reading_error"]
+__all__ = ["GAIN", "Channels", "by_input", "equalize", "equalized", "observe", "reading_error"]
 
 _Layer: TypeAlias = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
@@ -95,7 +95,8 @@ def equalize(
         the names of the layers whose output channels were scaled.
     """
     streams = _streams(graph, shapes)
-    seen = _observe(graph, streams, images)
+    axes = {value: stream.axis for stream in streams for value in stream.values}
+    seen = observe(graph, axes, images)
     scaled = []
     for stream in streams:
         layers: list[_Layer] = [layer_of(graph, node) for node in stream.readers]  # type: ignore[misc]
@@ -192,10 +193,10 @@ def _is_homogeneous(graph: fx.GraphModule, node: fx.Node, shapes: Shapes, axis: 
     return target in _RESIZING and axis == 1
 
 
-def _observe(
-    graph: fx.GraphModule, streams: Sequence[_Stream], images: Sequence[NDArray[np.float32]]
+def observe(
+    graph: fx.GraphModule, axes: Mapping[fx.Node, int], images: Sequence[NDArray[np.float32]]
 ) -> dict[fx.Node, Channels]:
-    axes = {value: stream.axis for stream in streams for value in stream.values}
+    """What the channels of some values are like on images; ``axes`` says along which they lie."""
     seen: dict[fx.Node, Channels] = {}
 
     class Observer(fx.Interpreter):

@@ -22,14 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from waveedge.compression.equalize import GAIN, Channels, by_input, reading_error
+from waveedge.compression.equalize import GAIN, Channels, by_input, observe, reading_error
 from waveedge.compression.graph_queries import (
     concatenated_along,
     is_zero_padding,
     layer_of,
     sliced,
 )
-from waveedge.compression.keeper import Keeper
 from waveedge.compression.reparameterize import Judge, Shapes, judged, scale_outputs
 
 __all__ = ["level", "levelled"]
@@ -80,9 +79,10 @@ def level(
     """
     found = (_part(graph, node, shapes) for node in graph.graph.nodes)
     parts = [part for part in found if part is not None and part.joins]
+    # Once for all: what reads a part that is scaled computes what it did.
+    seen = observe(graph, {part.writer: 1 for part in parts}, images)
     scaled: list[str] = []
     for group in _groups(parts):
-        seen = _observed(graph, images, [part.writer for part in group])
         peaks = {part.writer: float(seen[part.writer].peak.max()) for part in group}
         largest = max(peaks.values())
         factors = {
@@ -137,22 +137,6 @@ def _groups(parts: Sequence[_Part]) -> list[list[_Part]]:
         groups = [g for g in groups if g not in meeting]
         groups.append([part, *(other for g in meeting for other in g)])
     return [group for group in groups if len(group) > 1]
-
-
-def _observed(
-    graph: fx.GraphModule, images: Sequence[NDArray[np.float32]], nodes: Sequence[fx.Node]
-) -> dict[fx.Node, Channels]:
-    keeper = Keeper(graph, nodes)
-    like = next(graph.parameters())
-    seen: dict[fx.Node, Channels] = {}
-    for image in images:
-        keeper.run(torch.from_numpy(image).to(like))
-        for node in nodes:
-            rows = keeper.kept[node].movedim(1, 0).flatten(1).double()
-            peak, power = rows.abs().amax(1), rows.square().mean(1) / len(images)
-            before = seen.get(node, Channels(torch.zeros_like(peak), torch.zeros_like(power)))
-            seen[node] = Channels(torch.maximum(before.peak, peak), before.power + power)
-    return seen
 
 
 def _pays(
