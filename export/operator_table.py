@@ -1,4 +1,4 @@
-"""What torch.onnx makes anew for every export and need not: its tables of operators."""
+"""What torch.onnx does for every export and need not: tables of operators, and a second trace."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
+from waveedge.export.decompositions import take_apart
+
 __all__ = ["one_table_of_operators"]
 
 
@@ -20,6 +22,9 @@ def one_table_of_operators() -> Iterator[None]:
     1. The ONNX operators by torch's.
     2. How torch's other operators are decomposed.
     3. All composite operators that torch knows.
+
+    Nor does it decompose a program of operators that all are ONNX's already, by tracing it again,
+    which is half of the time that a network takes.
 
     There is no public way to hand it any. Where its internals are others than those known here, it
     goes its own way.
@@ -42,6 +47,8 @@ def _replacements() -> list[tuple[str, Any]]:
         decompose = import_module(f"{_ONNX}._decomp").create_onnx_friendly_decomposition_table
         collect = import_module("torch.export.exported_program")._collect_all_valid_cia_ops
         again = import_module("torch.export.decomp_utils")._collect_all_valid_cia_ops
+        overloads = import_module(f"{_ONNX}._decomp").get_onnx_implemented_overloads
+        trace_again = import_module(f"{_ONNX}._fx_passes").decompose_with_registry
     except (ImportError, AttributeError):
         return []
     if not known or collect is not again:
@@ -67,9 +74,15 @@ def _replacements() -> list[tuple[str, Any]]:
     def all_composites() -> set[Any]:  # rule 3
         return set(composites(namespaces()))
 
+    def decomposed(program: Any, operators: Any) -> Any:
+        if take_apart(program.graph_module.graph, set(overloads(operators))):
+            return program
+        return trace_again(program, operators)
+
     return [
         (f"{_ONNX}._registration.ONNXRegistry.from_torchlib", staticmethod(table)),
         (f"{_ONNX}._decomp.create_onnx_friendly_decomposition_table", decomposition),
         ("torch.export.exported_program._collect_all_valid_cia_ops", all_composites),
         ("torch.export.decomp_utils._collect_all_valid_cia_ops", all_composites),
+        (f"{_ONNX}._fx_passes.decompose_with_registry", decomposed),
     ]
