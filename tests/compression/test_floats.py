@@ -119,6 +119,16 @@ def test_low_quality_names_the_layers_that_lose_most(
     assert "--bits" not in advice  # which has its largest value
 
 
+def test_low_quality_is_said_where_it_is_made() -> None:
+    said: list[str] = []
+    fields: dict[str, object] = {"bits": 2, "weight_bits": 2, "uniform": True, "tune": 0}
+    low = compressed(Spectrum, **fields, warn=said.append)
+    assert low.report.quality.low
+    assert said == [low.report.advice()]
+    compressed(Plain, warn=said.append)
+    assert len(said) == 1
+
+
 def test_equal_decisions_count_for_more_than_decibels() -> None:
     assert not Quality(images=2, snr_db=15.0, agreement=1.0).low
     assert Quality(images=2, snr_db=30.0, agreement=0.5).low

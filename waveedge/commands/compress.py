@@ -58,9 +58,6 @@ def run(
             "than the multiply-adds they save. Measure it on your device: waveedge export, "
             "waveedge bench."
         )
-    advice = result.report.advice()
-    if advice:
-        console.warn(advice)
 
 
 def show(report: CompressionReport) -> None:

@@ -188,6 +188,27 @@ def compress(
     # The size it was calibrated at is the one it runs at where nobody names another.
     spec = spec.model_copy(update={"input_size": size})
     preserve(graph, spec=spec, sizes=sizes)
+    report = CompressionReport(
+        layers=rows,
+        decisions=tuple((item.name, item.reason) for item in decisions),
+        coefficients=_coefficients(decisions, before),
+        rewrites=tuple(f"{item.rule}: {item.where}" for item in applied),
+        left_out=tuple(map(str, left_out)),
+        shrunk=_shrunk_report(made.shrunk),
+        tuned=tuned.report() if tuned else None,
+        in_float=tuple(integers.in_float.items()),
+        in_eight=tuple(integers.in_eight.items()),
+        bops_before=before.bops,
+        bops_after=after.bops,
+        macs_before=before.macs,
+        macs_after=after.macs,
+        feature_bits_before=sum(_feature_bits(row) for row in _weighted(before)),
+        feature_bits_after=sum(row.feature_bits for row in rows),
+        quality=quality,
+        calibration=images.describe(),
+    )
+    if advice := report.advice():
+        warn(advice)
     return Compressed(
         graph=graph,
         spec=spec,
@@ -198,25 +219,7 @@ def compress(
         source_name=str(getattr(model, "source_name", "")),
         calibration_sha256=images.fingerprint,
         original=reference.network,
-        report=CompressionReport(
-            layers=rows,
-            decisions=tuple((item.name, item.reason) for item in decisions),
-            coefficients=_coefficients(decisions, before),
-            rewrites=tuple(f"{item.rule}: {item.where}" for item in applied),
-            left_out=tuple(map(str, left_out)),
-            shrunk=_shrunk_report(made.shrunk),
-            tuned=tuned.report() if tuned else None,
-            in_float=tuple(integers.in_float.items()),
-            in_eight=tuple(integers.in_eight.items()),
-            bops_before=before.bops,
-            bops_after=after.bops,
-            macs_before=before.macs,
-            macs_after=after.macs,
-            feature_bits_before=sum(_feature_bits(row) for row in _weighted(before)),
-            feature_bits_after=sum(row.feature_bits for row in rows),
-            quality=quality,
-            calibration=images.describe(),
-        ),
+        report=report,
     )
 
 
