@@ -44,8 +44,10 @@ _SEEN = 4
 """Images of the reference, its last, that show the ranges of channels."""
 _ROUNDED, _PIXELS = 4, 2**14
 """Calibration images that show what rounding would cost, at least, and their pixels."""
-_SHARE = 0.1
-"""Of the error that rounding causes: what fewer channels may cost on top of it."""
+_SHARE, _SHARE_OF_MAPS = 0.1, 1.0
+"""Of the error that rounding causes: what fewer channels may cost on top of it, the second where
+only the largest channel of each pixel counts. The brain's segmenter at 8 bits is 1.3 times as fast
+by that, and loses 0.1 points at most; by the first it is 1.05 times as fast."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def small_structure(
     plain = without_wcc(prepared)
     shrunk = None
     if recipe.macs < 1 or (recipe.shrink and recipe.bits != FLOAT):
-        shrunk = _shrunk(plain, whole.plain, recipe, reference, images, judged, keep)
+        share = _SHARE_OF_MAPS if spec.task == "segmentation" else _SHARE
+        shrunk = _shrunk(plain, whole.plain, recipe, reference, images, judged, keep, share)
     if shrunk is None and not static:
         return whole
     smaller = shrunk.graph if shrunk else copy.deepcopy(plain)
@@ -146,6 +149,7 @@ def _shrunk(
     images: Sequence[NDArray[np.float32]],
     judged: int,
     keep: Collection[str],
+    share: float,
 ) -> Shrunk | None:
     """Fewer channels of ``plain``; what they may cost, ``whole`` tells: the network rewritten."""
     if next(find_pairs(plain, keep), None) is None:
@@ -159,7 +163,7 @@ def _shrunk(
         # than 8, tuning makes up for.
         eight = recipe.model_copy(update={"bits": CONTAINER_BITS, "weight_bits": FLOAT})
         rounded = on_integers(whole, whole, enough(images, _ROUNDED, _PIXELS), eight)
-        allowed = _SHARE * output_error(rounded.graph, seen, wanted)
+        allowed = share * output_error(rounded.graph, seen, wanted)
 
     def fits(smaller: fx.GraphModule) -> bool:
         form = reparameterize(smaller, size, cost=recipe.profile, judge=lambda _: 0.0)

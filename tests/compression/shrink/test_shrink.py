@@ -16,8 +16,10 @@ from waveedge.calibration import open_images
 from waveedge.compression.costs import CPU
 from waveedge.compression.shrink import output_error, shrink
 from waveedge.compression.shrink.allocate import Options, allocate
+from waveedge.models.build import attach_spec
 from waveedge.normalise import normalise
 from waveedge.reference import run
+from waveedge.spec import ModelSpec, Task
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -94,6 +96,24 @@ def test_the_super_resolution_network_needs_three_quarters_of_its_products(
     assert whole.report.shrunk is None
     assert small.report.shrunk is not None
     assert small.report.shrunk.snr_db > whole.report.quality.snr_db + 8
+
+
+def test_where_decisions_count_more_channels_go() -> None:
+    images, found = torch.rand(6, 3, 24, 24), {}
+    tasks: tuple[Task, ...] = ("restoration", "segmentation")
+    for task in tasks:
+        spec = ModelSpec(family="custom", task=task, input_size=(24, 24))
+        network = wide()
+        weight = network.get_submodule("0").get_parameter("weight")
+        fading = 0.8 ** torch.arange(len(weight))  # channels that matter less and less
+        weight.data = 0.5 * torch.randn_like(weight) * fading[:, None, None, None]
+        found[task] = waveedge.compress(attach_spec(network, spec), images).report
+    image, labels = found["restoration"], found["segmentation"]
+    assert image.shrunk is not None
+    assert labels.shrunk is not None
+    assert labels.macs_after < image.macs_after
+    # Together no worse than twice the rounding's error.
+    assert labels.quality.snr_db > image.quality.snr_db - 3.5
 
 
 def test_no_rounding_no_shrinking() -> None:
