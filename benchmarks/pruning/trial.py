@@ -150,9 +150,13 @@ class PruningTrial(Trial):
             for name, row in rows.items():
                 say(f"{self.network.name}: torch-pruning, {share:.0%}, {name}")
                 model = self._adapted(row)
-                tried[name] = self._probed(model, self._budget.rates[0])
+                if _weights(model) < _weights(self.loaded.model):
+                    tried[name] = self._probed(model, self._budget.rates[0])
+                else:  # by batch norms, say, where there are none
+                    tried[name] = "it leaves out nothing"
             # A network that is cut where it could not be followed is no form of theirs.
-            best = min((name for name in rows if name in SETTINGS), key=lambda one: tried[one])
+            able = [name for name in rows if name in SETTINGS and isinstance(tried[name], float)]
+            best = min(able, key=lambda one: tried[one])
             model, rates = self._adapted(rows[best]), {self._budget.rates[0]: tried[best]}
             for rate in self._budget.rates[1:]:
                 rates[rate] = self._probed(model, rate)
@@ -193,3 +197,7 @@ class PruningTrial(Trial):
 
     def _told(self, name: str) -> Path:
         return self.artifact(name).with_suffix(".told.json")
+
+
+def _weights(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
