@@ -24,6 +24,7 @@ from waveedge.compression.compress import compress
 from waveedge.compression.lessons import windows_of
 from waveedge.console import say
 from waveedge.cost import profile
+from waveedge.errors import ExportError
 
 __all__ = ["Budget", "PruningTrial"]
 
@@ -156,6 +157,8 @@ class PruningTrial(Trial):
                     tried[name] = "it leaves out nothing"
             # A network that is cut where it could not be followed is no form of theirs.
             able = [name for name in rows if name in SETTINGS and isinstance(tried[name], float)]
+            if not able:
+                raise ExportError("no setting of torch-pruning leaves anything out")
             best = min(able, key=lambda one: tried[one])
             model, rates = self._adapted(rows[best]), {self._budget.rates[0]: tried[best]}
             for rate in self._budget.rates[1:]:
