@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from torch import fx
@@ -63,11 +63,14 @@ def _is_free(value: object) -> bool:
 def _is_traced_through(target: Any) -> bool:
     """Whether tracing again makes others of an operator, although it has a translation.
 
-    So it does of those that write into what they read, and of composite ones that yield views.
+    So it does of those that write into what they read, of composite ones that yield views, and
+    of what is no operator, such as a branch.
     """
     import torch
 
-    schema = target._schema
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return True
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(
         target.name(), "CompositeImplicitAutograd"
     )
@@ -93,12 +96,8 @@ def _reshape(node: fx.Node) -> _Change:
     """To sizes that are all given."""
     import torch
 
-    def change() -> None:
-        node.target = torch.ops.aten.reshape.default
-        node.args = (node.args[0], list(node.meta["val"].shape))
-        node.kwargs = {}
-
-    return change
+    sizes = list(node.meta["val"].shape)
+    return partial(_become, node, torch.ops.aten.reshape.default, (node.args[0], sizes))
 
 
 def _conv_transpose2d(node: fx.Node) -> _Change | None:
@@ -109,17 +108,9 @@ def _conv_transpose2d(node: fx.Node) -> _Change | None:
     if node.meta["val"].dim() != 4:
         return None
 
-    def change() -> None:
-        node.target = torch.ops.aten.convolution.default
-        node.args = (
-            *(given[name] for name in ("input", "weight", "bias", "stride", "padding", "dilation")),
-            True,
-            given["output_padding"],
-            given["groups"],
-        )
-        node.kwargs = {}
-
-    return change
+    before = [given[name] for name in ("input", "weight", "bias", "stride", "padding", "dilation")]
+    after = [given[name] for name in ("output_padding", "groups")]
+    return partial(_become, node, torch.ops.aten.convolution.default, (*before, True, *after))
 
 
 def _batch_norm(node: fx.Node) -> _Change | None:
@@ -141,16 +132,19 @@ def _batch_norm(node: fx.Node) -> _Change | None:
         node.replace_all_uses_with(first, delete_user_cb=lambda user: user is not first)
         first.meta = dict(node.meta)
         node.meta = {**node.meta, "val": (value, value.new_empty(0), value.new_empty(0))}
-        node.target = torch.ops.aten._native_batch_norm_legit_no_training.default
         weights = [given[name] for name in ("input", "weight", "bias")]
-        node.args = (*weights, *statistics, given["momentum"], given["eps"])
-        node.kwargs = {}
+        arguments = (*weights, *statistics, given["momentum"], given["eps"])
+        _become(node, torch.ops.aten._native_batch_norm_legit_no_training.default, arguments)
 
     return change
 
 
+def _become(node: fx.Node, target: Any, arguments: tuple[Any, ...]) -> None:
+    node.target, node.args, node.kwargs = target, arguments, {}
+
+
 def _arguments(node: fx.Node) -> dict[str, Any]:
-    """By the names of the operator's schema; lists as whole as torch hands them on."""
+    """By the names of the operator's schema; those that are left out as it has them."""
     found = {}
     for index, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
         if index < len(node.args):

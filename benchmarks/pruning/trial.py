@@ -23,7 +23,7 @@ from waveedge import Compressed, load_artifact, save_artifact
 from waveedge.compression.compress import compress
 from waveedge.compression.lessons import windows_of
 from waveedge.console import say
-from waveedge.cost import profile
+from waveedge.cost import parameters, profile
 from waveedge.errors import ExportError
 
 __all__ = ["Budget", "PruningTrial"]
@@ -151,7 +151,7 @@ class PruningTrial(Trial):
             for name, row in rows.items():
                 say(f"{self.network.name}: torch-pruning, {share:.0%}, {name}")
                 model = self._adapted(row)
-                if _weights(model) < _weights(self.loaded.model):
+                if parameters(model) < parameters(self.loaded.model):
                     tried[name] = self._probed(model, self._budget.rates[0])
                 else:  # by batch norms, say, where there are none
                     tried[name] = "it leaves out nothing"
@@ -200,7 +200,3 @@ class PruningTrial(Trial):
 
     def _told(self, name: str) -> Path:
         return self.artifact(name).with_suffix(".told.json")
-
-
-def _weights(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from waveedge.export import operator_table
 from waveedge.export.decompositions import take_apart
@@ -109,3 +110,10 @@ def test_the_graph_is_that_of_tracing_again(name: str, monkeypatch: pytest.Monke
 def test_free_sizes_are_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
     _, answers = _exported(ON_THE_GRAPH["none"](), monkeypatch, take_apart, "dynamic")
     assert answers == [False]
+
+
+def test_what_is_no_operator_is_traced_again() -> None:
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    graph.output(graph.call_function(operator.add, (x, x)))
+    assert not take_apart(graph, {operator.add})
