@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import waveedge
 from waveedge.compression.levels import level, levelled
-from waveedge.compression.reparameterize import Shapes
+from waveedge.compression.reparameterize import FramePool, Shapes
 from waveedge.normalise import normalise, preserve
 
 SIZE = (11, 13)
@@ -107,3 +107,41 @@ def test_a_small_part_survives_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     snr = waveedge.compress(network, **options).report.quality.snr_db
     monkeypatch.setattr("waveedge.compression.structure.levelled", lambda form, *_: form)
     assert snr > waveedge.compress(network, **options).report.quality.snr_db + 3
+
+
+class Pooled(nn.Module):
+    """Means of an activation and of a map a hundred times smaller, which a linear layer reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.one, self.act, self.two = nn.Conv2d(3, 6, 1), nn.GELU(), nn.Conv2d(3, 5, 1)
+        self.first, self.second = FramePool((0, 0), (0, 0)), FramePool((1, 1), (0, 2))
+        self.read = nn.Linear(6 + 5 * 9, 4)
+        with torch.no_grad():
+            self.two.weight /= 100
+            self.two.bias /= 100  # type: ignore[operator]
+            self.read.weight[:, 6:] *= 100
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.first(self.act(self.one(x))), self.second(self.two(x))]
+        y: Tensor = self.read(torch.cat(parts, 1))
+        return y
+
+
+class _Leaves(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, name: str) -> bool:
+        return True
+
+
+def test_means_come_to_the_range_of_an_activation_beside_them() -> None:
+    """What a layer did not write stays as it is, and the others come to its range."""
+    network = Pooled().eval()
+    graph = fx.GraphModule(network, _Leaves().trace(network))
+    x = torch.from_numpy(IMAGES[0])
+    with torch.no_grad():
+        wanted = graph(x)
+        assert level(graph, Shapes(graph, (1, 3, *SIZE)), IMAGES) == ["two"]
+        assert torch.equal(graph(x), wanted)
+        ranges = [float(graph.act(graph.one(x)).max()), float(graph.two(x).abs().max())]
+    assert 0.5 < ranges[0] / ranges[1] < 2

@@ -146,7 +146,7 @@ def compress(
         seen,
         recipe,
         progress=lambda done, total: report_progress("calibrating", done, total),
-        wide=made.shrunk.bottlenecks if made.shrunk else (),
+        wide=made.bottlenecks,
     )
     graph = integers.graph
     _check_patterns(recipe, [row.name for row in before.layers if row.is_layer], graph)

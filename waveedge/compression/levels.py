@@ -4,47 +4,57 @@ A layer reads a concatenation on one grid. Where one of its parts is ten times a
 that one loses 20 dB. So it is where shrinking has replaced the channels of one block by principal
 directions, which are scaled as they please, and left those of the next as they were.
 
-1. The parts are outputs of convolutions. All that reads these, cropped, padded or concatenated
-   along the channels, are convolutions in one group, each called once.
+1. The parts are outputs of convolutions. All that reads these, cropped, padded, pooled or
+   concatenated along the channels, are convolutions in one group or linear layers, called once
+   each. What else is concatenated with them stays as it is.
 2. Parts that meet in one concatenation, or in several that have a part in common, are brought to
    the range of the largest, by powers of two: not a bit of the float network's output changes.
 3. Where that divides the expected rounding error of a layer that reads one of the concatenations
-   by 4 (6 dB) or more, and increases that of none.
+   by 4 (6 dB) or more, and increases that of none but for what rounding to powers of two does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from waveedge.compression.equalize import GAIN, Channels, by_input, observe, reading_error
+from waveedge.compression.equalize import GAIN, Channels, observe, reading_error
 from waveedge.compression.graph_queries import (
     concatenated_along,
     is_zero_padding,
     layer_of,
     sliced,
 )
-from waveedge.compression.reparameterize import Judge, Shapes, judged, scale_outputs
+from waveedge.compression.reparameterize import FramePool, Judge, Shapes, judged, scale_outputs
 
 __all__ = ["level", "levelled"]
 
 
+_LOSS = 0.9
+"""What the expected rounding error of a reader may be divided by at least."""
+
+_Reader: TypeAlias = nn.Conv2d | nn.Linear
+
+
 @dataclass
 class _Part:
-    """What a convolution writes, and who reads it.
+    """A value that is concatenated with others, and who reads it.
 
     Attributes:
         writer: its node.
-        readers: nodes of convolutions, each with the first of the input channels that are these.
+        free: whether it may be scaled.
+        readers: nodes of layers, each with the first of the inputs that are these channels.
         joins: concatenations that it is in.
     """
 
     writer: fx.Node
+    free: bool
     readers: list[tuple[fx.Node, int]] = field(default_factory=list)
     joins: list[fx.Node] = field(default_factory=list)
 
@@ -86,43 +96,55 @@ def level(
         peaks = {part.writer: float(seen[part.writer].peak.max()) for part in group}
         largest = max(peaks.values())
         factors = {
-            writer: 2.0 ** round(np.log2(largest / peak)) if peak > 0 else 1.0
-            for writer, peak in peaks.items()
+            part.writer: 2.0 ** round(np.log2(largest / peak)) if part.free and peak > 0 else 1.0
+            for part, peak in zip(group, peaks.values(), strict=True)
         }
         if _pays(graph, group, seen, factors):
             for part in group:
-                _scale(graph, part, factors[part.writer])
+                if part.free:
+                    _scale(graph, part, factors[part.writer])
             scaled += [str(part.writer.target) for part in group if factors[part.writer] != 1]
     return scaled
 
 
 def _part(graph: fx.GraphModule, node: fx.Node, shapes: Shapes) -> _Part | None:
-    """What a convolution writes, if rule 1 holds of it."""
-    if _convolution(graph, node) is None:
+    """What a node writes, if rule 1 holds of it, or if it stays as it is."""
+    if not isinstance(shapes[node], tuple) or len(shapes[node]) != 4 or _passes(graph, node):
         return None
-    part = _Part(node)
-    waiting = [(node, 0)]
+    part = _Part(node, free=isinstance(_reader(graph, node), nn.Conv2d))
+    waiting = [(node, [0])]
     while waiting:
-        value, first = waiting.pop()
+        value, firsts = waiting.pop()
         for user in value.users:
-            layer = _convolution(graph, user)
-            if layer is not None and layer.groups == 1:
-                part.readers.append((user, first))
+            module, layer = layer_of(graph, user), _reader(graph, user)
+            if layer is not None and getattr(layer, "groups", 1) == 1:
+                part.readers += [(user, first) for first in firsts]
             elif sliced(user) is not None or is_zero_padding(user):
-                waiting.append((user, first))
+                waiting.append((user, firsts))
+            elif isinstance(module, FramePool):
+                channels = shapes[value][1]
+                waiting.append(
+                    (user, [n * channels + f for n in range(module.parts) for f in firsts])
+                )
             elif concatenated_along(user) == 1 and user.args[0].count(value) == 1:  # type: ignore[union-attr, arg-type]
                 inputs: Sequence[fx.Node] = user.args[0]  # type: ignore[assignment]
                 before = sum(shapes[other][1] for other in inputs[: inputs.index(value)])
                 part.joins.append(user)
-                waiting.append((user, first + before))
-            else:
+                waiting.append((user, [first + before for first in firsts]))
+            elif part.free:
                 return None
     return part
 
 
-def _convolution(graph: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:
+def _passes(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node only moves or pools what others write."""
+    moves = sliced(node) is not None or is_zero_padding(node)
+    return moves or concatenated_along(node) == 1 or isinstance(layer_of(graph, node), FramePool)
+
+
+def _reader(graph: fx.GraphModule, node: fx.Node) -> _Reader | None:
     layer = layer_of(graph, node)
-    if not isinstance(layer, nn.Conv2d):
+    if not isinstance(layer, _Reader):
         return None
     once = sum(other.target == node.target for other in graph.graph.nodes) == 1
     return layer if once else None
@@ -136,7 +158,7 @@ def _groups(parts: Sequence[_Part]) -> list[list[_Part]]:
         meeting = [g for g in groups if any(joins & set(other.joins) for other in g)]
         groups = [g for g in groups if g not in meeting]
         groups.append([part, *(other for g in meeting for other in g)])
-    return [group for group in groups if len(group) > 1]
+    return [group for group in groups if len(group) > 1 and any(part.free for part in group)]
 
 
 def _pays(
@@ -154,10 +176,10 @@ def _pays(
     for reader, found in pieces.items():
         if len(found) < 2:
             continue
-        layer = layer_of(graph, reader)
-        assert isinstance(layer, nn.Conv2d)
-        channels = Channels(*(torch.zeros(layer.in_channels, dtype=torch.float64) for _ in "pq"))
-        by = torch.ones(layer.in_channels, dtype=torch.float64)
+        layer = _known(graph, reader)
+        inputs = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
+        channels = Channels(*(torch.zeros(inputs, dtype=torch.float64) for _ in "pq"))
+        by = torch.ones(inputs, dtype=torch.float64)
         for first, writer in found:
             own = slice(first, first + len(seen[writer].peak))
             channels.peak[own], channels.power[own] = seen[writer].peak, seen[writer].power
@@ -165,16 +187,19 @@ def _pays(
         gains.append(
             reading_error(layer, channels) / max(reading_error(layer, channels, by), 1e-300)
         )
-    return bool(gains) and max(gains) >= GAIN and min(gains) >= 1
+    return bool(gains) and max(gains) >= GAIN and min(gains) >= _LOSS
 
 
 def _scale(graph: fx.GraphModule, part: _Part, factor: float) -> None:
-    writer = layer_of(graph, part.writer)
+    writer = _known(graph, part.writer)
     assert isinstance(writer, nn.Conv2d)
     scale_outputs(writer, torch.full((writer.out_channels,), factor, dtype=torch.float64))
     for reader, first in part.readers:
-        layer = layer_of(graph, reader)
-        assert isinstance(layer, nn.Conv2d)
-        by: Tensor = torch.ones(layer.in_channels, dtype=torch.float64)
-        by[first : first + writer.out_channels] = 1 / factor
-        layer.weight.copy_(by_input(layer, by))
+        layer = _known(graph, reader)
+        layer.weight[:, first : first + writer.out_channels] /= factor
+
+
+def _known(graph: fx.GraphModule, node: fx.Node) -> _Reader:
+    layer = layer_of(graph, node)
+    assert isinstance(layer, _Reader)
+    return layer

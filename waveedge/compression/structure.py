@@ -63,6 +63,7 @@ class Structure:
             user's network does; else None.
         shrunk: what was left out; None where nothing was.
         decisions: of static WCC, with what each layer keeps; none without it.
+        bottlenecks: names of layers that write principal directions.
     """
 
     form: fx.GraphModule
@@ -71,6 +72,7 @@ class Structure:
     prepared: fx.GraphModule | None = None
     shrunk: Shrunk | None = None
     decisions: tuple[LayerDecision, ...] = ()
+    bottlenecks: tuple[str, ...] = ()
 
 
 def small_structure(
@@ -110,10 +112,12 @@ def small_structure(
         return whole
     smaller = shrunk.graph if shrunk else copy.deepcopy(plain)
     decisions: tuple[LayerDecision, ...] = ()
+    bottlenecks = shrunk.bottlenecks if shrunk else []
     if static:
         # What has gone already counts; the most worthless coefficients are those.
-        decisions = select_static(smaller, static, images, recipe.profile, keep)
+        decisions, more = select_static(smaller, static, images, recipe.profile, keep)
         drop_unread(smaller, keep)
+        bottlenecks += more
     for name in selections:
         smaller.set_submodule(name, copy.deepcopy(prepared.get_submodule(name)))
     known = {rewrite.name for rewrite in REWRITES} | dict(smaller.named_modules()).keys()
@@ -126,7 +130,7 @@ def small_structure(
             applied=(*prepared.applied, *graph.applied),  # type: ignore[misc]
             left_out=(*prepared.left_out, *graph.left_out),  # type: ignore[misc]
         )
-    return Structure(made.form, made.plain, target, plain, shrunk, decisions)
+    return Structure(made.form, made.plain, target, plain, shrunk, decisions, tuple(bottlenecks))
 
 
 def _prepared(chosen: fx.GraphModule, recipe: Recipe, reference: Reference) -> fx.GraphModule:

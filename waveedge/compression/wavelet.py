@@ -112,7 +112,7 @@ def select_static(
     images: Sequence[NDArray[np.float32]],
     prices: CostProfile = CPU,
     keep: Collection[str] = (),
-) -> tuple[LayerDecision, ...]:
+) -> tuple[tuple[LayerDecision, ...], list[str]]:
     """Let the chosen layers read a share of their inputs, in place: static WCC.
 
     Args:
@@ -123,7 +123,8 @@ def select_static(
         keep: names of layers that stay as they are.
 
     Returns:
-        the decisions, with what each layer keeps of the inputs that it had.
+        the decisions, with what each layer keeps of the inputs that it had; and the names of layers
+        that yield principal directions.
     """
     present = dict(model.named_modules())
     chosen = {
@@ -136,7 +137,7 @@ def select_static(
     found = []
     for item in decisions:
         if item.name in kept:
-            (count, positions), (height, width) = kept[item.name], item.map_size
+            (count, positions, _), (height, width) = kept[item.name], item.map_size
             cells = height * width == 4 * positions
             of = f"{4 * item.inputs} (channel, subband) pairs" if cells else f"{item.inputs} inputs"
             reason = f"1x1 on {height}x{width}: {count} of {of}"
@@ -146,7 +147,7 @@ def select_static(
             reason = "an exact rewrite made another layer of it"
             item = LayerDecision(name=item.name, type=item.type, reason=reason)
         found.append(item)
-    return tuple(found)
+    return tuple(found), [one.writer for one in kept.values() if one.writer is not None]
 
 
 def replace_layers(model: nn.Module, decisions: list[LayerDecision]) -> None:

@@ -37,7 +37,7 @@ def test_the_inputs_that_say_nothing_new_go_first() -> None:
     kept = select_inputs(graph, ["2", "4"], 0.5 * (12 + 8) * 256, IMAGES)
     assert sum(one.inputs for one in kept.values()) <= 0.5 * (12 + 8)
     assert kept["2"].inputs / 12 < kept["4"].inputs / 8
-    for name, (count, positions) in kept.items():
+    for name, (count, positions, _) in kept.items():
         assert positions == 256
         weight = graph.get_submodule(name).weight
         assert isinstance(weight, torch.Tensor)
@@ -47,7 +47,7 @@ def test_the_inputs_that_say_nothing_new_go_first() -> None:
 def test_a_third_is_enough_where_all_is_there_three_times() -> None:
     network = net()
     graph = normalise(network, (3, 16, 16))
-    assert select_inputs(graph, ["2"], 4 * 256, IMAGES) == {"2": (4, 256)}
+    assert select_inputs(graph, ["2"], 4 * 256, IMAGES) == {"2": (4, 256, None)}
     for image in IMAGES:
         (wanted,), (found,) = run(network, image), run(graph, image)
         assert float((wanted - found).abs().max()) < 0.02 * float(wanted.abs().max())
@@ -57,8 +57,8 @@ def test_where_few_are_read_already_nothing_goes() -> None:
     graph = normalise(net(), (3, 16, 16))
     before = {name: value.clone() for name, value in graph.state_dict().items()}
     assert select_inputs(graph, ["2", "4"], 20 * 256, IMAGES) == {
-        "2": (12, 256),
-        "4": (8, 256),
+        "2": (12, 256, None),
+        "4": (8, 256, None),
     }
     assert all(torch.equal(value, before[name]) for name, value in graph.state_dict().items())
 

@@ -63,6 +63,9 @@ class Bands:
         image: the shape of one, (1, C, H, W).
         prices: of the device that the network shall run on.
         keep: names of layers that stay as they are.
+
+    Attributes:
+        maps: the values that subbands are of, by the node that yields these.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Bands:
         self._shapes = Shapes(graph, image)
         self._moved: list[fx.Node] = []
         self._turned: list[tuple[fx.Node, list[_Reader]]] = []
+        self.maps: dict[fx.Node, fx.Node] = {}
         for node in list(graph.graph.nodes):
             if not isinstance(layer_of(graph, node), SpaceToPhase):
                 continue
@@ -147,6 +151,7 @@ class Bands:
         with graph.graph.inserting_after(phases):
             node = graph.graph.call_module(name, (phases,))
         phases.replace_all_uses_with(node, delete_user_cb=lambda user: user is not node)
+        self.maps[node] = source(phases)
         return node
 
     def _move(self, phases: fx.Node, writer: fx.Node) -> None:
