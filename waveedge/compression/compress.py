@@ -6,7 +6,6 @@ checkpoint -> choose WCC layers -> fewer channels, static WCC, exact rewrites ->
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -41,6 +40,7 @@ from waveedge.compression.wavelet import (
 )
 from waveedge.cost import Cost, LayerCost, profile
 from waveedge.decibels import ratio_db
+from waveedge.duplicates import duplicate
 from waveedge.errors import InputError, RecipeError
 from waveedge.models.build import spec_of
 from waveedge.nn import Selection
@@ -126,7 +126,7 @@ def compress(
             + smaller
         )
     report_progress("rewriting", 0, 1)
-    chosen = copy.deepcopy(published)
+    chosen = duplicate(published)
     replace_layers(chosen, decisions)
     static = recipe.wcc_select == STATIC and any(item.compressed for item in decisions)
     made = small_structure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from waveedge.compression.quantize import place_quantizers
 from waveedge.compression.recipe import CONTAINER_BITS, FLOAT, Recipe
 from waveedge.compression.reparameterize import Shapes
 from waveedge.compression.zero_points import zero_points
+from waveedge.duplicates import duplicate
 from waveedge.nn import ActivationQuantizer, Selection
 
 __all__ = ["Integers", "on_integers"]
@@ -88,7 +88,7 @@ def _calibrated(
     progress: Progress | None,
     wide: Collection[str],
 ) -> fx.GraphModule:
-    graph = copy.deepcopy(form)
+    graph = duplicate(form)
     place_quantizers(graph, Shapes(graph, images[0].shape), recipe, wide)
     place_gelus(graph, recipe)
     graph.eval()

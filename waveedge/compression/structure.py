@@ -5,7 +5,6 @@ Fewer channels, then static WCC of what is left, then exact rewrites.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +32,7 @@ from waveedge.compression.sampling import enough
 from waveedge.compression.shrink import Shrunk, drop_unread, find_pairs, output_error, shrink
 from waveedge.compression.wavelet import LayerDecision, select_static
 from waveedge.cost import profile
+from waveedge.duplicates import duplicate
 from waveedge.nn import Selection
 from waveedge.normalise import preserve
 from waveedge.reference import Reference
@@ -110,7 +110,7 @@ def small_structure(
         shrunk = _shrunk(plain, whole.plain, recipe, reference, images, judged, keep, share)
     if shrunk is None and not static:
         return whole
-    smaller = shrunk.graph if shrunk else copy.deepcopy(plain)
+    smaller = shrunk.graph if shrunk else duplicate(plain)
     decisions: tuple[LayerDecision, ...] = ()
     bottlenecks = shrunk.bottlenecks if shrunk else []
     if static:
@@ -119,7 +119,7 @@ def small_structure(
         drop_unread(smaller, keep)
         bottlenecks += more
     for name in selections:
-        smaller.set_submodule(name, copy.deepcopy(prepared.get_submodule(name)))
+        smaller.set_submodule(name, duplicate(prepared.get_submodule(name)))
     known = {rewrite.name for rewrite in REWRITES} | dict(smaller.named_modules()).keys()
     skip = [name for name in recipe.rewrites.skip if name in known]
     target = Reference(without_wcc(smaller), reference.images)
@@ -213,7 +213,7 @@ def structure(
     for tensor in (*form.parameters(), *form.buffers()):
         # As an artifact holds it: with other strides, convolutions add up in another order.
         tensor.data = tensor.data.contiguous()
-    return Structure(form.eval(), copy.deepcopy(without_wcc(form)).eval(), reference)
+    return Structure(form.eval(), duplicate(without_wcc(form)).eval(), reference)
 
 
 def without_wcc(graph: fx.GraphModule) -> fx.GraphModule:
@@ -221,7 +221,7 @@ def without_wcc(graph: fx.GraphModule) -> fx.GraphModule:
     layers = {
         name: module for name, module in graph.named_modules() if isinstance(module, Selection)
     }
-    plain = copy.deepcopy(graph) if layers else graph
+    plain = duplicate(graph) if layers else graph
     for name, module in layers.items():
         plain.set_submodule(name, module.to_conv())
     return plain

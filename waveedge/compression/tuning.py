@@ -16,7 +16,6 @@ as much as the teacher does.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from waveedge.compression.rounding import put_on_grid, quantizes
 from waveedge.compression.scores import Labels, Score, examine, first_outputs, surprise
 from waveedge.compression.shrink import output_error
 from waveedge.decibels import ratio_db
+from waveedge.duplicates import duplicate
 from waveedge.errors import reason as because
 from waveedge.nn import ActivationQuantizer, WeightQuantizer
 from waveedge.normalise import flat_outputs
@@ -158,7 +158,7 @@ class Tuning:
         self._wanted = [run(teacher, image) for image in judged]
         first = self._score(graph)
         self.done, self.found, self.shorter = 0, Tuned(first, first, 0), 1.0
-        self._student = copy.deepcopy(graph)
+        self._student = duplicate(graph)
         tie_grids(self._student)
         self.tensors = _trained(self._student)
         self.kept = _values(self.tensors)
@@ -263,7 +263,7 @@ def _set(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 def _settled(student: fx.GraphModule) -> fx.GraphModule:
     """A copy with weights and biases on their grids, as an artifact holds them."""
-    graph = copy.deepcopy(student)
+    graph = duplicate(student)
     _settle(graph)
     return graph
 

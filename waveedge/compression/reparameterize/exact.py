@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection
 from functools import partial
 
 from torch import fx
 
 from waveedge.compression.costs import CPU, CostProfile
+from waveedge.duplicates import duplicate
 from waveedge.errors import ExportError
 from waveedge.normalise import preserve
 from waveedge.reference import FLOAT_ERROR, Reference
@@ -67,7 +67,7 @@ def holding(graph: fx.GraphModule, published: fx.GraphModule, judge: Judge) -> f
             hint="Its outputs depend on something besides the image, or on values at the edge of "
             "what 32-bit floats hold.",
         )
-    published = copy.deepcopy(published)
+    published = duplicate(published)
     left_out: tuple[LeftOut, ...] = graph.left_out  # type: ignore[assignment]
     left_out = (*left_out, LeftOut("all rewrites", "", f"together they {reason}"))
     preserve(published, applied=(), left_out=left_out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from waveedge.compression.costs import CPU, CostProfile
+from waveedge.duplicates import duplicate
 from waveedge.errors import RecipeError
 from waveedge.errors import reason as because
 from waveedge.models.channels import input_channels
@@ -119,7 +119,7 @@ def reparameterize(
         if rewrite.name in skip:
             continue
         make = partial(rewrite, prices=cost)
-        before = before or copy.deepcopy(graph_module)
+        before = before or duplicate(graph_module)
         graph_module, shapes, done, failed = _apply(make, graph_module, before, shapes, skip, judge)
         applied += done
         left_out += failed
@@ -131,7 +131,7 @@ def reparameterize(
 
 def _normal_form(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
     if isinstance(model, fx.GraphModule) and hasattr(model, "output_names"):
-        return copy.deepcopy(model)
+        return duplicate(model)
     return normalise(model, shape)
 
 
@@ -156,7 +156,7 @@ def _apply(
     if not reason:
         return graph_module, shapes, done, []
     for where in dict.fromkeys(item.where for item in done):
-        other = copy.deepcopy(before)
+        other = duplicate(before)
         other_shapes = Shapes(other, shapes.image)
         others, again = _try(make, other, other_shapes, {*keep, where}, judge)
         if not again:
@@ -207,7 +207,7 @@ def judged(
         change: rewrites a graph in place, and may name the layers that it changed.
         judge: compares a form with the user's network.
     """
-    result = copy.deepcopy(graph_module)
+    result = duplicate(graph_module)
     try:
         done = change(result) or ()
         reason = fault_of(judge(result))

@@ -10,10 +10,9 @@ from typing import Any, ClassVar, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from waveedge.compression.costs import CPU, CostProfile
-from waveedge.meta import on_meta
+from waveedge.compression.reparameterize.shapes import Shapes
 from waveedge.normalise.capture import float_dtype
 
 __all__ = ["Applied", "Rewrite", "Shapes"]
@@ -36,75 +35,6 @@ class Applied:
     where: str
     macs_before: int
     macs_after: int
-
-
-class Shapes(dict[fx.Node, Any]):
-    """The shape of every value in a graph, for one image of shape ``image`` (1, C, H, W)."""
-
-    def __init__(self, graph_module: fx.GraphModule, image: tuple[int, ...]) -> None:
-        super().__init__()
-        self.image = image
-        self.refresh(graph_module)
-
-    def refresh(self, graph_module: fx.GraphModule) -> None:
-        """Find the shapes of new nodes, by running them on tensors that hold no data.
-
-        Nodes that are known are not run again: a rewrite may change how a node is computed, not
-        what it yields.
-        """
-        try:
-            with torch.device("meta"):
-                self._run(_OnMeta(graph_module, self))
-        except Exception:
-            # An operation that has no kernel there, or makes tensors on the CPU. Fake tensors know
-            # how to go on, but take several times as long for every operation.
-            with FakeTensorMode(allow_non_fake_inputs=True):
-                self._run(_Recorder(graph_module, self))
-
-    def _run(self, recorder: _Recorder) -> None:
-        with torch.no_grad():
-            recorder.run(torch.empty(self.image, dtype=recorder.dtype))
-
-
-class _Recorder(fx.Interpreter):
-    """Runs the nodes whose shapes are not known yet, and notes these."""
-
-    def __init__(self, graph_module: fx.GraphModule, shapes: Shapes) -> None:
-        super().__init__(graph_module)
-        self.shapes = shapes
-        self.dtype = float_dtype(graph_module)
-
-    def run_node(self, n: fx.Node) -> Any:
-        if n in self.shapes:
-            return _empty(self.shapes[n], self.dtype)
-        result = super().run_node(n)
-        self.shapes[n] = _shape(result)
-        return result
-
-
-class _OnMeta(_Recorder):
-    """The same on torch's meta device."""
-
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return on_meta(self.fetch_attr(target))(*args, **kwargs)
-
-    def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return super().get_attr(target, args, kwargs).to("meta")
-
-
-def _shape(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return tuple(value.shape)
-    if isinstance(value, (tuple, list)):
-        return [_shape(item) for item in value]
-    return value if isinstance(value, int) else None  # a size that the network computes with
-
-
-def _empty(shape: Any, dtype: torch.dtype) -> Any:
-    """What has this shape: a tensor without data, or a list of such."""
-    if isinstance(shape, tuple):
-        return torch.empty(shape, dtype=dtype)
-    return [_empty(item, dtype) for item in shape] if isinstance(shape, list) else shape
 
 
 @dataclass

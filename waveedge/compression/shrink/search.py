@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Collection, Sequence
 
@@ -21,6 +20,7 @@ from waveedge.compression.shrink.metrics import observe_metrics
 from waveedge.compression.shrink.moments import observe_moments
 from waveedge.compression.shrink.pairs import Layer, Pair, find_pairs
 from waveedge.decibels import power
+from waveedge.duplicates import duplicate
 from waveedge.macs import layer_macs
 from waveedge.reference import run
 
@@ -110,7 +110,7 @@ def gains(
             found.append(0.0)
             continue
         probe = int(probes[0])
-        trial = copy.deepcopy(graph)
+        trial = duplicate(graph)
         form.apply(trial, probe)
         found.append(output_error(trial, images, wanted) / float(form.losses[probe]))
     return found

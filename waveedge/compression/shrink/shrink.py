@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +25,7 @@ from waveedge.compression.shrink.allocate import allocate, options_of
 from waveedge.compression.shrink.bottleneck import Bottleneck
 from waveedge.compression.shrink.forms import PairForm
 from waveedge.compression.shrink.search import find_forms, gains, output_error, probes, samples
+from waveedge.duplicates import duplicate
 
 __all__ = ["Shrunk", "SmallerForm", "shrink"]
 
@@ -137,7 +137,7 @@ def shrink(
 
 
 def _apply(graph: fx.GraphModule, forms: Sequence[PairForm], channels: Sequence[int]) -> Shrunk:
-    smaller = copy.deepcopy(graph)
+    smaller = duplicate(graph)
     done = []
     for form, count in zip(forms, channels, strict=True):
         if count < form.channels:

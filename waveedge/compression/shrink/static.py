@@ -16,7 +16,6 @@ runtime knows.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -39,6 +38,7 @@ from waveedge.compression.shrink.moments import Moments, observe_moments
 from waveedge.compression.shrink.pairs import Layer, by_input, find_pairs, set_weight
 from waveedge.compression.shrink.refit import refit
 from waveedge.compression.shrink.search import gains, probes, samples
+from waveedge.duplicates import duplicate
 
 __all__ = ["Kept", "drop_unread", "select_inputs"]
 
@@ -112,7 +112,7 @@ def select_inputs(
         return kept
     seen = samples(images)
     directions = Directions(graph, chosen.values(), seen, bands.maps, keep)
-    before = copy.deepcopy(graph)
+    before = duplicate(graph)
     for left in reversed(range(_ROUNDS)):
         forms = _forms(graph, chosen, seen)
         costs = gains(graph, forms, probes(images))
