@@ -74,12 +74,10 @@ class _OnMeta(_Recorder):
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         module = self.fetch_attr(target)
-        called = (_signature(module), _signature(args), _signature(kwargs))
-        return _known(called, lambda: on_meta(module)(*args, **kwargs))
+        return _known((module, args, kwargs), lambda: on_meta(module)(*args, **kwargs))
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        called = (_signature(target), _signature(args), _signature(kwargs))
-        return _known(called, lambda: target(*args, **kwargs))
+        return _known((target, args, kwargs), lambda: target(*args, **kwargs))
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return super().get_attr(target, args, kwargs).to("meta")
@@ -92,30 +90,28 @@ class _Like(NamedTuple):
     dtype: torch.dtype
 
 
-class _Any:
-    """What cannot be told from something else by looks."""
+class _OpenError(Exception):
+    """What a call yields cannot be told by the looks of what it is given."""
 
 
 _seen: dict[Hashable, Any] = {}
 
 
-def _known(called: Hashable, run: Callable[[], Any]) -> Any:
+def _known(call: tuple[Any, ...], run: Callable[[], Any]) -> Any:
     """What a call yields, from memory if the like was called before."""
-    if _has_any(called):
+    try:
+        looks = _signature(call)
+    except _OpenError:
         return run()
-    if called not in _seen:
+    if looks not in _seen:
         if len(_seen) >= _KEPT:
             _seen.clear()
-        _seen[called] = _looks(run())
-    return _made(_seen[called])
-
-
-def _has_any(value: Any) -> bool:
-    return value is _Any or (isinstance(value, tuple) and any(map(_has_any, value)))
+        _seen[looks] = _looks(run())
+    return _made(_seen[looks])
 
 
 def _signature(value: Any) -> Any:
-    """What decides over the shapes that a value leads to; hashable. ``_Any`` where that is open."""
+    """What decides over the shapes that a value leads to; hashable."""
     if isinstance(value, Tensor):
         return _Like(tuple(value.shape), value.dtype)
     if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device)):
@@ -128,17 +124,19 @@ def _signature(value: Any) -> Any:
         return dict, *((key, _signature(item)) for key, item in value.items())
     if isinstance(value, nn.Module):
         return _layer(value)
-    return value if _is_torchs(value) else _Any
+    if _is_torchs(value):
+        return value
+    raise _OpenError
 
 
-def _layer(module: nn.Module) -> Any:
+def _layer(module: nn.Module) -> Hashable:
     kind, state = type(module), vars(module)
     hooks = module._forward_hooks or module._forward_pre_hooks
     if hooks or not f"{kind.__module__}.".startswith(_OURS):
-        return _Any
+        raise _OpenError
     own = {name: value for name, value in state.items() if name not in _INTERNAL}
     if any(isinstance(value, (Tensor, nn.Module)) for value in own.values()):
-        return _Any
+        raise _OpenError
     parts = (own, module._parameters, module._buffers, module._modules)
     return kind, *map(_signature, map(dict, parts))
 
