@@ -35,7 +35,6 @@ from torch import Tensor, fx, nn
 from waveedge.compression.graph_queries import layer_of
 from waveedge.compression.reparameterize import (
     Shapes,
-    calls,
     drop,
     fresh_name,
     new_conv,
@@ -85,7 +84,7 @@ class Directions:
 
     Args:
         graph: the network in floating point.
-        readers: nodes of the 1x1 convolutions that shall choose.
+        readers: nodes of the 1x1 convolutions that shall choose, each called once.
         images: (1, C, H, W) float32, that show what the directions carry.
         maps: the values that subbands are of, by the node that yields these.
         keep: names of layers that stay as they are.
@@ -101,9 +100,8 @@ class Directions:
     ) -> None:
         self._graph = graph
         self._bases: list[_Basis] = []
-        alone = [node for node in readers if len(calls(graph.graph, str(node.target))) == 1]
         shapes = Shapes(graph, images[0].shape)
-        groups = list(_groups(graph, alone, shapes, maps, keep))
+        groups = list(_groups(graph, readers, shapes, maps, keep))
         every = [node for group in groups for node in group.readers]
         if not every:
             return

@@ -2,9 +2,9 @@
 
 The published selection keeps, of every image anew, the strongest positions of a wavelet transform.
 This one keeps the same inputs for every image: channels, and where the network has a Haar transform
-of its own before the layer or behind it, (channel, subband) pairs (:mod:`.bands`). What is not read
-is a column of zeros, so that the layer stays a dense convolution, which every rewrite and every
-runtime knows.
+of its own before the layer or behind it, (channel, subband) pairs (:mod:`.bands`), or principal
+directions of either, where these do as well (:mod:`.directions`). What is not read is a column of
+zeros, so that the layer stays a dense convolution, which every rewrite and every runtime knows.
 
 1. Inputs go one after another, the least missed first, the others refitted (:mod:`.elimination`).
 2. The ratio is that of the coefficients of all such layers together. Which layer gives how many
@@ -111,7 +111,7 @@ def select_inputs(
         bands.settle()
         return kept
     seen = samples(images)
-    directions = Directions(graph, chosen.values(), seen, bands.maps, keep)
+    directions = Directions(graph, [chosen[name] for name in alone], seen, bands.maps, keep)
     before = duplicate(graph)
     for left in reversed(range(_ROUNDS)):
         forms = _forms(graph, chosen, seen)
